@@ -1,0 +1,1 @@
+"""What is simulated: molecules, how they are built, solvated and looked up."""

@@ -1,0 +1,57 @@
+"""``mlsim``: the program. Errors that mlsim raises on purpose become one line and their exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+
+import typer
+
+from mlsim.errors import MlsimError
+
+#: Files of this room that define verbs, in the order of ``mlsim --help``.
+GROUPS = ("run", "build", "reference", "train", "deploy", "analyse", "sample", "doctor")
+
+app = typer.Typer(
+    name="mlsim",
+    help="Molecular dynamics of peptides with learned implicit solvents, inside OpenMM.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for _group in GROUPS:
+    importlib.import_module(f"mlsim.cli.{_group}").register(app)
+
+
+def main() -> None:
+    """Entry point of the ``mlsim`` command."""
+    import click
+
+    warnings.filterwarnings("ignore", message=".*TorchScript.*|.*torch.jit.*", category=DeprecationWarning)
+    try:
+        code = app(standalone_mode=False)
+    except MlsimError as error:
+        _say(" ".join(str(error).split()))
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        _say("interrupted")
+        sys.exit(130)
+    except click.ClickException as error:
+        _say(error.format_message())
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Progress of MD on a terminal: percent, ns/day, time left; nothing when the output is not a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+from mlsim.units import FS_PER_PS, PS_PER_NS, SECONDS_PER_DAY
+
+
+class MdProgress:
+    """A tqdm bar in units of simulated time.
+
+    Parameters
+    ----------
+    total_steps, done_steps : int
+        Summed over replicas.
+    timestep_fs : float
+    """
+
+    def __init__(self, total_steps: int, done_steps: int, timestep_fs: float) -> None:
+        self._ns_per_step = timestep_fs / FS_PER_PS / PS_PER_NS
+        self._began, self._steps = time.monotonic(), 0
+        self._bar = tqdm(
+            total=total_steps,
+            initial=done_steps,
+            disable=not sys.stderr.isatty(),
+            bar_format="{percentage:3.0f}% |{bar:30}| {desc} [{elapsed}<{remaining}]",
+        )
+
+    def __enter__(self) -> MdProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    @property
+    def ns_per_day(self) -> float:
+        """Mean speed since the start, summed over replicas."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        return self._steps * self._ns_per_step * SECONDS_PER_DAY / seconds
+
+    def advance(self, steps: int) -> None:
+        """Count ``steps`` more."""
+        self._steps += steps
+        self._bar.update(steps)
+        if not self._bar.disable:
+            done = self._bar.n * self._ns_per_step
+            self._bar.set_description_str(f"{done:.3f} ns, {self.ns_per_day:.0f} ns/day", refresh=False)

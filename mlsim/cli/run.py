@@ -1,0 +1,100 @@
+"""``mlsim run``: molecular dynamics in any solvent."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command("run")(run)
+
+
+def run(
+    system: Annotated[
+        Optional[str],
+        typer.Argument(help="Shipped system, directory of mlsim build, PDB file, sequence, or a config .yaml."),
+    ] = None,
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Run directory.")] = None,
+    solvent: Annotated[
+        Optional[str],
+        typer.Option(help="vacuum, hct, obc1, obc2, gbn, gbn2, tip3p, issnet, issnet:NAME, or a sum with '+'."),
+    ] = None,
+    ns: Annotated[Optional[float], typer.Option(help="Length per replica, ns.")] = None,
+    temperature: Annotated[Optional[float], typer.Option(help="Temperature, K. [default: 300]")] = None,
+    timestep_fs: Annotated[Optional[float], typer.Option(help="Time step, fs. [default: 4]")] = None,
+    replicas: Annotated[Optional[int], typer.Option(help="Independent replicas. [default: 1]")] = None,
+    seed: Annotated[Optional[int], typer.Option(help="Root seed; drawn and recorded if not given.")] = None,
+    platform: Annotated[Optional[str], typer.Option(help="auto, Reference, CPU, CUDA, OpenCL, HIP.")] = None,
+    bridge: Annotated[Optional[str], typer.Option(help="auto, torch (TorchForce), python (PythonForce).")] = None,
+    report_ps: Annotated[Optional[float], typer.Option(help="Time between frames, ps. [default: 1]")] = None,
+    format: Annotated[Optional[str], typer.Option(help="xtc or dcd.")] = None,
+    processes: Annotated[int, typer.Option(help="Replicas at the same time.")] = 1,
+    max_hours: Annotated[Optional[float], typer.Option(help="Checkpoint and stop after this wall time.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o from its checkpoint.")] = False,
+) -> None:
+    """Run molecular dynamics: mlsim run SYSTEM --solvent issnet --ns 1 -o DIR, or mlsim run config.yaml."""
+    from mlsim.cli.progress import MdProgress
+    from mlsim.errors import InputError, SettingsError
+    from mlsim.md.settings import RunSettings
+    from mlsim.md.signals import listening
+    from mlsim.settings import read_yaml
+    from mlsim.workflow.run import done_steps, settings_of
+    from mlsim.workflow.run import run as run_md
+
+    if output is None:
+        raise InputError("expected an output directory, got none; add -o DIR")
+    given: dict[str, Any] = {
+        "solvent": solvent,
+        "ns": ns,
+        "temperature_K": temperature,
+        "timestep_fs": timestep_fs,
+        "replicas": replicas,
+        "seed": seed,
+        "platform": platform,
+        "bridge": bridge,
+        "report_ps": report_ps,
+        "format": format,
+        "max_hours": max_hours,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    if resume:
+        saved = settings_of(output).model_dump()
+        settings = RunSettings.parse({**saved, "max_hours": None, **given}, "command line")
+        done = done_steps(output, settings)
+    else:
+        if system is None:
+            raise InputError("expected a system or a config file, got none; e.g. mlsim run alanine-dipeptide -o DIR")
+        config = system.endswith((".yaml", ".yml"))
+        values = read_yaml(system) if config else {"system": system}
+        if "ns" not in values and "ns" not in given:
+            raise SettingsError("key 'ns' is missing; say how long to run, e.g. --ns 1")
+        settings = RunSettings.parse({**values, **given}, system if config else "command line")
+        done = 0
+    with listening() as stop, MdProgress(settings.total_steps * settings.replicas, done, settings.timestep_fs) as bar:
+        outcomes = run_md(
+            settings, output, "resume" if resume else "new", processes=processes, progress=bar, stop=stop
+        )
+        speed = bar.ns_per_day
+    _summary(outcomes, output, settings.timestep_fs, speed, stop.reason)
+    if stop.exit_code:
+        sys.exit(stop.exit_code)
+
+
+def _summary(outcomes: tuple[Any, ...], output: Path, timestep_fs: float, speed: float, reason: str | None) -> None:
+    from mlsim.units import FS_PER_PS, PS_PER_NS
+
+    if reason is not None:
+        print(f"stopped ({reason}); continue with: mlsim run -o {output} --resume")
+    for outcome in outcomes:
+        replica = outcome.replica
+        length = outcome.step * timestep_fs / FS_PER_PS / PS_PER_NS
+        temperature = replica.column("temperature_K")
+        mean = f", mean temperature {temperature.mean():.1f} K" if len(temperature) else ""
+        platform = replica.record["platform"]["name"]
+        print(f"{replica.trajectory_path}: {replica.n_frames} frames, {length:g} ns on {platform}{mean}")
+    print(f"{speed:.0f} ns/day; topology in {outcomes[0].replica.directory / 'topology.pdb'}" if outcomes else "no replica done")

@@ -1,0 +1,1 @@
+"""Molecular dynamics in OpenMM: potentials, the run verb, biases, restart, reference data."""

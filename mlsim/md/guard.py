@@ -1,0 +1,106 @@
+"""Guard: stops a run whose numbers can no longer be trusted, and says where it broke.
+
+Checked at every report: finite energy and positions, instantaneous temperature below a limit, no jump of the
+potential energy. OpenMM itself notices only NaN positions, one evaluation later, and accepts a NaN energy.
+
+The allowed jump between two reports is kT (30 + 10 sqrt(d) + d), d degrees of freedom: more than ten standard
+deviations of a canonical energy plus the rise after minimisation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from openmm import Context, OpenMMException, app, unit
+
+from mlsim.errors import UnphysicalError
+from mlsim.units import GAS_CONSTANT, kT
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Energies and positions at a report."""
+
+    step: int
+    potential: float
+    kinetic: float
+    positions: NDArray[np.float64]
+
+
+class Guard:
+    """Watches snapshots; remembers the last good one.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        To name the worst atom.
+    degrees_of_freedom : int
+    temperature_K, limit_K : float
+        Target temperature and the runaway limit, K.
+    """
+
+    def __init__(
+        self, topology: app.Topology, degrees_of_freedom: int, temperature_K: float, limit_K: float
+    ) -> None:
+        self._topology = topology
+        self._dof = degrees_of_freedom
+        self._limit_K = limit_K
+        self._jump = kT(temperature_K) * (30.0 + 10.0 * np.sqrt(degrees_of_freedom) + degrees_of_freedom)
+        self.last_good: Snapshot | None = None
+
+    def temperature(self, kinetic: float) -> float:
+        """Instantaneous temperature, K, of a kinetic energy in kJ/mol."""
+        return 2.0 * kinetic / (self._dof * GAS_CONSTANT)
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Accept a snapshot or raise.
+
+        Raises
+        ------
+        UnphysicalError
+        """
+        reason = self._reason(snapshot)
+        if reason is not None:
+            raise UnphysicalError(f"step {snapshot.step}: {reason}")
+        self.last_good = snapshot
+
+    def _reason(self, snapshot: Snapshot) -> str | None:
+        if not np.isfinite(snapshot.potential) or not np.isfinite(snapshot.positions).all():
+            return "energy or positions are not finite"
+        temperature = self.temperature(snapshot.kinetic)
+        if not temperature < self._limit_K:
+            return f"temperature {temperature:.0f} K is above the runaway limit of {self._limit_K:.0f} K"
+        if self.last_good is not None and snapshot.potential - self.last_good.potential > self._jump:
+            rise = snapshot.potential - self.last_good.potential
+            return f"potential energy rose by {rise:.0f} kJ/mol since the last report (limit {self._jump:.0f})"
+        return None
+
+    def worst_atom(self, context: Context) -> str:
+        """The atom that is not finite, or feels the largest force, as ``residue-name (force)``."""
+        atoms = list(self._topology.atoms())
+        positions = context.getState(getPositions=True).getPositions(asNumpy=True)._value
+        bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+        if len(bad):
+            return f"{_name(atoms[bad[0]])} (position not finite)"
+        try:
+            forces = context.getState(getForces=True).getForces(asNumpy=True)._value
+        except OpenMMException:
+            return "unknown (forces cannot be evaluated)"
+        size = np.linalg.norm(np.nan_to_num(forces, nan=np.inf), axis=1)
+        k = int(size.argmax())
+        return f"{_name(atoms[k])} (force {size[k]:.3g} kJ/mol/nm)"
+
+    def save_last_good(self, path: Path) -> bool:
+        """Write the last good positions as PDB; False if there were none."""
+        if self.last_good is None:
+            return False
+        with open(path, "w") as handle:
+            app.PDBFile.writeFile(self._topology, self.last_good.positions * unit.nanometer, handle, keepIds=True)
+        return True
+
+
+def _name(atom: app.topology.Atom) -> str:
+    return f"{atom.residue.name}{atom.residue.index + 1}-{atom.name}"

@@ -1,0 +1,132 @@
+"""From a molecule to the start of a run: solvent if the potential needs it, equilibration of its box.
+
+The start is written once (``start.npz`` with full-precision positions and box, ``start.pdb`` with the topology)
+and read back on resume, so that a resumed run has the same waters.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from openmm import Context, LocalEnergyMinimizer, MonteCarloBarostat, Platform, System, app, unit
+
+from mlsim.chem.molecule import PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD, Molecule
+from mlsim.errors import InputError
+from mlsim.md import platforms
+from mlsim.md.integrator import langevin_middle
+from mlsim.md.potential import Potential, build_system
+from mlsim.md.restart import storage
+from mlsim.md.settings import RunSettings
+from mlsim.seeds import openmm_seed
+from mlsim.units import FS_PER_PS, steps_for
+
+#: Pressure of the box equilibration, bar, and its length, ps (volume averaged over the second half).
+PRESSURE_BAR = 1.0
+NPT_PS = 60.0
+NPT_TIMESTEP_FS = 2.0
+
+
+def starting_molecule(
+    molecule: Molecule, potential: Potential, settings: RunSettings, seed: int, directory: Path
+) -> Molecule:
+    """The molecule as the run starts it; made on the first call, read from ``directory`` afterwards.
+
+    Raises
+    ------
+    InputError
+        If the stored start belongs to another molecule.
+    """
+    stored = directory / "start.npz"
+    if stored.exists():
+        return _read(molecule, directory)
+    prepared = potential.prepare(molecule)
+    if not prepared.is_periodic:
+        return prepared
+    if not molecule.is_periodic:
+        prepared = equilibrate_box(prepared, potential, settings, seed)
+    with storage(stored):
+        prepared.to_pdb(directory / "start.pdb")
+        fresh = directory / "start.new.npz"
+        np.savez(fresh, positions=prepared.positions, box=prepared.box, solute=prepared.solute)
+        os.replace(fresh, stored)
+    return prepared
+
+
+def minimise(
+    system: System, positions: NDArray[np.float64], settings: RunSettings, iterations: int = 2000
+) -> NDArray[np.float64]:
+    """Positions [N, 3] nm after L-BFGS minimisation (tolerance 10 kJ/mol/nm)."""
+    small = system.getNumParticles() <= platforms.REFERENCE_LIMIT
+    wanted = "Reference" if small else ("CPU" if settings.platform == "auto" else settings.platform)
+    name = wanted if wanted in platforms.available() else "Reference"
+    integrator = langevin_middle(settings.temperature_K, settings.friction_per_ps, settings.timestep_ps, 1)
+    context = Context(
+        system, integrator, Platform.getPlatformByName(name), platforms.properties_for(name, settings.threads)
+    )
+    context.setPositions(positions)
+    LocalEnergyMinimizer.minimize(context, 10.0, iterations)
+    return np.array(context.getState(getPositions=True).getPositions(asNumpy=True)._value)
+
+
+def equilibrate_box(molecule: Molecule, potential: Potential, settings: RunSettings, seed: int) -> Molecule:
+    """Minimise, run NPT, and scale the box to the mean volume of the second half."""
+    system = build_system(molecule, potential, settings.constraints, settings.hydrogen_mass_Da)
+    positions = minimise(system, molecule.positions, settings, 200)
+    barostat = MonteCarloBarostat(PRESSURE_BAR * unit.bar, settings.temperature_K * unit.kelvin)
+    barostat.setRandomNumberSeed(openmm_seed(seed, "barostat"))
+    system.addForce(barostat)
+
+    def integrator() -> object:
+        return langevin_middle(
+            settings.temperature_K, 5.0, NPT_TIMESTEP_FS / FS_PER_PS, openmm_seed(seed, "equilibration")
+        )
+
+    choice = platforms.choose(settings.platform, settings.threads, system, positions, integrator)  # type: ignore[arg-type]
+    engine = integrator()
+    context = Context(system, engine, Platform.getPlatformByName(choice.name), choice.properties)
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(settings.temperature_K, openmm_seed(seed, "equilibration velocities"))
+    blocks = 40
+    volumes = []
+    for _ in range(blocks):
+        engine.step(steps_for(NPT_PS / blocks, NPT_TIMESTEP_FS))  # type: ignore[attr-defined]
+        volumes.append(context.getState().getPeriodicBoxVolume()._value)
+    state = context.getState(getPositions=True)
+    box = np.array([[v.x, v.y, v.z] for v in state.getPeriodicBoxVectors()._value])
+    final = np.array(state.getPositions(asNumpy=True)._value)
+    factor = float((np.mean(volumes[blocks // 2 :]) / volumes[-1]) ** (1 / 3))
+    scaled = _scale_molecules(molecule.topology, final, factor)
+    fixed = Molecule(
+        molecule.name, molecule.topology, scaled, molecule.solute, np.asarray(box) * factor, molecule.force_field
+    )
+    fixed.topology.setPeriodicBoxVectors(fixed.box * unit.nanometer)
+    relaxed = build_system(fixed, potential, settings.constraints, settings.hydrogen_mass_Da)
+    return fixed.with_positions(minimise(relaxed, scaled, settings, 50))
+
+
+def _scale_molecules(topology: app.Topology, positions: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
+    """Move every residue's (solute: the chain's) centre by ``factor``, keeping its inner geometry."""
+    scaled = positions.copy()
+    for chain in topology.chains():
+        solvent = all(r.name in ("HOH", "NA", "CL") for r in chain.residues())
+        groups = [[a.index for a in r.atoms()] for r in chain.residues()] if solvent else [
+            [a.index for a in chain.atoms()]
+        ]
+        for group in groups:
+            scaled[group] += (factor - 1.0) * positions[group].mean(axis=0)
+    return scaled
+
+
+def _read(molecule: Molecule, directory: Path) -> Molecule:
+    pdb = app.PDBFile(str(directory / "start.pdb"))
+    with np.load(directory / "start.npz", allow_pickle=False) as archive:
+        positions, box, solute = archive["positions"], archive["box"], archive["solute"]
+    found = Molecule(
+        molecule.name, pdb.topology, positions, solute, box, (PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD)
+    )
+    if len(positions) != found.n_atoms or found.atom_names[: len(solute)] != molecule.solute_molecule().atom_names:
+        raise InputError(f"{directory}: start.pdb does not hold {molecule.name} in water; start a new run")
+    return found

@@ -1,0 +1,171 @@
+"""Checkpoints, locks and atomic files: how a run survives being killed at any moment.
+
+A checkpoint is one ``.npz`` (zip with CRC-32 per member, read without pickle): OpenMM's own checkpoint bytes
+(positions, velocities, random-number state, integrator), the byte length of every output stream, and the arrays
+of observers such as a metadynamics bias. Writing order: streams are flushed and fsynced, the new checkpoint is
+written beside the old one and fsynced, the old one is renamed to ``checkpoint_prev.chk``, the new one takes its
+name. A kill between any two of these leaves a usable pair of checkpoint and outputs.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsim.errors import CheckpointError, MissingError, OccupiedError, StorageError
+
+CURRENT = "checkpoint.chk"
+PREVIOUS = "checkpoint_prev.chk"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State of one replica at ``step``.
+
+    Attributes
+    ----------
+    step : int
+        Integration steps done.
+    context : bytes
+        ``openmm.Context.createCheckpoint()``.
+    streams : dict
+        Output file name -> length in bytes at ``step``.
+    identity : str
+        Digest of what the run is (settings, molecule, potential, platform); resuming anything else is refused.
+    arrays : dict
+        Observer state by ``observer/name``.
+    """
+
+    step: int
+    context: bytes
+    streams: dict[str, int]
+    identity: str
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def save(self, directory: Path) -> None:
+        """Write to ``directory/checkpoint.chk``, keeping the last one as ``checkpoint_prev.chk``."""
+        meta = {"step": self.step, "streams": self.streams, "identity": self.identity, "format": 1}
+        target, fresh = directory / CURRENT, directory / (CURRENT + ".new")
+        with storage(fresh), open(fresh, "wb") as handle:
+            np.savez(
+                handle,
+                **{
+                    "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
+                    "context": np.frombuffer(self.context, dtype=np.uint8),
+                    **{"array:" + name: array for name, array in self.arrays.items()},
+                },
+            )
+            handle.flush()
+            os.fsync(handle.fileno())
+        if target.exists():
+            os.replace(target, directory / PREVIOUS)
+        os.replace(fresh, target)
+        sync_directory(directory)
+
+    @classmethod
+    def load(cls, directory: Path) -> Checkpoint:
+        """Read the newest checkpoint of ``directory``.
+
+        Raises
+        ------
+        MissingError
+            If there is none.
+        CheckpointError
+            If the file is damaged.
+        """
+        path = directory / CURRENT
+        if not path.exists():
+            path = directory / PREVIOUS  # killed between the two renames
+        if not path.exists():
+            raise MissingError(f"{directory}: no {CURRENT} to resume from; start the run without --resume")
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                content = {name: archive[name] for name in archive.files}
+            meta = json.loads(content["meta"].tobytes())
+            return cls(
+                step=int(meta["step"]),
+                context=content["context"].tobytes(),
+                streams={str(k): int(v) for k, v in meta["streams"].items()},
+                identity=str(meta["identity"]),
+                arrays={k.removeprefix("array:"): v for k, v in content.items() if k.startswith("array:")},
+            )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+            other = directory / PREVIOUS
+            advice = (
+                f"delete it to resume from {PREVIOUS}"
+                if other.exists() and path.name == CURRENT
+                else "start a new run in another directory"
+            )
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise CheckpointError(f"{path}: corrupted checkpoint ({reason}); {advice}") from None
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames in ``directory`` durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turn a refused write into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"{path}: no space left on the device; free some and continue with --resume, nothing before the "
+                "last checkpoint is lost"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another output place") from error
+        raise
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small text file so that readers see the old or the new content, never a part."""
+    fresh = path.with_name(path.name + ".new")
+    with storage(path):
+        with open(fresh, "w") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(fresh, path)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold ``directory`` for this process; the lock goes with the process, however it dies.
+
+    Raises
+    ------
+    OccupiedError
+        If another process holds it.
+    """
+    path = directory / ".lock"
+    with storage(path):
+        handle = open(path, "w")  # noqa: SIM115 - closed below, the lock lives as long as it
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OccupiedError(f"{directory}: in use by another process; wait for it or choose another -o") from None
+        yield
+    finally:
+        handle.close()

@@ -1,0 +1,157 @@
+"""Append-only output files that can be cut back to a checkpoint.
+
+Every output of a run only grows, frame by frame, and its size at a checkpoint is stored in that checkpoint.
+Resuming truncates each file to that size, so nothing is doubled and nothing written before the checkpoint is lost.
+OpenMM's reporters append without truncating: after a crash the frames newer than the checkpoint would be there twice.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from openmm import app, unit
+
+from mlsim.errors import CheckpointError, StorageError
+
+
+class Stream:
+    """A file that grows by whole records."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def sync(self) -> int:
+        """Bring everything to disk; return the size in bytes."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Release the file."""
+
+
+def cut_back(path: Path, size: int) -> None:
+    """Truncate ``path`` to ``size`` bytes.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or shorter than the checkpoint says.
+    """
+    present = path.stat().st_size if path.is_file() else -1
+    if present < size:
+        found = "no such file" if present < 0 else f"{present} bytes"
+        raise CheckpointError(
+            f"{path}: the checkpoint expects at least {size} bytes, got {found}; restore the file or start a new run"
+        )
+    os.truncate(path, size)
+
+
+class RecordStream(Stream):
+    """Fixed-size rows of numbers: raw little-endian ``dtype``, C order."""
+
+    def __init__(self, path: Path, dtype: str = "<f4") -> None:
+        super().__init__(path)
+        self._dtype = np.dtype(dtype)
+        self._file = open(path, "ab")  # noqa: SIM115 - held open for the life of the run
+
+    def append(self, row: NDArray[np.float64]) -> None:
+        """Write one record."""
+        self._file.write(np.ascontiguousarray(row, dtype=self._dtype).tobytes())
+
+    def sync(self) -> int:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TableStream(Stream):
+    """CSV with a header line."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        super().__init__(path)
+        fresh = not path.exists() or path.stat().st_size == 0
+        self._file = open(path, "a")  # noqa: SIM115 - held open for the life of the run
+        if fresh:
+            self._file.write(",".join(columns) + "\n")
+
+    def append(self, row: Sequence[float]) -> None:
+        """Write one row; whole numbers without a decimal point, others with 10 significant digits."""
+        self._file.write(",".join(str(v) if isinstance(v, int) else f"{v:.10g}" for v in row) + "\n")
+
+    def sync(self) -> int:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class CoordinateStream(Stream):
+    """XTC or DCD of the solute through OpenMM's writers, chosen by the suffix; frame ``k`` is at ``k * frame_ps``.
+
+    Positions are whole molecules, so no box is written. The writers count frames, not integration steps: XTC's
+    32-bit step field would otherwise overflow after 2^31 steps and force a rewrite of the file.
+    """
+
+    def __init__(self, path: Path, topology: app.Topology, frame_ps: float) -> None:
+        super().__init__(path)
+        append = path.exists() and path.stat().st_size > 0
+        self._handle: BinaryIO | None = None
+        self._writer: app.XTCFile | app.DCDFile
+        if path.suffix == ".xtc":
+            path.touch()
+            self._writer = app.XTCFile(str(path), topology, frame_ps * unit.picosecond, 1, 1, append)
+        else:
+            self._handle = open(path, "r+b" if append else "wb")  # noqa: SIM115 - held open for the life of the run
+            self._writer = app.DCDFile(self._handle, topology, frame_ps * unit.picosecond, 1, 1, append)
+
+    def append(self, positions: NDArray[np.float64]) -> None:
+        """Write one frame; ``positions`` [n, 3], nm.
+
+        Raises
+        ------
+        StorageError
+            If the file did not grow (XTC is written by C code that does not report a full disk).
+        """
+        before = self.path.stat().st_size
+        self._writer.writeModel(positions * unit.nanometer)
+        if self._handle is None and self.path.stat().st_size <= before:
+            raise StorageError(f"{self.path}: a frame could not be written; is the disk full?")
+
+    def sync(self) -> int:
+        if self._handle is not None:
+            self._handle.flush()
+        return super().sync()
+
+    def close(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+
+
+def repair_dcd_header(path: Path) -> None:
+    """Make the frame count in a DCD header agree with the file's (truncated) length."""
+    size = path.stat().st_size
+    if size < 276:
+        return
+    with open(path, "r+b") as handle:
+        head = handle.read(276)
+        (n_atoms,) = struct.unpack_from("<i", head, 268)
+        count = (size - 276) // (3 * (4 * n_atoms + 8))
+        handle.seek(8)
+        handle.write(struct.pack("<i", count))
+        handle.seek(20)
+        handle.write(struct.pack("<i", count))

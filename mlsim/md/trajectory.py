@@ -1,0 +1,135 @@
+"""Run and Replica: read what a run wrote."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsim.errors import InputError, MissingError
+from mlsim.md import record
+
+if TYPE_CHECKING:
+    import mdtraj
+
+COLUMNS = ("step", "time_ps", "potential_kJ_mol", "kinetic_kJ_mol", "temperature_K", "bias_kJ_mol")
+
+
+@dataclass(frozen=True, eq=False)
+class Replica:
+    """One trajectory with its log; frame k of one is row k of the other."""
+
+    directory: Path
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """Contents of its ``run.json``."""
+        return record.read(self.directory)
+
+    @cached_property
+    def topology(self) -> mdtraj.Topology:
+        """Topology of the solute."""
+        import mdtraj
+
+        path = self.directory / "topology.pdb"
+        if not path.is_file():
+            raise MissingError(f"{path}: no such file; the run directory is incomplete")
+        return mdtraj.load_topology(str(path))
+
+    @property
+    def trajectory_path(self) -> Path:
+        """``trajectory.xtc`` or ``trajectory.dcd``."""
+        for suffix in (".xtc", ".dcd"):
+            path = self.directory / f"trajectory{suffix}"
+            if path.is_file():
+                return path
+        raise MissingError(f"{self.directory}: no trajectory.xtc or trajectory.dcd")
+
+    @cached_property
+    def _log(self) -> dict[str, NDArray[np.float64]]:
+        path = self.directory / "log.csv"
+        if not path.is_file():
+            raise MissingError(f"{path}: no such file; the run directory is incomplete")
+        with open(path, newline="") as handle:
+            rows = list(csv.reader(handle))
+        if not rows or tuple(rows[0]) != COLUMNS:
+            raise InputError(f"{path}: expected the columns {','.join(COLUMNS)}")
+        whole = [row for row in rows[1:] if len(row) == len(COLUMNS)]  # the last row of a killed run may be cut
+        table = np.array(whole, dtype=np.float64).reshape(-1, len(COLUMNS))
+        return {name: table[:, k] for k, name in enumerate(COLUMNS)}
+
+    @cached_property
+    def _positions(self) -> NDArray[np.float32]:
+        import mdtraj
+
+        if self.trajectory_path.stat().st_size == 0:
+            return np.zeros((0, self.topology.n_atoms, 3), dtype=np.float32)
+        return mdtraj.load(str(self.trajectory_path), top=self.topology).xyz
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that have both coordinates and a log row."""
+        return min(len(self._positions), len(self._log["step"]))
+
+    def positions(self) -> NDArray[np.float32]:
+        """Solute positions, nm [F, N, 3]."""
+        return self._positions[: self.n_frames]
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """A column of ``log.csv`` [F]."""
+        return self._log[name][: self.n_frames]
+
+    def times_ps(self) -> NDArray[np.float64]:
+        """Time of each frame, ps [F]."""
+        return self.column("time_ps")
+
+    def potential(self) -> NDArray[np.float64]:
+        """Potential energy without bias, kJ/mol [F]."""
+        return self.column("potential_kJ_mol")
+
+    def bias(self) -> NDArray[np.float64]:
+        """Bias energy, kJ/mol [F] (zeros for an unbiased run)."""
+        return self.column("bias_kJ_mol")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run directory: one or several replicas and the record."""
+
+    directory: Path
+    record: dict[str, Any]
+    replicas: tuple[Replica, ...]
+
+    @classmethod
+    def open(cls, directory: str | Path) -> Run:
+        """Read a run directory.
+
+        Raises
+        ------
+        MissingError
+            If it is not one.
+        """
+        directory = Path(directory)
+        found = record.read(directory)
+        parts = sorted(p for p in directory.glob("replica-*") if (p / record.FILE).is_file())
+        return cls(directory, found, tuple(Replica(p) for p in parts) or (Replica(directory),))
+
+    @property
+    def temperature_K(self) -> float:
+        """Temperature of the run, K."""
+        return float(self.record["settings"]["temperature_K"])
+
+    @property
+    def label(self) -> str:
+        """Solvent as the user named it."""
+        return str(self.record["settings"]["solvent"])
+
+    @property
+    def topology(self) -> mdtraj.Topology:
+        """Topology of the solute."""
+        return self.replicas[0].topology

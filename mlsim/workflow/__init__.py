@@ -1,0 +1,1 @@
+"""Whole tasks made of the rooms below: runs by name, references, campaigns."""

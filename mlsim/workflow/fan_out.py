@@ -1,0 +1,84 @@
+"""Work on several tasks at once: in this process one after the other, or in spawned processes.
+
+Progress and stop requests cross the process border through shared memory: every worker adds its steps to one
+counter and looks at one flag, so a SIGTERM to the parent lets all of them write a checkpoint.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any, Protocol
+
+from mlsim.md.signals import StopRequest, listening
+from mlsim.md.simulate import Outcome, Progress
+
+_POLL_SECONDS = 0.2
+_steps: Any = None
+_flag: Any = None
+
+
+class Task(Protocol):
+    """Picklable work that reports progress and heeds a stop request."""
+
+    def __call__(self, progress: Progress | None, stop: StopRequest) -> Outcome:
+        """Do it."""
+
+
+class _SharedProgress:
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+
+    def advance(self, steps: int) -> None:
+        with _steps.get_lock():
+            _steps.value += steps
+        if _flag.value:
+            self._stop.ask("stop requested", 0)
+
+
+def _initialise(steps: Any, flag: Any) -> None:
+    global _steps, _flag
+    _steps, _flag = steps, flag
+
+
+def _work(task: Task) -> Outcome:
+    with listening() as stop:
+        return task(_SharedProgress(stop), stop)
+
+
+def fan_out(
+    tasks: Sequence[Task], processes: int, progress: Progress | None, stop: StopRequest
+) -> tuple[Outcome, ...]:
+    """Run all tasks; with a stop request, the unfinished ones stop at a checkpoint and the rest do not start.
+
+    Raises
+    ------
+    BaseException
+        The first error of a task; the others are stopped at a checkpoint first.
+    """
+    if processes <= 1:
+        outcomes = []
+        for task in tasks:
+            if stop.reason is not None:
+                break
+            outcomes.append(task(progress, stop))
+        return tuple(outcomes)
+    context = multiprocessing.get_context("spawn")
+    steps, flag = context.Value("q", 0), context.Value("b", 0)
+    with ProcessPoolExecutor(processes, context, _initialise, (steps, flag)) as pool:
+        futures: list[Future[Outcome]] = [pool.submit(_work, task) for task in tasks]
+        seen = 0
+        while not all(f.done() for f in futures):
+            failed = any(f.done() and not f.cancelled() and f.exception() is not None for f in futures)
+            if (stop.reason is not None or failed) and not flag.value:
+                flag.value = 1
+                for future in futures:
+                    future.cancel()
+            time.sleep(_POLL_SECONDS)
+            now = steps.value
+            if progress is not None and now > seen:
+                progress.advance(now - seen)
+                seen = now
+        return tuple(f.result() for f in futures if not f.cancelled())

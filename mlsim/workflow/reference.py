@@ -1,0 +1,168 @@
+"""Explicit-solvent reference: biased runs of the solute in water, with force labels, from one or several seeds.
+
+    box (NPT) -> NVT with a bias on the backbone torsions -> frames.h5 (labels), bias.npz, trajectory, log
+
+``bias`` says what pushes the solute over its barriers: ``metadynamics`` (well-tempered, grows during the run),
+a ``.npz`` file of an earlier run (fixed: frames reweight exactly), or ``none``.
+Each seed is a run directory of its own (``seed-0001``), resumable and independent, so seeds can be made by separate
+processes or on separate machines and put together afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from mlsim.chem.catalog import load_system
+from mlsim.chem.molecule import Molecule
+from mlsim.errors import InputError, MissingError
+from mlsim.md.bias import DihedralBias, Tempering, load_grid
+from mlsim.md.classical import ExplicitWater
+from mlsim.md.forces import ForceRecorder, collect
+from mlsim.md.restart import Checkpoint
+from mlsim.md.settings import RunSettings
+from mlsim.md.signals import StopRequest
+from mlsim.md.simulate import Outcome, Progress, simulate
+from mlsim.settings import Settings
+from mlsim.units import steps_for
+
+
+class ReferenceSettings(Settings):
+    """What ``mlsim reference`` takes; units in the names."""
+
+    system: str = "alanine-dipeptide"
+    ns: float = Field(gt=0)
+    bias: str = "metadynamics"
+    temperature_K: float = Field(300.0, gt=0)
+    timestep_fs: float = Field(4.0, gt=0, le=10)
+    hydrogen_mass_Da: float = Field(1.5, ge=1.0, le=4.1)
+    friction_per_ps: float = Field(1.0, gt=0)
+    padding_nm: float = Field(0.85, gt=0)
+    record_ps: float = Field(0.2, gt=0)
+    hill_height_kJ_mol: float = Field(1.0, gt=0)
+    hill_width_rad: float = Field(0.35, gt=0)
+    hill_every_ps: float = Field(2.0, gt=0)
+    bias_factor: float = Field(6.0, gt=1)
+    platform: Literal["auto", "Reference", "CPU", "CUDA", "OpenCL", "HIP"] = "auto"
+    threads: int = Field(0, ge=0)
+    max_hours: float | None = Field(None, gt=0)
+
+    def run_settings(self, seed: int) -> RunSettings:
+        """The settings of one seed's run."""
+        return RunSettings(
+            system=self.system,
+            solvent="tip3p",
+            ns=self.ns,
+            temperature_K=self.temperature_K,
+            timestep_fs=self.timestep_fs,
+            hydrogen_mass_Da=self.hydrogen_mass_Da,
+            friction_per_ps=self.friction_per_ps,
+            seed=seed,
+            platform=self.platform,
+            threads=self.threads,
+            max_hours=self.max_hours,
+        )
+
+    def make_bias(self, molecule: Molecule) -> DihedralBias | None:
+        """The bias object for one seed.
+
+        Raises
+        ------
+        InputError
+            If ``bias`` is neither a known word nor a file.
+        """
+        if self.bias == "none":
+            return None
+        if self.bias == "metadynamics":
+            interval = steps_for(self.hill_every_ps, self.timestep_fs)
+            growth = Tempering(self.hill_height_kJ_mol, self.hill_width_rad, self.bias_factor, interval)
+            return DihedralBias(molecule, self.temperature_K, tempering=growth)
+        path = Path(self.bias)
+        if not path.suffix == ".npz":
+            raise InputError(f"bias '{self.bias}': expected 'metadynamics', 'none', or a .npz file of an earlier run")
+        return DihedralBias(molecule, self.temperature_K, load_grid(path))
+
+
+def seed_directory(directory: Path, seed: int) -> Path:
+    """Where the run of ``seed`` lives."""
+    return directory / f"seed-{seed:04d}"
+
+
+def run_seed(
+    molecule: Molecule,
+    settings: ReferenceSettings,
+    directory: Path,
+    seed: int,
+    *,
+    progress: Progress | None = None,
+    stop: StopRequest | None = None,
+) -> Outcome:
+    """Run or continue the reference of one seed.
+
+    Parameters
+    ----------
+    molecule : Molecule
+        Without solvent.
+    directory : Path
+        The reference directory; this seed goes to ``seed-NNNN`` inside it.
+    """
+    place = seed_directory(directory, seed)
+    run = settings.run_settings(seed)
+    return simulate(
+        molecule,
+        ExplicitWater(settings.padding_nm),
+        run,
+        place,
+        seed,
+        "resume" if (place / "run.json").exists() else "new",
+        settings.make_bias(molecule),
+        (ForceRecorder(molecule, run, settings.record_ps),),
+        progress=progress,
+        stop=stop,
+    )
+
+
+@dataclass(frozen=True)
+class SeedTask:
+    """One seed's work, picklable."""
+
+    settings: ReferenceSettings
+    directory: Path
+    seed: int
+
+    def __call__(self, progress: Progress | None, stop: StopRequest) -> Outcome:
+        """Run or continue it in this process."""
+        molecule = load_system(self.settings.system)
+        return run_seed(molecule, self.settings, self.directory, self.seed, progress=progress, stop=stop)
+
+
+def done_steps(directory: Path, seeds: Iterable[int]) -> int:
+    """Steps that earlier calls did for ``seeds`` together."""
+    total = 0
+    for seed in seeds:
+        try:
+            total += Checkpoint.load(seed_directory(directory, seed)).step
+        except MissingError:
+            continue
+    return total
+
+
+def gather(molecule: Molecule, directory: Path) -> Path:
+    """Put the recorded frames of all seeds into ``frames.h5`` and return its path.
+
+    Raises
+    ------
+    InputError
+        If the directory holds no seed.
+    """
+    places = sorted(p for p in directory.glob("seed-*") if (p / "run.json").is_file())
+    if not places:
+        raise InputError(f"{directory}: no seed-* runs in here; make them with mlsim reference")
+    frames = collect(molecule, places)
+    target = directory / "frames.h5"
+    frames.save(target)
+    return target

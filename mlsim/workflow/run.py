@@ -1,0 +1,135 @@
+"""Run by name: from settings to trajectories, one or several replicas, new or resumed.
+
+Replica k of root seed s has its own seed derived from (s, "replica k"), so its path does not depend on how many
+replicas run beside it, on how many processes, or in which order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mlsim import seeds
+from mlsim.chem.catalog import load_system
+from mlsim.errors import MissingError, OccupiedError
+from mlsim.md import record
+from mlsim.md.potential import PotentialRequest, resolve
+from mlsim.md.restart import storage, write_atomically
+from mlsim.md.settings import RunSettings
+from mlsim.md.signals import StopRequest
+from mlsim.md.simulate import Outcome, Progress, simulate
+from mlsim.workflow.fan_out import fan_out
+
+
+@dataclass(frozen=True)
+class ReplicaTask:
+    """One replica's work, picklable."""
+
+    settings: RunSettings
+    directory: Path
+    index: int
+    start: Literal["new", "resume"]
+
+    def __call__(self, progress: Progress | None, stop: StopRequest) -> Outcome:
+        """Simulate it in this process."""
+        assert self.settings.seed is not None
+        molecule = load_system(self.settings.system)
+        potential = resolve(self.settings.solvent, PotentialRequest(molecule, self.settings.bridge))
+        several = self.settings.replicas > 1
+        seed = seeds.derive(self.settings.seed, f"replica {self.index}")
+        place = replica_directory(self.directory, self.index) if several else self.directory
+        start = self.start if (place / record.FILE).exists() else "new"
+        return simulate(molecule, potential, self.settings, place, seed, start, progress=progress, stop=stop)
+
+
+def replica_directory(directory: Path, index: int) -> Path:
+    """Where replica ``index`` of a many-replica run lives."""
+    return directory / f"replica-{index:02d}"
+
+
+def run(
+    settings: RunSettings,
+    directory: Path,
+    start: Literal["new", "resume"] = "new",
+    *,
+    processes: int = 1,
+    progress: Progress | None = None,
+    stop: StopRequest | None = None,
+) -> tuple[Outcome, ...]:
+    """Simulate all replicas of ``settings`` in ``directory``.
+
+    Parameters
+    ----------
+    processes : int
+        Replicas worked on at the same time.
+
+    Raises
+    ------
+    OccupiedError
+        ``new`` in a directory that already holds a run or other files.
+    MlsimError
+        Whatever :func:`mlsim.md.simulate.simulate` raises.
+    """
+    stop = stop or StopRequest()
+    if start == "new":
+        if (directory / record.FILE).exists():
+            raise OccupiedError(f"{directory}: already holds a run; continue it with --resume or choose another -o")
+        if directory.exists() and any(p.name != ".lock" for p in directory.iterdir()):
+            raise OccupiedError(f"{directory}: not empty and not a run; choose another -o")
+    if settings.seed is None:
+        settings = settings.model_copy(update={"seed": seeds.fresh_seed()})
+    # fail before anything is written: unknown system, solvent, or an artifact that does not fit
+    molecule = load_system(settings.system)
+    resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
+    tasks = tuple(ReplicaTask(settings, directory, k, start) for k in range(settings.replicas))
+    if settings.replicas == 1:
+        return (tasks[0](progress, stop),)
+    with storage(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    summary: dict[str, Any] = {
+        "status": "running",
+        "replicas": settings.replicas,
+        "seed": settings.seed,
+        "settings": settings.model_dump(mode="json"),
+        "versions": record.versions(),
+        "command": record.command_line(),
+    }
+    write_atomically(directory / "config.yaml", settings.to_yaml())
+    record.write(directory, summary)
+    outcomes = fan_out(tasks, min(processes, settings.replicas), progress, stop)
+    complete = all(o.status == "complete" for o in outcomes) and len(outcomes) == settings.replicas
+    record.write(directory, {**summary, "status": "complete" if complete else "stopped", "reason": stop.reason})
+    return outcomes
+
+
+def settings_of(directory: Path) -> RunSettings:
+    """The resolved settings that a run saved (seed filled in).
+
+    Raises
+    ------
+    MissingError
+        If there is no run.
+    """
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise MissingError(f"{directory}: no run to resume here (no config.yaml); start it without --resume")
+    settings = RunSettings.from_yaml(path)
+    saved = record.read(directory)
+    return settings.model_copy(update={"seed": settings.seed if settings.seed is not None else saved["seed"]})
+
+
+def done_steps(directory: Path, settings: RunSettings) -> int:
+    """Steps that earlier calls already did, summed over replicas (for progress bars)."""
+    from mlsim.md.restart import Checkpoint
+
+    places = (
+        [directory] if settings.replicas == 1 else [replica_directory(directory, k) for k in range(settings.replicas)]
+    )
+    total = 0
+    for place in places:
+        try:
+            total += Checkpoint.load(place).step
+        except MissingError:
+            continue
+    return total
