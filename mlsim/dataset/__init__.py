@@ -1,0 +1,3 @@
+"""Force data: frames with their provenance, block-wise splits, minibatches, converters."""
+
+from __future__ import annotations
