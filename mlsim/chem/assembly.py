@@ -1,0 +1,105 @@
+"""Assembly: coordinates of named atoms, residue by residue, become a complete Molecule.
+
+Heavy atoms must be there; hydrogens that are missing are placed by OpenMM's Modeller (pH 7 states as the sequence
+spells them, ff14SB, everything else held). Modeller draws its first guess from Python's global generator; it gets a
+fixed state for the call and its own back afterwards, so that the same input gives the same molecule, bit for bit.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as ListOf
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from openmm import Platform, app, unit
+
+from mlsim.chem.molecule import PROTEIN_FORCE_FIELD, Molecule
+from mlsim.chem.sequence import VARIANTS, Sequence
+from mlsim.chem.templates import atom_names, is_hydrogen
+from mlsim.errors import InputError
+
+#: Positions of the named atoms of one residue, nm.
+Coordinates = Mapping[str, NDArray[np.float64]]
+
+
+def assemble(name: str, sequence: Sequence, residues: ListOf[Coordinates]) -> Molecule:
+    """Make a molecule in template order, adding hydrogens that are missing.
+
+    Parameters
+    ----------
+    name : str
+        Name of the molecule.
+    sequence : Sequence
+        One state per residue.
+    residues : list of mapping from atom name to float64 [3], nm
+        All heavy atoms, and any of the hydrogens, under OpenMM's names.
+
+    Raises
+    ------
+    InputError
+        If heavy atoms are missing; the residue and the atoms are named.
+    """
+    for k, atoms in enumerate(residues):
+        lacking = [a for a in atom_names(sequence, k) if not is_hydrogen(a) and a not in atoms]
+        if lacking:
+            raise InputError(
+                f"{name}: residue {sequence.residues[k]}{k + 1} lacks heavy atoms {', '.join(lacking)}; "
+                "complete the structure (for example with PDBFixer) and read it again"
+            )
+    if any(a not in atoms for k, atoms in enumerate(residues) for a in atom_names(sequence, k)):
+        residues = _with_hydrogens(sequence, residues)
+    topology, positions = _ordered(sequence, residues)
+    return Molecule.create(name, topology, positions)
+
+
+def _ordered(sequence: Sequence, residues: ListOf[Coordinates]) -> tuple[app.Topology, NDArray[np.float64]]:
+    """Topology and positions [N, 3] (nm) of the atoms that are there, in template order."""
+    topology = app.Topology()
+    chain = topology.addChain("A")
+    positions = []
+    for k, atoms in enumerate(residues):
+        residue = topology.addResidue(sequence.residues[k], chain, str(k + 1))
+        for atom in atom_names(sequence, k):
+            if atom in atoms:
+                topology.addAtom(atom, app.Element.getBySymbol(atom[0]), residue)
+                positions.append(np.asarray(atoms[atom], dtype=np.float64))
+    topology.createStandardBonds()
+    return topology, np.array(positions)
+
+
+def _with_hydrogens(sequence: Sequence, residues: ListOf[Coordinates]) -> list[dict[str, NDArray[np.float64]]]:
+    topology, positions = _ordered(sequence, residues)
+    modeller = app.Modeller(topology, positions * unit.nanometer)
+    with _fixed_global_random():
+        modeller.addHydrogens(
+            app.ForceField(PROTEIN_FORCE_FIELD),
+            pH=7.0,
+            variants=[s if s in VARIANTS else None for s in sequence.states],
+            platform=Platform.getPlatformByName("Reference"),
+        )
+    xyz = np.array(modeller.positions.value_in_unit(unit.nanometer))
+    complete = [{a.name: xyz[a.index] for a in r.atoms()} for r in modeller.topology.residues()]
+    for k, atoms in enumerate(complete):
+        expected = set(atom_names(sequence, k))
+        if set(atoms) != expected:
+            raise InputError(
+                f"residue {sequence.residues[k]}{k + 1}: expected atoms {' '.join(sorted(expected))}, "
+                f"got {' '.join(sorted(atoms))}"
+            )
+        for atom, known in residues[k].items():
+            atoms[atom] = np.asarray(known, dtype=np.float64)  # exactly what came in
+    return complete
+
+
+@contextmanager
+def _fixed_global_random() -> Iterator[None]:
+    """Run a library call that uses Python's global generator, without leaving a trace in it."""
+    before = random.getstate()
+    random.seed(20210601)
+    try:
+        yield
+    finally:
+        random.setstate(before)

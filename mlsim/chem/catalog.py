@@ -1,0 +1,178 @@
+"""Catalog: finds systems and force fields by name. The only file that knows ``systems/`` and ``forcefields/``.
+
+Looked for, in this order: the directories in the environment variable ``MLSIM_PATH`` (separated like ``PATH``), the
+current directory, and what ships with the package (beside it in a checkout, inside it in an installed wheel). Each
+place may hold ``systems/<name>/system.yaml`` and ``forcefields/<name>/card.yaml``; a path to such a directory works
+wherever a name does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlsim.chem.molecule import Molecule
+from mlsim.chem.pdb_reader import read_pdb
+from mlsim.chem.peptide import build
+from mlsim.chem.sequence import ONE_TO_THREE, Sequence, parse
+from mlsim.chem.system_directory import SYSTEM_FILE, SystemEntry, read_system
+from mlsim.chem.templates import sequence_of
+from mlsim.errors import MissingError
+
+#: Environment variable with further directories.
+PATH_VARIABLE = "MLSIM_PATH"
+#: Files that make a directory a force field.
+FORCE_FIELD_FILES = ("card.yaml", "config.yaml")
+
+
+# ---- systems ----
+
+
+def systems() -> tuple[SystemEntry, ...]:
+    """Every system in sight; of several with one name, the first found."""
+    found: dict[str, SystemEntry] = {}
+    for place in _places("systems"):
+        for path in sorted(place.glob(f"*/{SYSTEM_FILE}")):
+            found.setdefault(path.parent.name, read_system(path.parent))
+    return tuple(found[name] for name in sorted(found))
+
+
+def find_system(name: str | Path) -> SystemEntry:
+    """The system called ``name``, or in the directory ``name``.
+
+    Raises
+    ------
+    MissingError
+        With a suggestion, if there is none.
+    """
+    if (Path(name) / SYSTEM_FILE).is_file():
+        return read_system(name)
+    for place in _places("systems"):
+        if _is_plain(str(name)) and (place / name / SYSTEM_FILE).is_file():
+            return read_system(place / name)
+    known = [entry.directory.name for entry in systems()]
+    raise MissingError(f"no system '{name}'; {_suggest(str(name), known)}")
+
+
+def load_system(text: str | Path) -> Molecule:
+    """Molecule for whatever a user calls a system: a name, a directory, a PDB file, or a sequence.
+
+    Raises
+    ------
+    MissingError
+        If it is none of these; with a suggestion.
+    InputError
+        If the PDB file or the sequence cannot be used.
+    """
+    given = str(text)
+    if Path(given).suffix.lower() in (".pdb", ".ent"):
+        return read_pdb(given)
+    try:
+        return find_system(given).load()
+    except MissingError:
+        if not _reads_as_sequence(given):
+            raise
+    return build(given)
+
+
+# ---- force fields ----
+
+
+def forcefields() -> tuple[str, ...]:
+    """Names of the force fields in sight."""
+    found = {p.parent.name for place in _places("forcefields") for p in place.glob(f"*/{FORCE_FIELD_FILES[0]}")}
+    return tuple(sorted(found))
+
+
+def forcefield_directory(name: str | Path) -> Path:
+    """Directory of a force field, by name or path.
+
+    Raises
+    ------
+    MissingError
+        With a suggestion, if there is none.
+    """
+    candidates = [Path(name)]
+    if _is_plain(str(name)):
+        candidates += [place / name for place in _places("forcefields")]
+    for directory in candidates:
+        if any((directory / file).is_file() for file in FORCE_FIELD_FILES):
+            return directory
+    raise MissingError(f"no force field '{name}'; {_suggest(str(name), list(forcefields()))}")
+
+
+def default_forcefield(system: str | Path) -> str:
+    """Name of the learned force field that ``issnet`` means for a system (name, directory or sequence).
+
+    A directory or sequence without one of its own gets that of a known system with the same sequence.
+
+    Raises
+    ------
+    MissingError
+        If there is none.
+    """
+    sequence: Sequence | None = None
+    try:
+        record = find_system(system).record
+        if record.default_forcefield is not None:
+            return record.default_forcefield
+        sequence = parse(record.sequence)
+    except MissingError:
+        if Path(system).suffix.lower() in (".pdb", ".ent"):
+            sequence = sequence_of(read_pdb(system).topology)
+        elif _reads_as_sequence(str(system)):
+            sequence = parse(str(system))
+        else:
+            raise
+    shared = forcefield_for(sequence)
+    if shared is None:
+        known = ", ".join(forcefields()) or "none"
+        raise MissingError(f"no default learned force field for '{system}'; name one as issnet:NAME (known: {known})")
+    return shared
+
+
+def forcefield_for(sequence: Sequence) -> str | None:
+    """Default force field of the first known system with this sequence, if any."""
+    for entry in systems():
+        if entry.record.default_forcefield is not None and parse(entry.record.sequence) == sequence:
+            return entry.record.default_forcefield
+    return None
+
+
+# ---- places ----
+
+
+def shipped() -> Path:
+    """Directory with the shipped ``systems`` and ``forcefields``."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "shipped"
+    return inside if inside.is_dir() else package.parent
+
+
+def _places(kind: str) -> Iterator[Path]:
+    """Existing directories that hold entries of a kind (``systems`` or ``forcefields``)."""
+    given = [Path(p) for p in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if p]
+    for root in (*given, Path.cwd(), shipped()):
+        if (root / kind).is_dir():
+            yield root / kind
+    yield from (p for p in given if p.is_dir())
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and Path(name).name == name and name not in (".", "..")
+
+
+def _reads_as_sequence(text: str) -> bool:
+    """Whether an unknown name should be treated (and refused) as a sequence: capitals, or a residue code in it."""
+    codes = {*ONE_TO_THREE.values(), "ACE", "NME"}
+    tokens = text.replace("-", " ").split()
+    return _is_plain(text) and (text == text.upper() or any(t.upper() in codes for t in tokens))
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known: {', '.join(known) or 'none'}"

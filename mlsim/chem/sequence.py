@@ -1,0 +1,197 @@
+"""Sequence: what a user types, turned into residues, or refused with one line.
+
+Accepted are one-letter codes (``YYDPETGTWY``), three-letter codes joined by hyphens or spaces
+(``ACE-ALA-NME``, ``Ala-Gly``), and one-letter runs between caps (``ACE-AAQAA-NME``). ``ACE`` (acetyl) and
+``NME`` (N-methylamide) are caps; an end without a cap is charged (NH3+, COO-). Protonation is that at pH 7:
+``HIS`` means the neutral tautomer ``HIE``; ``HID HIE HIP ASH GLH`` name a state explicitly.
+
+Why so strict: ``ALA`` alone could be one alanine or the tripeptide Ala-Leu-Ala, and lower case one-letter codes
+mean D-amino acids in the peptide literature, and ``ACE-GLI-NME`` is a misspelt glycine more often than Gly-Leu-Ile.
+Guessing would simulate another molecule than the one meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from mlsim.errors import InputError
+
+#: The 20 amino acids, one-letter to three-letter code.
+ONE_TO_THREE = {
+    "A": "ALA", "R": "ARG", "N": "ASN", "D": "ASP", "C": "CYS", "Q": "GLN", "E": "GLU", "G": "GLY", "H": "HIS",
+    "I": "ILE", "L": "LEU", "K": "LYS", "M": "MET", "F": "PHE", "P": "PRO", "S": "SER", "T": "THR", "W": "TRP",
+    "Y": "TYR", "V": "VAL",
+}  # fmt: skip
+#: Protonation states that may be asked for by name, and the residue they belong to.
+VARIANTS = {"HID": "HIS", "HIE": "HIS", "HIP": "HIS", "ASH": "ASP", "GLH": "GLU"}
+#: States that ff14SB knows inside a chain only.
+INNER_ONLY = ("ASH", "GLH")
+#: The state meant by a plain residue name, where it is not the name itself.
+DEFAULT_STATE = {"HIS": "HIE"}
+N_CAP, C_CAP = "ACE", "NME"
+#: PDB codes of D-amino acids.
+D_AMINO_ACIDS = {
+    "DAL": "alanine", "DAR": "arginine", "DSG": "asparagine", "DAS": "aspartate", "DCY": "cysteine",
+    "DGN": "glutamine", "DGL": "glutamate", "DHI": "histidine", "DIL": "isoleucine", "DLE": "leucine",
+    "DLY": "lysine", "MED": "methionine", "DPN": "phenylalanine", "DPR": "proline", "DSN": "serine",
+    "DTH": "threonine", "DTR": "tryptophan", "DTY": "tyrosine", "DVA": "valine",
+}  # fmt: skip
+#: Residues that users meet and that are not supported, with what to do.
+NOT_SUPPORTED = {
+    "CYX": "disulfide bonds are not supported; use free cysteine (CYS)",
+    "CYM": "deprotonated cysteine is not supported; use CYS",
+    "LYN": "neutral lysine is not supported; use LYS",
+    "HYP": "hydroxyproline is not supported; use PRO",
+    "NH2": "the amide cap is not supported; use NME",
+    "NHE": "the amide cap is not supported; use NME",
+    "MSE": "selenomethionine is not supported; use MET",
+}
+
+_AMINO_ACIDS = tuple(ONE_TO_THREE.values())
+_THREE_LETTER = frozenset(_AMINO_ACIDS) | frozenset(VARIANTS)
+_ONE_LETTER = {three: one for one, three in ONE_TO_THREE.items()}
+_LONGEST = 100
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Residues of a peptide, caps included.
+
+    Attributes
+    ----------
+    states : tuple of str
+        Three-letter codes with the protonation state spelled out, e.g. ``("ACE", "HIE", "NME")``.
+    """
+
+    states: tuple[str, ...]
+
+    @property
+    def residues(self) -> tuple[str, ...]:
+        """Residue names as a PDB file has them (``HIE`` is ``HIS``)."""
+        return tuple(VARIANTS.get(s, s) for s in self.states)
+
+    @property
+    def text(self) -> str:
+        """The sequence in three-letter codes, as :func:`parse` reads it back."""
+        return "-".join("HIS" if s == "HIE" else s for s in self.states)
+
+    @property
+    def one_letter(self) -> str:
+        """The amino acids without caps in one-letter codes."""
+        return "".join(_ONE_LETTER[r] for r in self.residues if r in _ONE_LETTER)
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+
+def parse(text: str) -> Sequence:
+    """Read a peptide sequence.
+
+    Raises
+    ------
+    InputError
+        On an unknown or D-amino acid, a cap inside the chain, an ambiguous code, or an end that ff14SB lacks.
+    """
+    tokens = [t for t in re.split(r"[-\s]+", text.strip()) if t]
+    if not tokens:
+        raise InputError("sequence: expected residues such as ACE-ALA-NME or YYDPETGTWY, got an empty text")
+    if tokens[0].upper() in ("D", "DL") and len(tokens) > 1 and tokens[1].upper() in _THREE_LETTER:
+        raise InputError(f"sequence '{text}': {tokens[0]}-{tokens[1]} is a D-amino acid; only L is supported")
+    if len(tokens) == 1 and tokens[0].upper() in {*_THREE_LETTER, N_CAP, C_CAP}:
+        _refuse_ambiguous(text, tokens[0].upper())
+    body = [t for t in tokens if t.upper() not in (N_CAP, C_CAP)]
+    by_name = any(t.upper() in _THREE_LETTER or t.upper() in D_AMINO_ACIDS for t in body)
+    states: list[str] = []
+    for token in tokens:
+        if token.upper() in (N_CAP, C_CAP):
+            states.append(token.upper())
+        elif by_name:
+            states.append(state_of(token, f"sequence '{text}'"))
+        else:
+            states.extend(_one_letter_run(token, text))
+    return from_states(states, f"sequence '{text}'")
+
+
+def from_states(states: list[str], source: str) -> Sequence:
+    """Check where caps and states stand, and make the sequence.
+
+    Raises
+    ------
+    InputError
+        If a cap is inside the chain or ff14SB has no parameters for an end.
+    """
+    for k, state in enumerate(states):
+        if (state == N_CAP and k > 0) or (state == C_CAP and k < len(states) - 1):
+            side = "first" if state == N_CAP else "last"
+            raise InputError(f"{source}: cap {state} at position {k + 1}; it may only be the {side} residue")
+    amino = [s for s in states if s not in (N_CAP, C_CAP)]
+    if not amino:
+        raise InputError(f"{source}: no amino acid between the caps; the smallest is for example ACE-GLY-NME")
+    if len(states) > _LONGEST:
+        raise InputError(f"{source}: {len(states)} residues; at most {_LONGEST} are built here")
+    if len(states) == 1:
+        raise InputError(
+            f"{source}: a single amino acid with both ends charged has no ff14SB parameters; cap it, "
+            f"for example ACE-{amino[0]}-NME"
+        )
+    for state, where in ((states[0], "N-terminal"), (states[-1], "C-terminal")):
+        if state in INNER_ONLY:
+            raise InputError(f"{source}: ff14SB has no {where} {state}; cap that end or use {VARIANTS[state]}")
+    return Sequence(tuple(states))
+
+
+def state_of(code: str, source: str) -> str:
+    """Protonation state for a three-letter code of an amino acid.
+
+    Raises
+    ------
+    InputError
+        If the code is unknown (with a suggestion), a D-amino acid, or not supported.
+    """
+    upper = code.upper()
+    if upper in _THREE_LETTER or upper in (N_CAP, C_CAP):
+        return DEFAULT_STATE.get(upper, upper)
+    if upper in D_AMINO_ACIDS:
+        raise InputError(f"{source}: {upper} is D-{D_AMINO_ACIDS[upper]}; only L-amino acids are supported")
+    if upper in NOT_SUPPORTED:
+        raise InputError(f"{source}: residue '{code}': {NOT_SUPPORTED[upper]}")
+    raise InputError(_unknown(code, source))
+
+
+def _unknown(code: str, source: str) -> str:
+    close = difflib.get_close_matches(code.upper(), [*_AMINO_ACIDS, *VARIANTS, N_CAP, C_CAP], n=3)
+    close.sort(key=lambda known: known[0] != code[0].upper())  # a typist rarely misses the first letter
+    hint = f"did you mean {close[0]}?" if close else f"known: {' '.join(_AMINO_ACIDS)} and the caps ACE NME"
+    return f"{source}: unknown residue '{code}'; {hint}"
+
+
+def _one_letter_run(token: str, text: str) -> list[str]:
+    if token.isalpha() and token == token.lower():
+        raise InputError(
+            f"sequence '{text}': lower case one-letter codes ('{token}') mean D-amino acids, which are not "
+            "supported; write L-amino acids in capitals"
+        )
+    unknown = [c for c in token if c not in ONE_TO_THREE]
+    if not unknown and len(token) == 3 and token != text.strip() and len(set(token)) > 1:
+        spelled = "-".join(ONE_TO_THREE[c] for c in token)
+        problem = _unknown(token, f"sequence '{text}'")
+        raise InputError(f"{problem} (for the tripeptide write {spelled})")
+    if not unknown:
+        return [DEFAULT_STATE.get(ONE_TO_THREE[c], ONE_TO_THREE[c]) for c in token]
+    if len(token) == 3 or token.upper() in NOT_SUPPORTED:
+        state_of(token, f"sequence '{text}'")  # raises with a suggestion
+    place = token.index(unknown[0]) + 1
+    lower = " (lower case would be a D-amino acid, not supported)" if unknown[0].upper() in ONE_TO_THREE else ""
+    raise InputError(
+        f"sequence '{text}': unknown one-letter code '{unknown[0]}' at position {place} of '{token}'{lower}; "
+        f"known: {''.join(ONE_TO_THREE)}"
+    )
+
+
+def _refuse_ambiguous(text: str, code: str) -> None:
+    if all(c in ONE_TO_THREE for c in code):
+        spelled = "-".join(ONE_TO_THREE[c] for c in code)
+        single = f"the cap {code}" if code in (N_CAP, C_CAP) else f"one residue (write ACE-{code}-NME)"
+        raise InputError(f"sequence '{text}': ambiguous, {single} or the tripeptide {spelled} (write it so)")

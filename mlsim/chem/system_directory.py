@@ -1,0 +1,151 @@
+"""System directory: one simulation-ready molecule on disk, ``system.yaml`` beside ``structure.pdb``.
+
+The shipped systems and what ``mlsim build`` writes are the same thing; either is read back here, and checked against
+the sequence that its record names.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mlsim.chem.molecule import Molecule
+from mlsim.chem.pdb_reader import read_pdb
+from mlsim.chem.peptide import Torsions, build
+from mlsim.chem.sequence import parse
+from mlsim.chem.templates import sequence_of
+from mlsim.errors import InputError, OccupiedError, StorageError
+from mlsim.settings import Settings
+
+#: File that makes a directory a system.
+SYSTEM_FILE = "system.yaml"
+STRUCTURE_FILE = "structure.pdb"
+
+
+class SystemRecord(Settings):
+    """Contents of ``system.yaml``.
+
+    Attributes
+    ----------
+    name, description : str
+    sequence : str
+        As :func:`mlsim.chem.sequence.parse` reads it.
+    force_field, water : str
+        Amber names, for the reader; the package has one of each.
+    temperature_K : float
+        Temperature of a run that names none, K.
+    structure : str
+        PDB file in the same directory.
+    origin : str
+        Where the structure comes from.
+    default_forcefield : str or None
+        What the solvent ``issnet`` means for this system.
+    reference_surfaces : tuple of str
+        Files with free-energy surfaces, relative to the directory.
+    torsions : tuple of Torsions or None
+        The torsions the structure was built from, where it is not an extended chain.
+    """
+
+    name: str
+    sequence: str
+    description: str = ""
+    force_field: str = "ff14SB"
+    water: str = "TIP3P"
+    temperature_K: float = 300.0
+    structure: str = STRUCTURE_FILE
+    origin: str = ""
+    default_forcefield: str | None = None
+    reference_surfaces: tuple[str, ...] = ()
+    torsions: tuple[Torsions, ...] | None = None
+
+
+@dataclass(frozen=True)
+class SystemEntry:
+    """A system that was found: its record and where it lies."""
+
+    record: SystemRecord
+    directory: Path
+
+    @property
+    def reference_surfaces(self) -> tuple[Path, ...]:
+        """Paths of the reference surfaces."""
+        return tuple(self.directory / name for name in self.record.reference_surfaces)
+
+    def load(self) -> Molecule:
+        """Read the structure.
+
+        Raises
+        ------
+        MissingError, InputError
+            If the structure is missing, unreadable, or not the sequence that the record names.
+        """
+        path = self.directory / self.record.structure
+        molecule = read_pdb(path)
+        expected, got = parse(self.record.sequence), sequence_of(molecule.topology)
+        if got != expected:
+            raise InputError(f"{path}: expected {expected.text} as in {SYSTEM_FILE}, got {got.text}")
+        return replace(molecule, name=self.record.name)
+
+    def rebuild(self) -> Molecule:
+        """Build the structure anew from sequence and torsions, as it was when the directory was made."""
+        return build(self.record.sequence, self.record.name, self.record.torsions)
+
+
+def read_system(directory: str | Path) -> SystemEntry:
+    """Read ``system.yaml`` of a directory.
+
+    Raises
+    ------
+    MissingError
+        If there is none.
+    SettingsError
+        On an unknown key or a bad value.
+    """
+    directory = Path(directory)
+    return SystemEntry(SystemRecord.from_yaml(directory / SYSTEM_FILE), directory)
+
+
+def write_system(molecule: Molecule, record: SystemRecord, directory: str | Path) -> SystemEntry:
+    """Write ``structure.pdb`` and ``system.yaml``; all of it or nothing.
+
+    Raises
+    ------
+    OccupiedError
+        If the directory is there and not empty, or a file is in its place.
+    StorageError
+        If the file system refuses.
+    """
+    directory = Path(directory)
+    require_free(directory)
+    partial: Path | None = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        partial.chmod(0o755)
+        molecule.to_pdb(partial / record.structure)
+        (partial / SYSTEM_FILE).write_text(record.to_yaml())
+        os.replace(partial, directory)  # onto nothing or an empty directory
+    except OSError as error:
+        raise StorageError(f"{directory}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if partial is not None and partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+    return read_system(directory)
+
+
+def require_free(directory: str | Path) -> None:
+    """Refuse an output directory that holds something.
+
+    Raises
+    ------
+    OccupiedError
+    """
+    directory = Path(directory)
+    if directory.is_dir() and not any(directory.iterdir()):
+        return
+    if directory.exists():
+        what = "is not empty" if directory.is_dir() else "is a file"
+        raise OccupiedError(f"{directory}: {what}; expected a new or empty directory, choose another -o")
