@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -23,14 +23,14 @@ def reference(
     ),
     first_seed: Annotated[int, typer.Option(help="Seed of the first run.")] = 1,
     seeds: Annotated[int, typer.Option(help="Number of independent runs (consecutive seeds).")] = 1,
-    temperature: Annotated[Optional[float], typer.Option(help="Temperature, K. [default: 300]")] = None,
-    timestep_fs: Annotated[Optional[float], typer.Option(help="Time step, fs. [default: 4]")] = None,
-    padding_nm: Annotated[Optional[float], typer.Option(help="Water around the solute, nm. [default: 0.85]")] = None,
-    record_ps: Annotated[Optional[float], typer.Option(help="Time between force labels, ps. [default: 0.2]")] = None,
-    platform: Annotated[Optional[str], typer.Option(help="auto, CPU, CUDA, OpenCL, HIP.")] = None,
-    threads: Annotated[Optional[int], typer.Option(help="CPU threads per run; 0: all.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Temperature, K. [default: 300]")] = None,
+    timestep_fs: Annotated[float | None, typer.Option(help="Time step, fs. [default: 4]")] = None,
+    padding_nm: Annotated[float | None, typer.Option(help="Water around the solute, nm. [default: 0.85]")] = None,
+    record_ps: Annotated[float | None, typer.Option(help="Time between force labels, ps. [default: 0.2]")] = None,
+    platform: Annotated[str | None, typer.Option(help="auto, CPU, CUDA, OpenCL, HIP.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads per run; 0: all.")] = None,
     processes: Annotated[int, typer.Option(help="Seeds at the same time.")] = 1,
-    max_hours: Annotated[Optional[float], typer.Option(help="Checkpoint and stop after this wall time.")] = None,
+    max_hours: Annotated[float | None, typer.Option(help="Checkpoint and stop after this wall time.")] = None,
 ) -> None:
     """Run explicit TIP3P water with a bias on the backbone torsions and record solvent forces on the solute.
 

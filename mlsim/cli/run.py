@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -16,25 +16,25 @@ def register(app: typer.Typer) -> None:
 
 def run(
     system: Annotated[
-        Optional[str],
+        str | None,
         typer.Argument(help="Shipped system, directory of mlsim build, PDB file, sequence, or a config .yaml."),
     ] = None,
-    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Run directory.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory.")] = None,
     solvent: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(help="vacuum, hct, obc1, obc2, gbn, gbn2, tip3p, issnet, issnet:NAME, or a sum with '+'."),
     ] = None,
-    ns: Annotated[Optional[float], typer.Option(help="Length per replica, ns.")] = None,
-    temperature: Annotated[Optional[float], typer.Option(help="Temperature, K. [default: 300]")] = None,
-    timestep_fs: Annotated[Optional[float], typer.Option(help="Time step, fs. [default: 4]")] = None,
-    replicas: Annotated[Optional[int], typer.Option(help="Independent replicas. [default: 1]")] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Root seed; drawn and recorded if not given.")] = None,
-    platform: Annotated[Optional[str], typer.Option(help="auto, Reference, CPU, CUDA, OpenCL, HIP.")] = None,
-    bridge: Annotated[Optional[str], typer.Option(help="auto, torch (TorchForce), python (PythonForce).")] = None,
-    report_ps: Annotated[Optional[float], typer.Option(help="Time between frames, ps. [default: 1]")] = None,
-    format: Annotated[Optional[str], typer.Option(help="xtc or dcd.")] = None,
+    ns: Annotated[float | None, typer.Option(help="Length per replica, ns.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Temperature, K. [default: 300]")] = None,
+    timestep_fs: Annotated[float | None, typer.Option(help="Time step, fs. [default: 4]")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Independent replicas. [default: 1]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Root seed; drawn and recorded if not given.")] = None,
+    platform: Annotated[str | None, typer.Option(help="auto, Reference, CPU, CUDA, OpenCL, HIP.")] = None,
+    bridge: Annotated[str | None, typer.Option(help="auto, torch (TorchForce), python (PythonForce).")] = None,
+    report_ps: Annotated[float | None, typer.Option(help="Time between frames, ps. [default: 1]")] = None,
+    format: Annotated[str | None, typer.Option(help="xtc or dcd.")] = None,
     processes: Annotated[int, typer.Option(help="Replicas at the same time.")] = 1,
-    max_hours: Annotated[Optional[float], typer.Option(help="Checkpoint and stop after this wall time.")] = None,
+    max_hours: Annotated[float | None, typer.Option(help="Checkpoint and stop after this wall time.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o from its checkpoint.")] = False,
 ) -> None:
     """Run molecular dynamics: mlsim run SYSTEM --solvent issnet --ns 1 -o DIR, or mlsim run config.yaml."""
@@ -76,9 +76,7 @@ def run(
         settings = RunSettings.parse({**values, **given}, system if config else "command line")
         done = 0
     with listening() as stop, MdProgress(settings.total_steps * settings.replicas, done, settings.timestep_fs) as bar:
-        outcomes = run_md(
-            settings, output, "resume" if resume else "new", processes=processes, progress=bar, stop=stop
-        )
+        outcomes = run_md(settings, output, "resume" if resume else "new", processes=processes, progress=bar, stop=stop)
         speed = bar.ns_per_day
     _summary(outcomes, output, settings.timestep_fs, speed, stop.reason)
     if stop.exit_code:
@@ -97,4 +95,8 @@ def _summary(outcomes: tuple[Any, ...], output: Path, timestep_fs: float, speed:
         mean = f", mean temperature {temperature.mean():.1f} K" if len(temperature) else ""
         platform = replica.record["platform"]["name"]
         print(f"{replica.trajectory_path}: {replica.n_frames} frames, {length:g} ns on {platform}{mean}")
-    print(f"{speed:.0f} ns/day; topology in {outcomes[0].replica.directory / 'topology.pdb'}" if outcomes else "no replica done")
+    print(
+        f"{speed:.0f} ns/day; topology in {outcomes[0].replica.directory / 'topology.pdb'}"
+        if outcomes
+        else "no replica done"
+    )

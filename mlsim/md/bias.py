@@ -93,9 +93,7 @@ class DihedralBias:
         self._tables, self._forces = [], []
         for atoms, grid in zip(self._atoms, self.grid, strict=True):
             phi, psi = atoms
-            force = CustomCompoundBondForce(
-                5, "bias(dihedral(p1, p2, p3, p4), dihedral(p2, p3, p4, p5))"
-            )
+            force = CustomCompoundBondForce(5, "bias(dihedral(p1, p2, p3, p4), dihedral(p2, p3, p4, p5))")
             points = grid.shape[0] + 1
             table = Continuous2DFunction(points, points, _wrapped(grid), -np.pi, np.pi, -np.pi, np.pi, True)
             force.addTabulatedFunction("bias", table)

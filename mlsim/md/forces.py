@@ -119,7 +119,9 @@ def collect(solute: Molecule, directories: Sequence[Path]) -> ForceFrames:
         count = min(len(x) // size, len(f) // size, len(s) // width)
         table = s[: count * width].reshape(count, width)
         shape = (count, solute.n_atoms, 3)
-        parts.append((x[: count * size].reshape(shape), f[: count * size].reshape(shape), table, np.full(count, number)))
+        parts.append(
+            (x[: count * size].reshape(shape), f[: count * size].reshape(shape), table, np.full(count, number))
+        )
         sources.append(record.read(directory))
     positions, forces, scalars, run = (np.concatenate([p[k] for p in parts]) for k in range(4))
     keys = ("settings", "seed", "platform", "potential", "versions")

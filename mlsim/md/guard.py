@@ -42,9 +42,7 @@ class Guard:
         Target temperature and the runaway limit, K.
     """
 
-    def __init__(
-        self, topology: app.Topology, degrees_of_freedom: int, temperature_K: float, limit_K: float
-    ) -> None:
+    def __init__(self, topology: app.Topology, degrees_of_freedom: int, temperature_K: float, limit_K: float) -> None:
         self._topology = topology
         self._dof = degrees_of_freedom
         self._limit_K = limit_K

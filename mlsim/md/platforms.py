@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from openmm import Context, Integrator, OpenMMException, Platform, System
 from numpy.typing import NDArray
+from openmm import Context, Integrator, OpenMMException, Platform, System
 
 from mlsim.errors import InputError
 

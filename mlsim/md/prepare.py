@@ -50,7 +50,7 @@ def starting_molecule(
     with storage(stored):
         prepared.to_pdb(directory / "start.pdb")
         fresh = directory / "start.new.npz"
-        np.savez(fresh, positions=prepared.positions, box=prepared.box, solute=prepared.solute)
+        np.savez(fresh, positions=prepared.positions, box=np.asarray(prepared.box), solute=prepared.solute)
         os.replace(fresh, stored)
     return prepared
 
@@ -112,9 +112,9 @@ def _scale_molecules(topology: app.Topology, positions: NDArray[np.float64], fac
     scaled = positions.copy()
     for chain in topology.chains():
         solvent = all(r.name in ("HOH", "NA", "CL") for r in chain.residues())
-        groups = [[a.index for a in r.atoms()] for r in chain.residues()] if solvent else [
-            [a.index for a in chain.atoms()]
-        ]
+        groups = (
+            [[a.index for a in r.atoms()] for r in chain.residues()] if solvent else [[a.index for a in chain.atoms()]]
+        )
         for group in groups:
             scaled[group] += (factor - 1.0) * positions[group].mean(axis=0)
     return scaled
@@ -124,9 +124,7 @@ def _read(molecule: Molecule, directory: Path) -> Molecule:
     pdb = app.PDBFile(str(directory / "start.pdb"))
     with np.load(directory / "start.npz", allow_pickle=False) as archive:
         positions, box, solute = archive["positions"], archive["box"], archive["solute"]
-    found = Molecule(
-        molecule.name, pdb.topology, positions, solute, box, (PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD)
-    )
+    found = Molecule(molecule.name, pdb.topology, positions, solute, box, (PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD))
     if len(positions) != found.n_atoms or found.atom_names[: len(solute)] != molecule.solute_molecule().atom_names:
         raise InputError(f"{directory}: start.pdb does not hold {molecule.name} in water; start a new run")
     return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import json
 import os
 import zipfile
@@ -58,14 +59,12 @@ class Checkpoint:
         meta = {"step": self.step, "streams": self.streams, "identity": self.identity, "format": 1}
         target, fresh = directory / CURRENT, directory / (CURRENT + ".new")
         with storage(fresh), open(fresh, "wb") as handle:
-            np.savez(
-                handle,
-                **{
-                    "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
-                    "context": np.frombuffer(self.context, dtype=np.uint8),
-                    **{"array:" + name: array for name, array in self.arrays.items()},
-                },
-            )
+            content: dict[str, Any] = {
+                "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
+                "context": np.frombuffer(self.context, dtype=np.uint8),
+            }
+            content.update({"array:" + name: array for name, array in self.arrays.items()})
+            np.savez(handle, **content)
             handle.flush()
             os.fsync(handle.fileno())
         if target.exists():
@@ -90,7 +89,8 @@ class Checkpoint:
         if not path.exists():
             raise MissingError(f"{directory}: no {CURRENT} to resume from; start the run without --resume")
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            # from memory: np.load leaves a damaged file open
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
                 content = {name: archive[name] for name in archive.files}
             meta = json.loads(content["meta"].tobytes())
             return cls(

@@ -130,9 +130,7 @@ class _Engine:
         self.streams: dict[str, Stream] = {}
         self.molecule = starting_molecule(molecule, potential, settings, seed, directory)
         self.n_solute = len(self.molecule.solute)
-        self.system = build_system(
-            self.molecule, potential, settings.constraints, settings.hydrogen_mass_Da
-        )
+        self.system = build_system(self.molecule, potential, settings.constraints, settings.hydrogen_mass_Da)
         if bias is not None:
             bias.add_to(self.system)
         self.observers = (*((bias,) if bias is not None else ()), *observers)
@@ -149,7 +147,9 @@ class _Engine:
             self.system, self.integrator, Platform.getPlatformByName(self.platform.name), self.platform.properties
         )
         self.guard = Guard(
-            self.molecule.topology, degrees_of_freedom(self.system), settings.temperature_K,
+            self.molecule.topology,
+            degrees_of_freedom(self.system),
+            settings.temperature_K,
             settings.runaway_temperature_K,
         )
         self.record: dict[str, Any] = {
@@ -314,9 +314,7 @@ class _Engine:
         write_atomically(self.directory / "failure.json", json.dumps(failure, indent=2) + "\n")
         record.write(self.directory, {**self.record, "status": "failed", "step": self.step, **failure})
         where = f"last good state (step {last}) in {self.directory / 'last_good.pdb'}" if kept else "no good state yet"
-        raise UnphysicalError(
-            f"{message}; worst atom {worst}; {where}; try a smaller --timestep-fs"
-        ) from cause
+        raise UnphysicalError(f"{message}; worst atom {worst}; {where}; try a smaller --timestep-fs") from cause
 
     def checkpoint(self) -> None:
         """Write streams, then the checkpoint that refers to them."""

@@ -48,9 +48,7 @@ def _work(task: Task) -> Outcome:
         return task(_SharedProgress(stop), stop)
 
 
-def fan_out(
-    tasks: Sequence[Task], processes: int, progress: Progress | None, stop: StopRequest
-) -> tuple[Outcome, ...]:
+def fan_out(tasks: Sequence[Task], processes: int, progress: Progress | None, stop: StopRequest) -> tuple[Outcome, ...]:
     """Run all tasks; with a stop request, the unfinished ones stop at a checkpoint and the rest do not start.
 
     Raises

@@ -89,5 +89,7 @@ def _optional() -> list[Finding]:
             importlib.import_module(module)
             lines.append(Finding(module, "ok", f"usable (extra '{extra}')"))
         except ImportError as error:
-            lines.append(Finding(module, "note", f"not usable ({error})", f"pip install 'mlsim[{extra}]' if you need it"))
+            lines.append(
+                Finding(module, "note", f"not usable ({error})", f"pip install 'mlsim[{extra}]' if you need it")
+            )
     return lines

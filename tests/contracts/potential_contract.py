@@ -1,0 +1,88 @@
+"""What every potential must do; subclass and say which one and for which molecule."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from openmm import Context, Platform, VerletIntegrator
+from scipy.spatial.transform import Rotation
+
+from mlsim.chem.molecule import Molecule
+from mlsim.md.potential import Potential, PotentialRequest, build_system, resolve
+
+
+class PotentialContract:
+    """Contract of :class:`mlsim.md.potential.Potential`."""
+
+    specification: str
+    force_tolerance = 1e-4
+    step_nm = 1e-5
+
+    @pytest.fixture
+    def potential(self, ala2: Molecule) -> Potential:
+        return resolve(self.specification, PotentialRequest(ala2))
+
+    @pytest.fixture
+    def molecule(self, ala2: Molecule, potential: Potential) -> Molecule:
+        return potential.prepare(ala2)
+
+    @pytest.fixture
+    def context(self, molecule: Molecule, potential: Potential) -> Context:
+        system = build_system(molecule, potential, "none", 1.0)
+        return Context(system, VerletIntegrator(0.001), Platform.getPlatformByName("Reference"))
+
+    def energy(self, context: Context, positions: np.ndarray) -> float:
+        context.setPositions(positions)
+        return float(context.getState(getEnergy=True).getPotentialEnergy()._value)
+
+    def forces(self, context: Context, positions: np.ndarray) -> np.ndarray:
+        context.setPositions(positions)
+        return np.array(context.getState(getForces=True).getForces(asNumpy=True)._value)
+
+    def displacement(self, generator: np.random.Generator, n: int) -> np.ndarray:
+        return generator.normal(size=(n, 3))
+
+    def test_solute_comes_first_and_in_the_same_order(self, ala2: Molecule, molecule: Molecule) -> None:
+        assert molecule.atom_names[: ala2.n_atoms] == ala2.atom_names
+        np.testing.assert_array_equal(molecule.solute, np.arange(ala2.n_atoms))
+
+    def test_description_is_json_and_names_no_path(self, potential: Potential) -> None:
+        text = json.dumps(potential.describe())
+        assert potential.name in text
+        assert "/root" not in text
+        assert "/home" not in text
+
+    def test_forces_are_minus_the_gradient_along_random_directions(self, context: Context, molecule: Molecule) -> None:
+        generator = np.random.default_rng(0)
+        x = molecule.positions
+        forces = self.forces(context, x)
+        delta = self.step_nm
+        for _ in range(3):
+            direction = np.zeros_like(x)
+            direction[molecule.solute] = self.displacement(generator, len(molecule.solute))
+            rise = self.energy(context, x + delta * direction) - self.energy(context, x - delta * direction)
+            expected = -float((forces * direction).sum())
+            assert rise / (2 * delta) == pytest.approx(expected, rel=self.force_tolerance, abs=0.05)
+
+    def test_energy_is_finite_and_repeatable(self, context: Context, molecule: Molecule) -> None:
+        first = self.energy(context, molecule.positions)
+        assert np.isfinite(first)
+        assert self.energy(context, molecule.positions) == first
+
+
+class ImplicitPotentialContract(PotentialContract):
+    """Without a box the energy must not depend on where and how the molecule lies."""
+
+    invariance = 1e-8
+
+    def test_energy_is_invariant_under_rigid_motion(self, context: Context, molecule: Molecule) -> None:
+        rotation = Rotation.random(random_state=1).as_matrix()
+        moved = molecule.positions @ rotation.T + np.array([0.3, -1.0, 2.0])
+        expected = self.energy(context, molecule.positions)
+        assert self.energy(context, moved) == pytest.approx(expected, rel=self.invariance, abs=1e-6)
+
+    def test_net_force_vanishes(self, context: Context, molecule: Molecule) -> None:
+        forces = self.forces(context, molecule.positions)
+        assert np.abs(forces.sum(axis=0)).max() < 1e-6 * np.abs(forces).max() + self.invariance * 1e3

@@ -1,0 +1,100 @@
+"""Every potential that mlsim ships fulfils the contract."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from openmm import Context, Platform, VerletIntegrator, app, unit
+
+from mlsim.chem.molecule import Molecule
+from mlsim.errors import InputError
+from mlsim.md.classical import GB_MODELS, Vacuum
+from mlsim.md.potential import PotentialRequest, Sum, build_system, resolve
+from tests.contracts.potential_contract import ImplicitPotentialContract, PotentialContract
+
+
+class TestVacuum(ImplicitPotentialContract):
+    specification = "vacuum"
+
+
+class TestHct(ImplicitPotentialContract):
+    specification = "hct"
+
+
+class TestObc1(ImplicitPotentialContract):
+    specification = "obc1"
+
+
+class TestObc2(ImplicitPotentialContract):
+    specification = "obc2"
+
+
+class TestGbn(ImplicitPotentialContract):
+    specification = "gbn"
+
+
+class TestGbn2(ImplicitPotentialContract):
+    specification = "gbn2"
+
+
+class TestExplicitWater(PotentialContract):
+    specification = "tip3p"
+    # LJ and direct-space Coulomb are truncated without a switch: a difference quotient sees pairs that cross 0.9 nm
+    force_tolerance = 5e-2
+    step_nm = 1e-3
+
+    def displacement(self, generator: np.random.Generator, n: int) -> np.ndarray:
+        return np.tile(generator.normal(size=3), (n, 1))  # rigid: bond terms are much stiffer than the solvent
+
+
+def energy_of(system: object, positions: np.ndarray) -> float:
+    context = Context(system, VerletIntegrator(0.001), Platform.getPlatformByName("Reference"))
+    context.setPositions(positions)
+    return float(context.getState(getEnergy=True).getPotentialEnergy()._value)
+
+
+@pytest.mark.parametrize("model", GB_MODELS)
+def test_gb_energy_equals_openmm_createsystem(ala2: Molecule, model: str) -> None:
+    forcefield = app.ForceField("amber14/protein.ff14SB.xml", f"implicit/{model}.xml")
+    whole = forcefield.createSystem(ala2.topology, nonbondedMethod=app.NoCutoff)
+    ours = build_system(ala2, resolve(model, PotentialRequest(ala2)), "none", 1.0)
+    assert energy_of(ours, ala2.positions) == pytest.approx(energy_of(whole, ala2.positions), abs=1e-9)
+
+
+def test_vacuum_with_constraints_equals_openmm_createsystem(ala2: Molecule) -> None:
+    forcefield = app.ForceField("amber14/protein.ff14SB.xml")
+    whole = forcefield.createSystem(
+        ala2.topology, nonbondedMethod=app.NoCutoff, constraints=app.HBonds, hydrogenMass=1.5 * unit.dalton
+    )
+    ours = build_system(ala2, Vacuum(), "hbonds", 1.5)
+    assert energy_of(ours, ala2.positions) == pytest.approx(energy_of(whole, ala2.positions), abs=1e-9)
+    assert ours.getNumConstraints() == whole.getNumConstraints() == 12
+    masses = [ours.getParticleMass(k)._value for k in range(ala2.n_atoms)]
+    assert masses == [whole.getParticleMass(k)._value for k in range(ala2.n_atoms)]
+    assert sum(masses) == pytest.approx(ala2.masses.sum(), abs=0.01)  # Amber rounds atomic masses
+
+
+def test_explicit_energy_equals_openmm_createsystem(ala2: Molecule) -> None:
+    potential = resolve("tip3p", PotentialRequest(ala2))
+    water = potential.prepare(ala2)
+    whole = app.ForceField("amber14/protein.ff14SB.xml", "amber14/tip3p.xml").createSystem(
+        water.topology, nonbondedMethod=app.PME, nonbondedCutoff=0.9 * unit.nanometer, constraints=app.HBonds
+    )
+    ours = build_system(water, potential, "hbonds", 1.0)
+    assert ours.getNumConstraints() == whole.getNumConstraints()
+    assert energy_of(ours, water.positions) == pytest.approx(energy_of(whole, water.positions), rel=1e-9)
+
+
+def test_molecular_mechanics_counts_once_in_a_sum(ala2: Molecule) -> None:
+    potential = resolve("vacuum+gbn2", PotentialRequest(ala2))
+    assert isinstance(potential, Sum)
+    assert [term.name for term in potential.terms] == ["vacuum", "gbn2"]
+
+
+@pytest.mark.parametrize(
+    ("specification", "hint"),
+    [("gbn3", "did you mean 'gbn"), ("tip4p", "tip3p"), ("vaccum", "vacuum"), ("", "known"), ("obc2:x", "no argument")],
+)
+def test_unknown_solvent_is_refused_with_a_hint(ala2: Molecule, specification: str, hint: str) -> None:
+    with pytest.raises(InputError, match=hint):
+        resolve(specification, PotentialRequest(ala2))
