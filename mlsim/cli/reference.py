@@ -39,6 +39,7 @@ def reference(
     """
     from mlsim.chem.catalog import load_system
     from mlsim.cli.progress import MdProgress
+    from mlsim.md.bias import bias_for
     from mlsim.md.restart import locked, storage
     from mlsim.md.signals import listening
     from mlsim.workflow.fan_out import fan_out
@@ -57,9 +58,9 @@ def reference(
         {"system": system, "ns": ns, "bias": bias} | {k: v for k, v in given.items() if v is not None}, "command line"
     )
     molecule = load_system(system)
-    settings.make_bias(molecule)
+    bias_for(molecule, settings)
     numbers = range(first_seed, first_seed + seeds)
-    total = settings.run_settings(first_seed).total_steps * seeds
+    total = settings.total_steps * seeds
     with storage(output):
         output.mkdir(parents=True, exist_ok=True)
     tasks = [SeedTask(settings, output, number) for number in numbers]

@@ -19,7 +19,8 @@ biased run need no reweighting (the bias force itself is not in the label).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ from openmm import Context, Continuous2DFunction, CustomCompoundBondForce, Syste
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.errors import InputError, MissingError
+from mlsim.md.settings import RunSettings
 from mlsim.md.streams import Stream
-from mlsim.units import kT
+from mlsim.units import kT, steps_for
 
 #: Force group of the bias, apart from the physical forces (group 0).
 BIAS_GROUP = 30
@@ -165,6 +167,12 @@ class DihedralBias:
 
     # ---- files ----
 
+    def describe(self) -> dict[str, Any]:
+        """JSON-able record: the growth, or the digest of a fixed grid."""
+        if self.tempering is not None:
+            return {"kind": "well-tempered metadynamics", **asdict(self.tempering)}
+        return {"kind": "fixed grid", "sha256": hashlib.sha256(self.grid.tobytes()).hexdigest()[:16]}
+
     def save(self, path: Path) -> None:
         """Write the grid and how it was made (``.npz``)."""
         factor = self.tempering.bias_factor if self.tempering else np.nan
@@ -177,6 +185,30 @@ class DihedralBias:
         )
 
 
+def bias_for(molecule: Molecule, settings: RunSettings) -> DihedralBias | None:
+    """The bias that ``settings.bias`` asks for, or None.
+
+    Raises
+    ------
+    InputError, MissingError
+        If it is neither a known word nor a readable bias file that fits the molecule.
+    """
+    if settings.bias == "none":
+        return None
+    if settings.bias == "metadynamics":
+        growth = Tempering(
+            settings.hill_height_kJ_mol,
+            settings.hill_width_rad,
+            settings.bias_factor,
+            steps_for(settings.hill_every_ps, settings.timestep_fs),
+        )
+        return DihedralBias(molecule, settings.temperature_K, tempering=growth)
+    path = Path(settings.bias)
+    if path.suffix != ".npz":
+        raise InputError(f"bias '{path}': expected 'metadynamics', 'none', or the bias.npz of an earlier run")
+    return DihedralBias(molecule, settings.temperature_K, load_grid(path))
+
+
 def load_grid(path: Path) -> NDArray[np.float64]:
     """Read a grid [R, G, G], kJ/mol, written by :meth:`DihedralBias.save`.
 
@@ -186,12 +218,12 @@ def load_grid(path: Path) -> NDArray[np.float64]:
         No such file, or not a bias file.
     """
     if not path.is_file():
-        raise MissingError(f"{path}: no such file; expected a bias written by mlsim reference")
+        raise MissingError(f"{path}: no such file; expected the bias.npz of a run")
     try:
         with np.load(path, allow_pickle=False) as archive:
             return np.array(archive["grid"], dtype=np.float64)
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{path}: not a bias file written by mlsim reference ({error})") from None
+        raise InputError(f"{path}: not a bias file of mlsim ({error})") from None
 
 
 def _wrapped(grid: NDArray[np.float64]) -> NDArray[np.float64]:

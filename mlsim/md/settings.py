@@ -15,6 +15,9 @@ class RunSettings(Settings):
 
     Units are in the field names. ``seed: null`` draws one and records it. ``platform: auto`` picks the fastest
     by a short timing; ``threads: 0`` lets that timing choose for the CPU platform.
+
+    ``bias`` flattens the backbone torsions: ``metadynamics`` (well-tempered, grows), the ``bias.npz`` of an earlier
+    run (fixed; frames reweight exactly), or ``none``. The ``hill`` fields and ``bias_factor`` are for metadynamics.
     """
 
     system: str = "alanine-dipeptide"
@@ -34,6 +37,11 @@ class RunSettings(Settings):
     format: Literal["xtc", "dcd"] = "xtc"
     checkpoint_minutes: float = Field(1.0, gt=0)
     max_hours: float | None = Field(None, gt=0)
+    bias: str = "none"
+    hill_height_kJ_mol: float = Field(1.0, gt=0)
+    hill_width_rad: float = Field(0.35, gt=0, le=3)
+    hill_every_ps: float = Field(2.0, gt=0)
+    bias_factor: float = Field(6.0, gt=1)
     runaway_temperature_K: float = Field(3000.0, gt=0)
 
     @property

@@ -36,7 +36,7 @@ from mlsim.md.trajectory import COLUMNS, Replica
 from mlsim.seeds import openmm_seed
 
 #: Settings that may differ between a run and its continuation.
-_FREE = {"ns", "max_hours", "checkpoint_minutes", "platform", "threads", "bridge", "replicas"}
+_FREE = {"ns", "max_hours", "checkpoint_minutes", "platform", "threads", "bridge", "replicas", "bias"}
 #: Wall time between two looks at the stop request, s.
 _RESPONSE_SECONDS = 0.5
 
@@ -163,7 +163,7 @@ class _Engine:
                 "atoms": self.molecule.n_atoms,
             },
             "potential": potential.describe(),
-            "biased": bias is not None,
+            "bias": None if bias is None else bias.describe(),
             "platform": self.platform.describe(),
             "identity": self.identity,
             "versions": record.versions(),
@@ -333,9 +333,8 @@ def degrees_of_freedom(system: System) -> int:
 def _identity(
     settings: RunSettings, molecule: Molecule, potential: Potential, bias: DihedralBias | None, seed: int
 ) -> str:
-    kept = {k: v for k, v in settings.model_dump(mode="json").items() if k not in _FREE}
-    growth = None if bias is None else repr(bias.tempering)
-    content = [kept, molecule.n_atoms, molecule.elements, potential.describe(), growth, seed]
+    kept = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k not in _FREE}
+    content = [kept, molecule.n_atoms, molecule.elements, potential.describe(), bias and bias.describe(), seed]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -43,6 +43,15 @@ def activation(name: str) -> nn.Module:
     raise SettingsError(f"unknown activation '{name}'; expected 'tanh' or 'silu'")
 
 
+def value_and_slope(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """An activation made by :func:`activation` and its derivative at ``x``, both differentiable."""
+    if isinstance(layer, nn.Tanh):
+        y = torch.tanh(x)
+        return y, 1.0 - y * y
+    s = torch.sigmoid(x)
+    return x * s, s * (1.0 + x * (1.0 - s))
+
+
 class InteractionBlock(nn.Module):
     """One round of message passing over all pairs.
 

@@ -20,71 +20,22 @@ from pydantic import Field
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError, MissingError
-from mlsim.md.bias import DihedralBias, Tempering, load_grid
+from mlsim.md.bias import bias_for
 from mlsim.md.classical import ExplicitWater
 from mlsim.md.forces import ForceRecorder, collect
 from mlsim.md.restart import Checkpoint
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
 from mlsim.md.simulate import Outcome, Progress, simulate
-from mlsim.settings import Settings
-from mlsim.units import steps_for
 
 
-class ReferenceSettings(Settings):
-    """What ``mlsim reference`` takes; units in the names."""
+class ReferenceSettings(RunSettings):
+    """What ``mlsim reference`` takes: a run in explicit water, biased, with force labels every ``record_ps``."""
 
-    system: str = "alanine-dipeptide"
-    ns: float = Field(gt=0)
+    solvent: Literal["tip3p"] = "tip3p"
     bias: str = "metadynamics"
-    temperature_K: float = Field(300.0, gt=0)
-    timestep_fs: float = Field(4.0, gt=0, le=10)
-    hydrogen_mass_Da: float = Field(1.5, ge=1.0, le=4.1)
-    friction_per_ps: float = Field(1.0, gt=0)
     padding_nm: float = Field(0.85, gt=0)
     record_ps: float = Field(0.2, gt=0)
-    hill_height_kJ_mol: float = Field(1.0, gt=0)
-    hill_width_rad: float = Field(0.35, gt=0)
-    hill_every_ps: float = Field(2.0, gt=0)
-    bias_factor: float = Field(6.0, gt=1)
-    platform: Literal["auto", "Reference", "CPU", "CUDA", "OpenCL", "HIP"] = "auto"
-    threads: int = Field(0, ge=0)
-    max_hours: float | None = Field(None, gt=0)
-
-    def run_settings(self, seed: int) -> RunSettings:
-        """The settings of one seed's run."""
-        return RunSettings(
-            system=self.system,
-            solvent="tip3p",
-            ns=self.ns,
-            temperature_K=self.temperature_K,
-            timestep_fs=self.timestep_fs,
-            hydrogen_mass_Da=self.hydrogen_mass_Da,
-            friction_per_ps=self.friction_per_ps,
-            seed=seed,
-            platform=self.platform,
-            threads=self.threads,
-            max_hours=self.max_hours,
-        )
-
-    def make_bias(self, molecule: Molecule) -> DihedralBias | None:
-        """The bias object for one seed.
-
-        Raises
-        ------
-        InputError
-            If ``bias`` is neither a known word nor a file.
-        """
-        if self.bias == "none":
-            return None
-        if self.bias == "metadynamics":
-            interval = steps_for(self.hill_every_ps, self.timestep_fs)
-            growth = Tempering(self.hill_height_kJ_mol, self.hill_width_rad, self.bias_factor, interval)
-            return DihedralBias(molecule, self.temperature_K, tempering=growth)
-        path = Path(self.bias)
-        if not path.suffix == ".npz":
-            raise InputError(f"bias '{self.bias}': expected 'metadynamics', 'none', or a .npz file of an earlier run")
-        return DihedralBias(molecule, self.temperature_K, load_grid(path))
 
 
 def seed_directory(directory: Path, seed: int) -> Path:
@@ -111,7 +62,7 @@ def run_seed(
         The reference directory; this seed goes to ``seed-NNNN`` inside it.
     """
     place = seed_directory(directory, seed)
-    run = settings.run_settings(seed)
+    run = settings.model_copy(update={"seed": seed})
     return simulate(
         molecule,
         ExplicitWater(settings.padding_nm),
@@ -119,7 +70,7 @@ def run_seed(
         place,
         seed,
         "resume" if (place / "run.json").exists() else "new",
-        settings.make_bias(molecule),
+        bias_for(molecule, run),
         (ForceRecorder(molecule, run, settings.record_ps),),
         progress=progress,
         stop=stop,

@@ -14,6 +14,7 @@ from mlsim import seeds
 from mlsim.chem.catalog import load_system
 from mlsim.errors import MissingError, OccupiedError
 from mlsim.md import record
+from mlsim.md.bias import bias_for
 from mlsim.md.potential import PotentialRequest, resolve
 from mlsim.md.restart import storage, write_atomically
 from mlsim.md.settings import RunSettings
@@ -40,7 +41,8 @@ class ReplicaTask:
         seed = seeds.derive(self.settings.seed, f"replica {self.index}")
         place = replica_directory(self.directory, self.index) if several else self.directory
         start = self.start if (place / record.FILE).exists() else "new"
-        return simulate(molecule, potential, self.settings, place, seed, start, progress=progress, stop=stop)
+        bias = bias_for(molecule, self.settings)
+        return simulate(molecule, potential, self.settings, place, seed, start, bias, progress=progress, stop=stop)
 
 
 def replica_directory(directory: Path, index: int) -> Path:
@@ -82,6 +84,7 @@ def run(
     # fail before anything is written: unknown system, solvent, or an artifact that does not fit
     molecule = load_system(settings.system)
     resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
+    bias_for(molecule, settings)
     tasks = tuple(ReplicaTask(settings, directory, k, start) for k in range(settings.replicas))
     if settings.replicas == 1:
         return (tasks[0](progress, stop),)
