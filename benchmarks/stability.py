@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch  # noqa: F401 - before openmm, or the Torch plugin fails to load
 import numpy as np
+import torch  # noqa: F401 - before openmm, or the Torch plugin fails to load
 from openmm import Context, Platform
 from tqdm import tqdm
 
@@ -70,7 +70,9 @@ def drift(solvent: str, timestep_fs: float, constraints: str, ns: float, starts:
         per_block = round(BLOCK_PS * FS_PER_PS / timestep_fs)
         integrator.step(5 * per_block)
         energies = []
-        for _ in tqdm(range(round(ns * PS_PER_NS / BLOCK_PS)), desc=f"NVE {timestep_fs} fs, start {seed}", mininterval=10):
+        for _ in tqdm(
+            range(round(ns * PS_PER_NS / BLOCK_PS)), desc=f"NVE {timestep_fs} fs, start {seed}", mininterval=10
+        ):
             integrator.step(per_block)
             state = context.getState(getEnergy=True)
             energies.append(state.getPotentialEnergy()._value + state.getKineticEnergy()._value)
@@ -99,11 +101,21 @@ def main() -> None:
         question=__doc__.splitlines()[0],
         rows=[hot, *cold],
         claims=[
-            Claim("1.3", "replicas of 1 ns at 4 fs that finished without a blow-up", hot["replicas_finished"], ">= 8",
-                  hot["replicas_finished"] >= 8),
+            Claim(
+                "1.3",
+                "replicas of 1 ns at 4 fs that finished without a blow-up",
+                hot["replicas_finished"],
+                ">= 8",
+                hot["replicas_finished"] >= 8,
+            ),
             *(
-                Claim("1.3", f"NVE drift at {row['timestep_fs']} fs, kT/ns/dof (largest of {row['starts']} starts)",
-                      row["largest"], "< 1e-3", row["largest"] < 1e-3)
+                Claim(
+                    "1.3",
+                    f"NVE drift at {row['timestep_fs']} fs, kT/ns/dof (largest of {row['starts']} starts)",
+                    row["largest"],
+                    "< 1e-3",
+                    row["largest"] < 1e-3,
+                )
                 for row in cold
             ),
         ],

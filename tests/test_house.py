@@ -38,7 +38,9 @@ HOMES: dict[str, set[str]] = {
 }
 FORBIDDEN_NAMES = {"utils.py", "helpers.py", "common.py", "misc.py"}
 #: R, kJ/kcal, Coulomb constant, Boltzmann constants in other units.
-LITERAL = re.compile(r"(?<![\w.])(8\.314\d*|0\.008314\d*|4\.184|138\.93\d*|1\.987\d*|0\.001987\d*|0\.593|0\.5922\d*)(?!\d)")
+LITERAL = re.compile(
+    r"(?<![\w.])(8\.314\d*|0\.008314\d*|4\.184|138\.93\d*|1\.987\d*|0\.001987\d*|0\.593|0\.5922\d*)(?!\d)"
+)
 
 
 def room(path: Path) -> str:
@@ -120,6 +122,10 @@ def test_the_product_names_no_machine_path_or_registry() -> None:
     pattern = re.compile(r"/work/|/root/|pypi\.org|files\.pythonhosted")
     for name in tracked.stdout.splitlines():
         path = ROOT / name
-        if path.suffix in {".py", ".md", ".toml", ".yaml", ".json", ".cff"} and path.is_file() and path != Path(__file__):
+        if (
+            path.suffix in {".py", ".md", ".toml", ".yaml", ".json", ".cff"}
+            and path.is_file()
+            and path != Path(__file__)
+        ):
             match = pattern.search(path.read_text())
             assert match is None, f"{name} mentions {match and match.group()}"

@@ -13,6 +13,9 @@ from mlsim.errors import MlsimError
 #: Files of this room that define verbs, in the order of ``mlsim --help``.
 GROUPS = ("run", "build", "reference", "train", "deploy", "analyse", "sample", "doctor")
 
+#: Base of the argument parser's own errors (typer brings its own copy of click in some versions).
+_USAGE_ERROR: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
 app = typer.Typer(
     name="mlsim",
     help="Molecular dynamics of peptides with learned implicit solvents, inside OpenMM.",
@@ -27,18 +30,16 @@ for _group in GROUPS:
 
 def main() -> None:
     """Entry point of the ``mlsim`` command."""
-    import click
-
     warnings.filterwarnings("ignore", message=".*TorchScript.*|.*torch.jit.*", category=DeprecationWarning)
     try:
         code = app(standalone_mode=False)
     except MlsimError as error:
         _say(" ".join(str(error).split()))
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
+    except typer.Abort:
         _say("interrupted")
         sys.exit(130)
-    except click.ClickException as error:
+    except _USAGE_ERROR as error:
         _say(error.format_message())
         sys.exit(2)
     except KeyboardInterrupt:

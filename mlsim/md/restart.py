@@ -128,7 +128,7 @@ def storage(path: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, StorageError):
             raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageError(
                 f"{path}: no space left on the device; free some and continue with --resume, nothing before the "
                 "last checkpoint is lost"
