@@ -1,0 +1,77 @@
+"""Samplers for unnormalised densities, symmetric or not; a target is a callable, never a model."""
+
+from __future__ import annotations
+
+from mlsim.samplers.algorithm import LogDensity, Sampler, Samples, evaluate, sample
+from mlsim.samplers.alignment import AlignmentKernel
+from mlsim.samplers.bandwidth import Fixed, KSDAdaptive, Median
+from mlsim.samplers.esvgd import esvgd, kernel_for
+from mlsim.samplers.features import SmoothedDistances, SortedDistances
+from mlsim.samplers.hmc import hmc
+from mlsim.samplers.integrated import IntegratedKernel
+from mlsim.samplers.kernels import ExplicitKernel, SteinKernel
+from mlsim.samplers.langevin import ula
+from mlsim.samplers.mala import mala
+from mlsim.samplers.metropolised import metropolised_esvgd
+from mlsim.samplers.noisy import noisy_esvgd
+from mlsim.samplers.pullback import PullbackKernel
+from mlsim.samplers.radial import IMQ, RBF
+from mlsim.samplers.stein import discrepancy, thin, weights
+from mlsim.samplers.svgd import Normalised, Plain, stein_descent, svgd
+from mlsim.samplers.symmetry import (
+    Symmetry,
+    cyclic,
+    dihedral,
+    orthogonal,
+    permutations,
+    special_orthogonal,
+    translations,
+    trivial,
+)
+from mlsim.samplers.tempering import ladder, tempering
+from mlsim.samplers.warm_start import warm_start
+
+__all__ = [
+    "IMQ",
+    "RBF",
+    "AlignmentKernel",
+    "ExplicitKernel",
+    "Fixed",
+    "IntegratedKernel",
+    "KSDAdaptive",
+    "LogDensity",
+    "Median",
+    "Normalised",
+    "Plain",
+    "PullbackKernel",
+    "Sampler",
+    "Samples",
+    "SmoothedDistances",
+    "SortedDistances",
+    "SteinKernel",
+    "Symmetry",
+    "cyclic",
+    "dihedral",
+    "discrepancy",
+    "esvgd",
+    "evaluate",
+    "hmc",
+    "kernel_for",
+    "ladder",
+    "mala",
+    "metropolised_esvgd",
+    "noisy_esvgd",
+    "orthogonal",
+    "permutations",
+    "sample",
+    "special_orthogonal",
+    "stein_descent",
+    "svgd",
+    "tempering",
+    "thin",
+    "translations",
+    "trivial",
+    "ula",
+    "warm_start",
+    "weights",
+]

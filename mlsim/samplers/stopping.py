@@ -1,0 +1,64 @@
+"""Stopping rules for ``sample``: stop when the equivariant kernel Stein discrepancy no longer falls.
+
+The discrepancy is measured every ``every`` steps with a kernel and bandwidth that stay fixed during the run (a moving
+bandwidth would make values incomparable; h is the median rule on the first set seen unless given). The run stops when the
+best value of the last ``patience`` measurements is not better than the best before them by ``improvement``.
+
+Symbols: D ``history``; h ``bandwidth``.
+Reference: Liu, Lee & Jordan 2016 (KSD as goodness of fit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mlsim.errors import InputError
+from mlsim.samplers.bandwidth import median
+from mlsim.samplers.kernels import SteinKernel
+from mlsim.samplers.stein import discrepancy
+
+
+def plateau(
+    kernel: SteinKernel,
+    every: int = 10,
+    patience: int = 5,
+    improvement: float = 0.02,
+    bandwidth: float = 0.0,
+) -> Callable[[Any], str | None]:
+    """A rule that stops at a plateau of the discrepancy; make a new one for every run.
+
+    Parameters
+    ----------
+    kernel : SteinKernel
+        With a Stein matrix (not an alignment kernel). The sampler's state must hold ``score``.
+    every : int
+        Steps between measurements.
+    patience : int
+        Measurements without improvement before stopping.
+    improvement : float
+        Relative decrease that counts as improvement.
+    bandwidth : float
+        h; 0 takes the median rule at the first measurement.
+    """
+    if every < 1 or patience < 1:
+        raise InputError(f"plateau: expected every >= 1 and patience >= 1, got {every} and {patience}")
+    history: list[float] = []
+    width = [bandwidth]
+    calls = [0]
+
+    def rule(state: Any) -> str | None:
+        calls[0] += 1
+        if calls[0] % every:
+            return None
+        if width[0] <= 0.0:
+            width[0] = median(kernel.squared_distances(state.positions))
+        history.append(discrepancy(kernel, state.positions, state.score, width[0]))
+        if len(history) <= patience:
+            return None
+        recent, before = min(history[-patience:]), min(history[:-patience])
+        if recent > (1.0 - improvement) * before:
+            return f"discrepancy plateau at {min(history):.4g}"
+        return None
+
+    return rule
