@@ -39,10 +39,9 @@ def machine() -> dict[str, Any]:
 
 def write_result(name: str, question: str, rows: Sequence[Any], claims: Sequence[Claim]) -> Path:
     """Write ``benchmarks/results/NAME.json`` and print the claims."""
-    words = [word for word in sys.argv[1:]]
     content = {
         "question": question,
-        "command": " ".join(["python", "-m", f"benchmarks.{name}", *words]),
+        "command": " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
         "machine": machine(),
         "rows": list(rows),
         "claims": [{**asdict(c), "value": float(c.value), "holds": bool(c.holds)} for c in claims],

@@ -110,7 +110,8 @@ def test_public_functions_take_no_keyword_soup(path: Path) -> None:
 
 @pytest.mark.parametrize("statement", ["import mlsim", "import mlsim.cli.main"])
 def test_importing_loads_neither_torch_nor_openmm(statement: str) -> None:
-    code = f"import sys; {statement}; print([m for m in ('torch', 'openmm', 'mdtraj', 'transformers') if m in sys.modules])"
+    heavy = ("torch", "openmm", "mdtraj", "transformers")
+    code = f"import sys; {statement}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 

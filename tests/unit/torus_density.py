@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import vonmises
 
+from mlsim.analysis import basins
+
 
 @dataclass(frozen=True)
 class Torus:
@@ -29,6 +31,13 @@ class Torus:
             total += weight * np.outer(x, y)
         return total / total.sum()
 
+    def populations(self) -> np.ndarray:
+        """Populations of ``basins.BASINS`` from a fine grid, [4], good to 1e-3."""
+        bins = 720
+        axis = (np.arange(bins) + 0.5) * 2.0 * np.pi / bins - np.pi
+        region = basins.assign(*np.meshgrid(axis, axis, indexing="ij"))
+        return np.bincount(region.ravel(), weights=self.probability(bins).ravel())
+
     def log_density(self, cv: np.ndarray) -> np.ndarray:
         """ln p(phi, psi) [F] of points [F, 2] rad."""
         parts = [
@@ -42,7 +51,10 @@ class Torus:
         table = np.array(self.rows)
         row = table[generator.choice(len(table), size=count, p=table[:, 0] / table[:, 0].sum())]
         return np.stack(
-            [generator.vonmises(np.radians(row[:, 1]), row[:, 2]), generator.vonmises(np.radians(row[:, 3]), row[:, 4])],
+            [
+                generator.vonmises(np.radians(row[:, 1]), row[:, 2]),
+                generator.vonmises(np.radians(row[:, 3]), row[:, 4]),
+            ],
             axis=1,
         )
 
