@@ -1,0 +1,231 @@
+"""ForceFieldArtifact: a trained force field as a directory of files that say what they are.
+
+::
+
+    NAME/card.yaml             what it is, was trained on, how well it does; digests; verification (see ``card``)
+         config.yaml           kind and settings of the network
+         weights.safetensors   parameters
+         model.pt              TorchScript of the network bound to one molecule: forward(positions nm) -> kJ/mol
+         molecule.pdb          that molecule, so that the artifact can be verified wherever it is
+         table.npz             tabulated filters for the compiled kernel (kinds that have one)
+
+Loading runs no foreign code in Python: safetensors and ``.npz`` (read with pickle forbidden) hold numbers only, YAML is
+read by the safe loader, and ``model.pt`` is TorchScript, whose loader (C++, without Python objects) builds a program
+of tensor operations. Whoever distrusts even that uses ``weights.safetensors``, which is all the default path
+needs: a molecule is bound from weights and table, and model.pt serves other programs.
+
+A reader refuses a missing, changed or undeclared file. A writer fills a temporary directory beside the target and
+renames it, so that a directory of that name is complete or absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsim.chem.molecule import Molecule
+from mlsim.deploy.card import Card, Verification
+from mlsim.deploy.table import FilterTable
+from mlsim.errors import ArtifactError, MissingError, OccupiedError, SettingsError
+from mlsim.md.restart import storage, write_atomically
+from mlsim.settings import read_yaml
+
+if TYPE_CHECKING:
+    import torch
+
+    from mlsim.models.contract import AbstractEnergyModel
+
+CARD, CONFIG, WEIGHTS, SCRIPT, STRUCTURE, TABLE = (
+    "card.yaml",
+    "config.yaml",
+    "weights.safetensors",
+    "model.pt",
+    "molecule.pdb",
+    "table.npz",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ForceFieldArtifact:
+    """A force field on disk whose files were checked against its card.
+
+    Attributes
+    ----------
+    name : str
+    directory : Path
+    kind : str
+        Model kind, e.g. ``issnet``.
+    config : dict
+        Settings of the network.
+    card : Card
+    """
+
+    name: str
+    directory: Path
+    kind: str
+    config: dict[str, Any]
+    card: Card
+
+    @classmethod
+    def read(cls, directory: str | Path) -> ForceFieldArtifact:
+        """Read an artifact, verified or not, and check its files.
+
+        Raises
+        ------
+        MissingError
+            If the directory, its card or a declared file is not there.
+        ArtifactError
+            If a file was changed or is not declared, or the card cannot be understood.
+        """
+        place = Path(directory)
+        if not (place / CARD).is_file():
+            raise MissingError(f"{place}: no force field here (no {CARD})")
+        try:
+            card = Card.parse(read_yaml(place / CARD), str(place / CARD))
+            _check_files(place, card)
+            config = read_yaml(place / CONFIG)
+        except SettingsError as error:
+            raise ArtifactError(str(error)) from None
+        if set(config) != {"kind", "config"} or config["kind"] != card.kind or not isinstance(config["config"], dict):
+            raise ArtifactError(f"{place / CONFIG}: expected 'kind: {card.kind}' and 'config:', got {sorted(config)}")
+        return cls(card.name, place, card.kind, config["config"], card)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> ForceFieldArtifact:
+        """Read an artifact that may be used: ``mlsim verify`` passed for exactly these files.
+
+        Raises
+        ------
+        MissingError, ArtifactError
+            As :meth:`read`, and if it was never verified, failed, or was changed since; with the command to run.
+        """
+        artifact = cls.read(directory)
+        verified, advice = artifact.card.verified, f"run: mlsim verify {artifact.directory}"
+        if verified is None:
+            raise ArtifactError(f"{artifact.name}: not verified yet, and not to be used before; {advice}")
+        if verified.files_digest != artifact.digest:
+            raise ArtifactError(f"{artifact.name}: changed since it was verified; {advice}")
+        if not verified.passed:
+            failed = ", ".join(check.name for check in verified.checks if not check.passed)
+            raise ArtifactError(f"{artifact.name}: failed its verification ({failed}); to see how, {advice}")
+        return artifact
+
+    def with_verification(self, verified: Verification) -> ForceFieldArtifact:
+        """Write the result of a verification into the card on disk; the other files stay as they are."""
+        card = self.card.model_copy(update={"verified": verified})
+        write_atomically(self.directory / CARD, card.to_yaml())
+        return replace(self, card=card)
+
+    @property
+    def digest(self) -> str:
+        """Identity of the contents (16 hex digits)."""
+        return self.card.files_digest
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """Parameters by the names of the torch module's state; torch is not needed."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            return dict(load_file(self.directory / WEIGHTS))
+        except (SafetensorError, OSError) as error:
+            raise ArtifactError(f"{self.directory / WEIGHTS}: cannot be read ({error}); export it again") from None
+
+    def table(self) -> FilterTable | None:
+        """The tabulated filters, or None for a kind that has none."""
+        return FilterTable.load(self.directory / TABLE) if TABLE in self.card.files else None
+
+    def type_indices(self, atom_types: tuple[str, ...]) -> NDArray[np.int64]:
+        """Indices of atom types in the vocabulary.
+
+        Raises
+        ------
+        ArtifactError
+            Naming the types that are unknown.
+        """
+        position = {name: index for index, name in enumerate(self.card.vocabulary)}
+        unknown = sorted({name for name in atom_types if name not in position})
+        if unknown:
+            raise ArtifactError(f"{self.name}: atom types {', '.join(unknown)} are not in its vocabulary")
+        return np.array([position[name] for name in atom_types], dtype=np.int64)
+
+    def model(self) -> AbstractEnergyModel:
+        """The network in torch, with its trained parameters, in the dtype of the card, ready for evaluation."""
+        import torch
+
+        from mlsim.models import weights
+
+        return weights.load(self.directory).to(getattr(torch, self.card.dtype)).eval()
+
+    def molecule(self) -> Molecule:
+        """The molecule that it was exported for."""
+        return Molecule.from_pdb(self.directory / STRUCTURE)
+
+    def script(self) -> torch.jit.ScriptModule:
+        """The TorchScript program of ``model.pt``."""
+        from mlsim.deploy.torchscript import load
+
+        return load(self.directory / SCRIPT)
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[Path]:
+    """A temporary directory that becomes ``directory`` when the block ends without an error.
+
+    Raises
+    ------
+    OccupiedError
+        If ``directory`` exists.
+    StorageError
+        If the place cannot be written or is full.
+    """
+    if directory.exists():
+        raise OccupiedError(f"{directory}: exists already; remove it or choose another --name")
+    with storage(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        try:
+            yield fresh
+            for path in fresh.iterdir():
+                path.chmod(0o644)
+                with open(path, "rb") as handle:
+                    os.fsync(handle.fileno())
+            fresh.chmod(0o755)
+            os.rename(fresh, directory)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def digests(directory: Path) -> dict[str, str]:
+    """SHA-256 of every file of an artifact but its card."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.iterdir())
+        if path.name != CARD and not path.name.startswith(".")
+    }
+
+
+def _check_files(place: Path, card: Card) -> None:
+    present = {p.name for p in place.iterdir() if p.name != CARD and not p.name.startswith(".")}
+    for name in sorted(present - card.files.keys()):
+        raise ArtifactError(f"{place / name}: not declared in {CARD}; remove it or export again")
+    for needed in (CONFIG, WEIGHTS, SCRIPT, STRUCTURE):
+        if needed not in card.files:
+            raise ArtifactError(f"{place / CARD}: does not declare {needed}; export again")
+    for name, expected in card.files.items():
+        if Path(name).name != name or name not in present:
+            raise MissingError(f"{place / name}: declared in {CARD} but not there; export again")
+        if hashlib.sha256((place / name).read_bytes()).hexdigest() != expected:
+            raise ArtifactError(
+                f"{place / name}: does not match its digest in {CARD}: changed or damaged; export again"
+            )

@@ -1,0 +1,109 @@
+"""From a trained network and a molecule to an artifact on disk.
+
+The weights are written in float32, the type they are trained and run in; whatever is checked later is checked on what
+was written. The filter table is made here, once, and its error goes into the card.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mlsim.chem.molecule import Molecule
+from mlsim.deploy import compiled, table, torchscript
+from mlsim.deploy.artifact import (
+    CARD,
+    SCRIPT,
+    STRUCTURE,
+    TABLE,
+    ForceFieldArtifact,
+    digests,
+    writing,
+)
+from mlsim.deploy.card import Atoms, Card, Description, TableNote
+from mlsim.errors import ArtifactError
+from mlsim.md.record import versions
+from mlsim.models import weights
+from mlsim.models.contract import bind
+
+if TYPE_CHECKING:
+    from mlsim.models.contract import AbstractEnergyModel
+
+
+def export(
+    model: AbstractEnergyModel,
+    molecule: Molecule,
+    directory: Path,
+    description: Description,
+    intervals: int | None = None,
+) -> ForceFieldArtifact:
+    """Write an artifact; it is not verified yet.
+
+    Parameters
+    ----------
+    model : AbstractEnergyModel
+    molecule : Molecule
+        The molecule that ``model.pt`` is made for.
+    directory : Path
+        The new artifact; its last part is the name.
+    description : Description
+        Role, scope, provenance.
+    intervals : int, optional
+        Grid of the filter table; default: as fine as :mod:`mlsim.deploy.table` thinks right.
+
+    Raises
+    ------
+    OccupiedError
+        If ``directory`` exists.
+    ArtifactError
+        If the network has parameters that are not finite or does not know the molecule's atom types.
+    """
+    solute = molecule.solute_molecule()
+    model = _single(model)
+    bound = bind(model, solute.atom_types, solute.charges)
+    config = model.config.model_dump(mode="json")
+    note = None
+    with writing(directory) as fresh:
+        weights.save(model, fresh)
+        solute.to_pdb(fresh / STRUCTURE)
+        script = torchscript.script(torchscript.ExportedEnergy(bound, next(model.parameters())))
+        torchscript.save(script, fresh / SCRIPT)
+        if model.kind in compiled.KINDS:
+            filters = table.tabulate(model, intervals)
+            filters.save(fresh / TABLE)
+            error = table.error(table.FilterTable.load(fresh / TABLE), model)
+            note = TableNote(intervals=filters.intervals, value_error=error.value, slope_error=error.slope)
+        card = Card(
+            name=directory.name,
+            kind=model.kind,
+            cutoff_nm=config.get("cutoff_nm"),
+            baseline=config.get("baseline", "none"),
+            description=description,
+            exported_for=Atoms(
+                molecule=solute.name,
+                molecule_digest=solute.digest,
+                types=solute.atom_types,
+                charges_e=tuple(np.round(solute.charges, 6).tolist()),
+            ),
+            vocabulary=model.config.vocabulary,
+            table=note,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            versions=versions(),
+            files=digests(fresh),
+        )
+        (fresh / CARD).write_text(card.to_yaml())
+    return ForceFieldArtifact.read(directory)
+
+
+def _single(model: AbstractEnergyModel) -> AbstractEnergyModel:
+    """A float32 copy on the CPU, ready for evaluation, with finite parameters."""
+    import copy
+
+    for name, value in model.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise ArtifactError(f"parameter '{name}' is not finite: the training diverged; nothing was exported")
+    return copy.deepcopy(model).to("cpu", torch.float32).eval()

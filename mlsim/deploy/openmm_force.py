@@ -1,0 +1,216 @@
+"""Two bridges from a learned force field into an OpenMM System, one result.
+
+``python``  OpenMM's own ``PythonForce`` (OpenMM >= 8.6) calls back into Python once per evaluation. Any backend:
+            ``compiled`` (default), ``eager``, ``torchscript``.
+``torch``   openmm-torch's ``TorchForce`` runs TorchScript in C++, without Python in the loop. It exists as a wheel for
+            one version of torch; elsewhere :func:`torchforce_problem` says in one line why it cannot be used.
+``auto``    ``python`` with the compiled kernel where the kind has one, because no Python in the loop matters less than
+            the program that runs: see the table. Kinds without a kernel take ``torch`` if usable, else ``python``.
+
+SPEED
+
+OpenMM accepts from a callback what it should refuse: a NaN energy passes silently, an array of one element becomes the
+energy -1.0, and every exception, Ctrl-C included, arrives as an ``OpenMMException`` without type or traceback. So the
+callback here checks energy, shape, type and finiteness, and hands its exception to :mod:`mlsim.md.callback`, where
+the runner takes it back.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+
+from mlsim.chem.molecule import Molecule
+from mlsim.deploy import compiled
+from mlsim.deploy.bind import Backend, BoundForceField, Evaluator, ForceField, Precision, exported_energy
+from mlsim.errors import DependencyError, InputError, UnphysicalError
+from mlsim.md import callback
+
+Bridge = Literal["auto", "torch", "python"]
+BRIDGES: tuple[Bridge, ...] = ("auto", "torch", "python")
+#: The torch that the openmmtorch wheel was seen to work with: 2.10 aborts the process, others cannot import it.
+TORCH_FOR_TORCHFORCE = "2.9."
+
+
+class Callback:
+    """What ``PythonForce`` calls: positions of the solute in, energy and forces out, checked.
+
+    A class of the module, so that Systems that hold it can be copied and serialised.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+    name : str
+        Of the force field, for messages.
+    """
+
+    def __init__(self, evaluator: Evaluator, name: str) -> None:
+        self.evaluator, self.name = evaluator, name
+
+    def __call__(self, state: openmm.State) -> tuple[float, NDArray[np.float64]]:
+        """Energy (kJ/mol) and forces [N, 3] (kJ/mol/nm) for OpenMM."""
+        try:
+            return self.compute(_positions(state, self.evaluator.n_atoms))
+        except BaseException as error:  # also KeyboardInterrupt, which OpenMM would swallow
+            callback.stash(error)
+            raise
+
+    def compute(self, positions: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Energy and forces, or an error that says what is wrong with them.
+
+        Raises
+        ------
+        UnphysicalError
+            NaN or infinity in positions, energy or forces.
+        InputError
+            Energy or forces of another type or shape.
+        """
+        energy, forces = self.evaluator.energy_forces(positions)
+        if not isinstance(energy, float):
+            raise InputError(f"{self.name}: expected the energy as a float, got {type(energy).__name__}")
+        if not isinstance(forces, np.ndarray) or forces.shape != positions.shape or forces.dtype != np.float64:
+            got = f"{getattr(forces, 'dtype', type(forces).__name__)} {list(np.shape(forces))}"
+            raise InputError(f"{self.name}: expected forces as float64 {list(positions.shape)}, got {got}")
+        # one product instead of isfinite().all(): 0.5 us, and no finite force is so large that its square overflows
+        if not (math.isfinite(energy) and math.isfinite(np.vdot(forces, forces))):
+            raise UnphysicalError(self._complaint(positions, energy, forces))
+        return energy, forces
+
+    def _complaint(self, positions: NDArray[np.float64], energy: float, forces: NDArray[np.float64]) -> str:
+        if not np.isfinite(positions).all():
+            atom = int(np.argwhere(~np.isfinite(positions))[0][0])
+            return f"{self.name}: position of atom {atom} is not finite; the simulation has blown up"
+        return f"{self.name}: energy {energy} kJ/mol, largest force {np.abs(forces).max()} kJ/mol/nm"
+
+
+def make_force(
+    field: ForceField,
+    molecule: Molecule,
+    bridge: Bridge = "auto",
+    backend: Backend = "auto",
+    precision: Precision | None = None,
+) -> openmm.Force:
+    """A force on the solute (the first atoms) of a System of ``molecule``.
+
+    Parameters
+    ----------
+    bridge : {"auto", "torch", "python"}
+    backend : {"auto", "compiled", "torchscript", "eager"}
+        What computes; the torch bridge is always ``torchscript``.
+    precision : {"float32", "float64"}, optional
+        Default: as the card says.
+
+    Raises
+    ------
+    DependencyError
+        If the torch bridge is asked for and cannot be used; with the reason.
+    ArtifactError
+        If force field and molecule do not fit.
+    """
+    if bridge not in BRIDGES:
+        raise InputError(f"bridge: expected one of {', '.join(BRIDGES)}, got '{bridge}'")
+    if bridge == "auto":
+        plain = backend in ("auto", "torchscript") and field.artifact.kind not in compiled.KINDS
+        bridge = "torch" if plain and torchforce_problem() is None else "python"
+    if bridge == "python":
+        return python_force(field.bind(molecule, backend, precision), molecule.n_atoms)
+    if backend not in ("auto", "torchscript"):
+        raise InputError(f"bridge 'torch' runs TorchScript; backend '{backend}' needs bridge 'python'")
+    return torch_force(field.bind(molecule, "torchscript", precision))
+
+
+def python_force(bound: BoundForceField, n_particles: int) -> openmm.PythonForce:
+    """``PythonForce`` on the first N of ``n_particles`` particles."""
+    force = openmm.PythonForce(Callback(bound.evaluator, bound.field.name))
+    if n_particles > bound.n_atoms:
+        force.setParticles(list(range(bound.n_atoms)))
+    force.setName(f"learned:{bound.field.name}")
+    return force
+
+
+def torch_force(bound: BoundForceField) -> openmm.Force:
+    """``TorchForce`` on the first N particles.
+
+    Raises
+    ------
+    DependencyError
+        If openmmtorch cannot be used here.
+    """
+    problem = torchforce_problem()
+    if problem is not None:
+        raise DependencyError(f"bridge 'torch': {problem}; use --bridge python")
+    from openmmtorch import TorchForce
+
+    from mlsim.deploy.torchscript import script
+
+    force: openmm.Force = TorchForce(script(exported_energy(bound.field.artifact, bound.molecule, bound.precision)))
+    force.setName(f"learned:{bound.field.name}")
+    return force
+
+
+def torchforce_problem() -> str | None:
+    """Why ``TorchForce`` cannot be used here, in one line; None if it can (its plugin is then loaded)."""
+    try:
+        torch_version, plugin_version = version("torch"), version("openmmtorch")
+    except PackageNotFoundError as error:
+        return f"{error.name} is not installed"
+    if not torch_version.startswith(TORCH_FOR_TORCHFORCE):
+        return (
+            f"openmmtorch {plugin_version} works with torch {TORCH_FOR_TORCHFORCE}* only, found torch {torch_version}"
+        )
+    try:
+        _import_openmmtorch()
+    except (ImportError, openmm.OpenMMException) as error:
+        return f"openmmtorch {plugin_version} cannot be loaded: {' '.join(str(error).split())}"
+    return None
+
+
+def _import_openmmtorch() -> None:
+    """Import torch first, then openmmtorch, then load its kernels, which OpenMM could not when it was imported."""
+    import torch  # noqa: F401 - openmmtorch needs its libraries in the process
+
+    root, quiet = logging.getLogger(), _Silence()
+    root.addFilter(quiet)  # openmmtorch imports OpenMM by its old name, which warns
+    try:
+        import openmmtorch  # noqa: F401
+    finally:
+        root.removeFilter(quiet)
+    if _has_kernels():
+        return
+    plugins = os.path.join(openmm.version.openmm_library_path, "plugins")
+    failures = []
+    for name in sorted(os.listdir(plugins)):
+        if "OpenMMTorch" in name:
+            try:
+                openmm.Platform.loadPluginLibrary(os.path.join(plugins, name))
+            except openmm.OpenMMException as error:  # e.g. the OpenCL one on a machine without OpenCL
+                failures.append(str(error))
+    if not _has_kernels():
+        raise ImportError(failures[0] if failures else f"no Torch plugin in {plugins}")
+
+
+def _has_kernels() -> bool:
+    return bool(openmm.Platform.getPlatformByName("Reference").supportsKernels(["CalcTorchForce"]))
+
+
+class _Silence(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "simtk.openmm" not in record.getMessage()
+
+
+def _positions(state: openmm.State, atoms: int) -> NDArray[np.float64]:
+    """Positions [N, 3], nm. OpenMM's method without units: 0.8 us instead of 8."""
+    quick: Any = getattr(state, "_getVectorAsNumpy", None)
+    if quick is None:
+        found: NDArray[np.float64] = state.getPositions(asNumpy=True)._value
+        return found
+    out = np.empty((atoms, 3))
+    quick(openmm.State.Positions, out)
+    return out

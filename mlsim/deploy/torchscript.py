@@ -1,0 +1,144 @@
+"""TorchScript: the interchange format of a force field, and energies computed by torch.
+
+``model.pt`` is one program for one molecule: ``forward(positions [N, 3] nm) -> energy`` (kJ/mol, scalar), and
+``[B, N, 3] -> [B]``. It takes positions of any floating type. The first atom is moved to the origin before the
+conversion to the network's own type, so that a molecule far from the origin loses no digits (the network is invariant
+under translation, so neither energy nor forces change), and the energy comes back in the type of the positions.
+Atoms beyond the first N of a larger system are ignored.
+
+TorchScript is no longer developed (torch >= 2.9 says so in a DeprecationWarning) but is the only format that
+openmm-torch's ``TorchForce`` reads. Nothing else here depends on it.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mlsim.errors import ArtifactError
+from mlsim.models.contract import BoundEnergy
+
+
+class ExportedEnergy(nn.Module):
+    """A bound energy with doors for any floating type and for systems with further atoms.
+
+    Parameters
+    ----------
+    energy : BoundEnergy
+    like : Tensor
+        Any tensor of the network's own type.
+    """
+
+    if TYPE_CHECKING:  # an annotation at run time would stop TorchScript
+        like: Tensor
+
+    def __init__(self, energy: BoundEnergy, like: Tensor) -> None:
+        super().__init__()
+        self.energy = energy
+        self.atoms = energy.types.numel()
+        self.register_buffer("like", like.detach().clone().reshape(-1)[:1])
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Energy (kJ/mol): a scalar for positions [N, 3], [B] for [B, N, 3] (nm)."""
+        solute = positions.narrow(-2, 0, self.atoms)
+        origin = solute.narrow(-2, 0, 1).detach()
+        energy: Tensor = self.energy((solute - origin).to(self.like.dtype))
+        return energy.to(positions.dtype)
+
+
+class TorchEnergy:
+    """Energies and forces from torch: the eager module or its TorchScript, one thread of control.
+
+    Parameters
+    ----------
+    module : nn.Module or ScriptModule
+        As :class:`ExportedEnergy`.
+    n_atoms : int
+    dtype : torch.dtype
+        Type of the positions that the module is given.
+    chunk : int
+        Frames per call.
+    """
+
+    def __init__(self, module: Any, n_atoms: int, dtype: torch.dtype = torch.float64, chunk: int = 256) -> None:
+        self.module, self.n_atoms, self.dtype, self.chunk = module, n_atoms, dtype, chunk
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        module = self.module
+        if isinstance(module, torch.jit.ScriptModule):
+            buffer = io.BytesIO()
+            with _quiet():
+                torch.jit.save(module, buffer)
+            return _restored, (buffer.getvalue(), self.n_atoms, self.dtype, self.chunk)
+        return TorchEnergy, (module, self.n_atoms, self.dtype, self.chunk)
+
+    def energy_forces(self, positions: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
+        """Energy (kJ/mol) and forces [N, 3] (kJ/mol/nm) at ``positions`` [N, 3] (nm)."""
+        x = torch.tensor(positions, dtype=self.dtype, requires_grad=True)
+        energy = self.module(x)
+        (gradient,) = torch.autograd.grad(energy, x)
+        return float(energy.detach()), -gradient.to(torch.float64).numpy()
+
+    def evaluate(self, positions: NDArray[Any], threads: int = 1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Energies [R] and forces [R, N, 3] at ``positions`` [R, N, 3] (nm); torch's own thread setting decides."""
+        energies, forces = np.empty(len(positions)), np.empty(np.shape(positions))
+        for start in range(0, len(positions), self.chunk):
+            part = slice(start, start + self.chunk)
+            x = torch.tensor(positions[part], dtype=self.dtype, requires_grad=True)
+            energy = self.module(x)
+            (gradient,) = torch.autograd.grad(energy.sum(), x)
+            energies[part] = energy.detach().to(torch.float64).numpy()
+            forces[part] = -gradient.to(torch.float64).numpy()
+        return energies, forces
+
+
+def _restored(content: bytes, n_atoms: int, dtype: torch.dtype, chunk: int) -> TorchEnergy:
+    with _quiet():
+        return TorchEnergy(torch.jit.load(io.BytesIO(content)), n_atoms, dtype, chunk)
+
+
+def script(module: ExportedEnergy) -> torch.jit.ScriptModule:
+    """Compile to TorchScript."""
+    with _quiet():
+        scripted: torch.jit.ScriptModule = torch.jit.script(module.eval())
+        return scripted
+
+
+def save(scripted: torch.jit.ScriptModule, path: Path) -> None:
+    """Write a TorchScript file."""
+    with _quiet():
+        torch.jit.save(scripted, str(path))
+
+
+def load(path: Path) -> torch.jit.ScriptModule:
+    """Read a TorchScript file onto the CPU.
+
+    Raises
+    ------
+    ArtifactError
+        If it is not one.
+    """
+    try:
+        with _quiet():
+            module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")
+            return module
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ArtifactError(f"{path}: not a TorchScript file ({reason})") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=FutureWarning)
+        yield

@@ -1,0 +1,267 @@
+"""Verification: everything that must be true of a force field before it is used, measured on the files themselves.
+
+=====================  ===========================================================================================
+script                 TorchScript computes what the eager module computes (float64; model.pt in float32; batches)
+compiled               the tabulated kernel computes what the network computes (energies and forces)
+bridges                both OpenMM bridges give one energy, the network's
+gradient               forces are minus the gradient, against differences of the energy in float64
+rigid motion           rotation, reflection and translation change no energy and turn the forces along
+equal atoms            exchanging atoms of one type and charge changes nothing
+cutoff                 energy and force have no jump where a pair crosses the cutoff
+=====================  ===========================================================================================
+
+Every check has a number and a bound, and passes when the number is not larger. Energies are compared relative to the
+largest |E| of the conformations, forces to their root mean square. (An energy has an arbitrary constant; where
+that makes |E| small, the scale is the work of the root-mean-square force over 0.1 nm.) Conformations are the
+artifact's own molecule and thermal-sized random displacements of it from a fixed seed, so that results can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+
+from mlsim import seeds
+from mlsim.chem.molecule import Molecule
+from mlsim.deploy.artifact import ForceFieldArtifact
+from mlsim.deploy.bind import Backend, BoundForceField, ForceField, Precision
+from mlsim.deploy.card import CheckResult, Verification
+from mlsim.deploy.openmm_force import Bridge, make_force, torchforce_problem
+from mlsim.deploy.torchscript import TorchEnergy
+from mlsim.md.record import versions
+
+Floats = NDArray[np.float64]
+#: Conformations per check, and the size of their random displacements (nm).
+CONFORMATIONS, DISPLACEMENT_NM = 8, 0.01
+#: Bounds, relative.
+EXACT, ROUNDING, TABLE_FORCES, GRADIENT, BRIDGES = 1e-10, 1e-5, 2e-5, 1e-6, 1e-6
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was found.
+
+    Attributes
+    ----------
+    artifact : ForceFieldArtifact
+    checks : tuple of CheckResult
+    """
+
+    artifact: ForceFieldArtifact
+    checks: tuple[CheckResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def record(self) -> Verification:
+        """For the card."""
+        return Verification(
+            passed=self.passed,
+            files_digest=self.artifact.digest,
+            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            versions=versions(),
+            checks=self.checks,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """The force field, its molecule, conformations, and the network's own numbers in float64."""
+
+    field: ForceField
+    molecule: Molecule
+    positions: Floats  # [F, N, 3]
+    exact: BoundForceField
+    energies: Floats  # [F]
+    forces: Floats  # [F, N, 3]
+
+    def bind(self, backend: Backend, precision: Precision) -> BoundForceField:
+        return self.field.bind(self.molecule, backend, precision)
+
+    @property
+    def force_scale(self) -> float:
+        return float(np.sqrt(np.mean(self.forces**2))) or 1.0
+
+    @property
+    def energy_scale(self) -> float:
+        return max(float(np.abs(self.energies).max()), 0.1 * self.force_scale)
+
+    def energy_error(self, energies: Floats) -> float:
+        return float(np.abs(energies - self.energies).max()) / self.energy_scale
+
+    def force_error(self, forces: Floats) -> float:
+        """Root-mean-square error, relative."""
+        return float(np.sqrt(np.mean((forces - self.forces) ** 2))) / self.force_scale
+
+
+def verify(artifact: ForceFieldArtifact, molecule: Molecule | None = None) -> VerifyReport:
+    """Check a force field on a molecule (its own, if none is given); nothing is written.
+
+    Raises
+    ------
+    ArtifactError
+        If force field and molecule do not fit, or a file cannot be read.
+    """
+    solute = (artifact.molecule() if molecule is None else molecule).solute_molecule()
+    field = ForceField(artifact)
+    generator = seeds.numpy_stream(1, f"verify {artifact.name}")
+    x = solute.positions + DISPLACEMENT_NM * generator.normal(size=(CONFORMATIONS, solute.n_atoms, 3))
+    x[0] = solute.positions
+    exact = field.bind(solute, "eager", "float64")
+    subject = _Subject(field, solute, x, exact, *exact.evaluate(x))
+    own = solute.digest == artifact.card.exported_for.molecule_digest
+    checks = [
+        *_script(subject, own),
+        *_compiled(subject),
+        *_bridges(subject),
+        *_gradient(subject),
+        *_rigid_motion(subject),
+        *_equal_atoms(subject),
+        *_cutoff(subject),
+    ]
+    return VerifyReport(artifact, tuple(checks))
+
+
+def _check(name: str, value: float, bound: float, note: str = "", unit: str = "relative") -> CheckResult:
+    value = float(value)
+    finite = value if np.isfinite(value) else float(np.finfo(float).max)  # YAML of a card holds no infinities
+    return CheckResult(name=name, value=finite, bound=bound, passed=value <= bound, unit=unit, note=note)
+
+
+def _has_kernel(subject: _Subject) -> bool:
+    return subject.field.artifact.table() is not None
+
+
+def _script(subject: _Subject, own: bool) -> Iterator[CheckResult]:
+    energies, forces = subject.bind("torchscript", "float64").evaluate(subject.positions)
+    yield _check("script: energy, float64", subject.energy_error(energies), EXACT)
+    yield _check("script: forces, float64", subject.force_error(forces), EXACT)
+    if not own:
+        return
+    n = subject.molecule.n_atoms
+    saved = TorchEnergy(subject.field.artifact.script(), n)
+    energies, forces = saved.evaluate(subject.positions)
+    yield _check("model.pt: energy, batched", subject.energy_error(energies), ROUNDING)
+    yield _check("model.pt: forces, batched", subject.force_error(forces), ROUNDING)
+    single = np.array([saved.energy_forces(x)[0] for x in subject.positions])
+    yield _check("model.pt: energy, one by one", np.abs(single - energies).max() / subject.energy_scale, ROUNDING)
+
+
+def _compiled(subject: _Subject) -> Iterator[CheckResult]:
+    if not _has_kernel(subject):
+        return
+    precisions: tuple[Precision, ...] = ("float64", "float32")
+    for precision in precisions:
+        energies, forces = subject.bind("compiled", precision).evaluate(subject.positions)
+        yield _check(f"compiled: energy, {precision}", subject.energy_error(energies), ROUNDING)
+        yield _check(f"compiled: forces, {precision}", subject.force_error(forces), TABLE_FORCES)
+
+
+def _bridges(subject: _Subject) -> Iterator[CheckResult]:
+    """In float64, where rounding cannot hide a difference, and in the type that simulations use."""
+    own: Precision = subject.field.artifact.card.dtype
+    problem = torchforce_problem()
+    steps: list[tuple[Precision, float]] = [("float64", BRIDGES)]
+    if own != "float64":
+        steps.append((own, ROUNDING))
+    for precision, bound in steps:
+        python = _openmm_energies(subject, "python", precision)
+        yield _check(f"bridges: PythonForce = network, {precision}", subject.energy_error(python), bound)
+        name = f"bridges: TorchForce = PythonForce, {precision}"
+        if problem is None:
+            torch = _openmm_energies(subject, "torch", precision)
+            yield _check(name, np.abs(torch - python).max() / subject.energy_scale, bound)
+        else:
+            yield _check(name, 0.0, bound, note=f"not run: {problem}")
+
+
+def _openmm_energies(subject: _Subject, bridge: Bridge, precision: Precision) -> Floats:
+    system = openmm.System()
+    for mass in subject.molecule.masses:
+        system.addParticle(float(mass))
+    system.addForce(make_force(subject.field, subject.molecule, bridge, precision=precision))
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    energies = []
+    for x in subject.positions:
+        context.setPositions(x)
+        energies.append(context.getState(getEnergy=True).getPotentialEnergy()._value)
+    return np.array(energies)
+
+
+def _gradient(subject: _Subject) -> Iterator[CheckResult]:
+    """Slopes along random directions; five points where the energy is smooth, a short step where it is piecewise."""
+    generator = seeds.numpy_stream(1, "verify gradient")
+    directions = generator.normal(size=subject.positions.shape)
+    directions /= np.linalg.norm(directions, axis=(1, 2), keepdims=True)
+
+    def slopes(bound: BoundForceField, weights: dict[int, float], step: float) -> Floats:
+        values = [w * bound.evaluate(subject.positions + k * step * directions)[0] for k, w in weights.items()]
+        return np.array(np.sum(values, axis=0) / step)
+
+    five = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
+    expected = -np.sum(subject.forces * directions, axis=(1, 2))
+    error = np.abs(slopes(subject.exact, five, 2e-4) - expected).max() / subject.force_scale
+    yield _check("gradient: network, float64", error, GRADIENT)
+    if _has_kernel(subject):
+        kernel = subject.bind("compiled", "float64")
+        expected = -np.sum(kernel.evaluate(subject.positions)[1] * directions, axis=(1, 2))
+        error = np.abs(slopes(kernel, {-1: -0.5, 1: 0.5}, 1e-6) - expected).max() / subject.force_scale
+        yield _check("gradient: compiled, float64", error, GRADIENT)
+
+
+def _rigid_motion(subject: _Subject) -> Iterator[CheckResult]:
+    generator = seeds.numpy_stream(1, "verify rigid motion")
+    turn, _ = np.linalg.qr(generator.normal(size=(3, 3)))
+    for name, motion in (("rotation", turn * np.linalg.det(turn)), ("reflection", -turn * np.linalg.det(turn))):
+        energies, forces = subject.exact.evaluate(subject.positions @ motion + generator.normal(size=3))
+        yield _check(f"rigid motion: energy, {name}", subject.energy_error(energies), EXACT)
+        yield _check(f"rigid motion: forces, {name}", subject.force_error(forces @ motion.T), EXACT)
+    total = np.abs(subject.forces.sum(axis=1)).max() / subject.force_scale
+    yield _check("rigid motion: net force", total, EXACT)
+    torque = np.abs(np.cross(subject.positions, subject.forces).sum(axis=1)).max() / subject.force_scale
+    yield _check("rigid motion: net torque", torque, EXACT, unit="nm")
+
+
+def equal_atoms(molecule: Molecule) -> list[list[int]]:
+    """Groups of atoms with the same type and charge."""
+    groups: dict[tuple[str, float], list[int]] = {}
+    for atom, key in enumerate(zip(molecule.atom_types, np.round(molecule.charges, 6).tolist(), strict=True)):
+        groups.setdefault(key, []).append(atom)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _equal_atoms(subject: _Subject) -> Iterator[CheckResult]:
+    order = np.arange(subject.molecule.n_atoms)
+    for group in equal_atoms(subject.molecule):
+        order[group] = np.roll(group, 1)
+    energies, forces = subject.exact.evaluate(subject.positions[:, order])
+    moved = int((order != np.arange(len(order))).sum())
+    note = f"{moved} of {len(order)} atoms exchanged"
+    yield _check("equal atoms: energy", subject.energy_error(energies), EXACT, note)
+    yield _check("equal atoms: forces", subject.force_error(forces[:, np.argsort(order)]), EXACT, note)
+
+
+def _cutoff(subject: _Subject) -> Iterator[CheckResult]:
+    """Two atoms alone within reach of each other, a hair inside and outside the cutoff."""
+    cutoff, n = subject.field.artifact.card.cutoff_nm, subject.molecule.n_atoms
+    if cutoff is None or n < 2:
+        return
+    apart = np.zeros((n, 3))
+    apart[:, 0] = 10.0 * cutoff * np.arange(n)
+    hair = 1e-7 * cutoff
+    backends: list[Backend] = ["eager", "compiled"] if _has_kernel(subject) else ["eager"]
+    for kind in backends:
+        x = np.repeat(apart[None], 2, axis=0)
+        x[:, 1] = [[cutoff - hair, 0.0, 0.0], [cutoff + hair, 0.0, 0.0]]
+        energies, forces = subject.bind(kind, "float64").evaluate(x)
+        yield _check(f"cutoff: energy jump, {kind}", abs(energies[1] - energies[0]) / subject.energy_scale, EXACT)
+        jump = np.abs(forces[1] - forces[0]).max() / subject.force_scale
+        yield _check(f"cutoff: force jump, {kind}", jump, GRADIENT)
