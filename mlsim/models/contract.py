@@ -87,11 +87,14 @@ class AbstractEnergyModel(nn.Module):
         """Energies [B] (kJ/mol) and forces [B, N, 3] (kJ/mol/nm), both differentiable in the parameters.
 
         The default differentiates :meth:`forward`; a model may override it with a quicker route to the same numbers.
+        Under ``torch.no_grad()`` both come without a graph.
         """
-        positions = positions.detach().requires_grad_(True)
-        energy = self.forward(positions, types, charges)
-        (gradient,) = torch.autograd.grad(energy.sum(), positions, create_graph=torch.is_grad_enabled())
-        return energy, -gradient
+        keep_graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            positions = positions.detach().requires_grad_(True)
+            energy = self.forward(positions, types, charges)
+            (gradient,) = torch.autograd.grad(energy.sum(), positions, create_graph=keep_graph)
+        return (energy if keep_graph else energy.detach()), -gradient
 
     @torch.jit.unused
     def type_indices(self, atom_types: Sequence[str]) -> Tensor:

@@ -194,7 +194,7 @@ def _share_out(n_frames: int, work: Callable[[tuple[int, int]], Any]) -> list[An
     """Run ``work((start, stop))`` over all frames, in as many threads as torch uses; results in order."""
     parts = max(1, min(torch.get_num_threads(), n_frames))
     edges = [n_frames * k // parts for k in range(parts + 1)]
-    ranges = list(zip(edges[:-1], edges[1:], strict=True))
+    ranges = [(edges[k], edges[k + 1]) for k in range(parts)]
     if parts == 1:
         return [work(ranges[0])]
     with ThreadPoolExecutor(parts) as pool:
@@ -262,10 +262,12 @@ class _Pull(Function):
 
 def messages(table: Tensor, values: Tensor, cells: PairCells) -> Tensor:
     """Messages m [B, N, F] from a table [K, 2, F] and values [B, N, F]."""
-    return _Messages.apply(table, values, cells)  # type: ignore[no-any-return, no-untyped-call]
+    result: Tensor = _Messages.apply(table, values, cells)
+    return result
 
 
 def pull(table: Tensor, values: Tensor, pulls: Tensor, cells: PairCells, reactions: str) -> tuple[Tensor, Tensor]:
     """Slopes s [B, P] and reactions q [B, N, F] (or [B, N, 0] if ``reactions`` is ``"none"``, not ``"all"``)."""
     width = values.shape[2] if reactions == "all" else 0
-    return _Pull.apply(table, values, pulls, cells, width)  # type: ignore[no-any-return, no-untyped-call]
+    result: tuple[Tensor, Tensor] = _Pull.apply(table, values, pulls, cells, width)
+    return result

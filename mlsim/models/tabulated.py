@@ -1,9 +1,9 @@
 """Quick forces of an ISSNet for training, from filters tabulated once per batch.
 
 The filter network is by far the largest part of the work when it is evaluated for every pair of every frame, and
-its double backward pass (gradients of forces) triples that. But a filter is a function of one number. Evaluated with its
-derivative on K knots once per batch, it serves all pairs of all frames by interpolation, and what is left
-is a few small matrix products per atom. The forces are written out, not differentiated:
+its double backward pass (gradients of forces) triples that. But a filter is a function of one number: evaluated with
+its derivative on K knots once per batch, it serves all pairs of all frames by interpolation, and what is left is a few
+small matrix products per atom. The forces are written out, not differentiated:
 
     g^L = s (w_o * tanh'(z)) H            dE/dh of the last features
     a   = ((g Q^T) * tanh'(y)) P^T        dE/dm of a block
@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlsim.models.issnet import ISSNet
+from mlsim.models.issnet import ISSNet, ISSNetSettings
 from mlsim.models.pair_kernels import PairCells, messages, pull
 from mlsim.models.pairs import half_pairs, pair_distances, pair_vectors
 from mlsim.models.radial import smooth_envelope
 from mlsim.models.schnet import InteractionBlock, value_and_slope
 
-#: Knots per radial function; 16 make the interpolation error of the filters' slopes about 1e-5.
-KNOTS_PER_FUNCTION = 16
+#: Knots per radial function and fewest knots; they make the interpolation error of forces about 1e-5.
+KNOTS_PER_FUNCTION, FEWEST_KNOTS = 16, 512
 #: Shortest tabulated distance, nm; atoms of a molecule never come that close.
 SHORTEST_NM = 0.04
 
@@ -53,7 +53,7 @@ class TabulatedForces:
         self.types = types
         dtype = model.embedding.dtype
         self.charges = charges.to(dtype)
-        self.n_knots = KNOTS_PER_FUNCTION * cast(int, getattr(model.config, "n_radial")) + 1  # noqa: B009
+        self.n_knots = max(FEWEST_KNOTS, KNOTS_PER_FUNCTION * cast(ISSNetSettings, model.config).n_radial) + 1
         self.spacing = (model.cutoff_nm - SHORTEST_NM) / (self.n_knots - 1)
         self.first, self.second = half_pairs(len(types), torch.device("cpu"))
         self._first, self._second = self.first.numpy(), self.second.numpy()

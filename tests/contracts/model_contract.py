@@ -170,6 +170,11 @@ class ModelContract:
         e, f = bound.model.energy_and_forces(x, bound.types, bound.charges)
         assert torch.allclose(e, energy, rtol=1e-9, atol=1e-9)
         assert torch.allclose(f, -gradient, rtol=0, atol=1e-8 * gradient.abs().max().item())
+        with torch.no_grad():
+            plain = bound.model.energy_and_forces(x, bound.types, bound.charges)
+        assert torch.allclose(plain[1], f, rtol=0, atol=1e-9 * gradient.abs().max().item())
+        assert not plain[0].requires_grad
+        assert not plain[1].requires_grad
 
     def test_force_loss_has_the_gradient_of_finite_differences_in_the_parameters(self):
         model = self.build().double()

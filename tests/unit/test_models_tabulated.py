@@ -36,7 +36,9 @@ def both(config, dtype, threads=1, spread=0.22):
             model.zero_grad()
             energy, forces = engine(x)
             (forces - target).square().mean().backward()
-            gradient = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in model.parameters()])
+            gradient = torch.cat(
+                [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in model.parameters()]
+            )
             results.append((energy.detach(), forces.detach(), gradient))
     finally:
         torch.set_num_threads(before)
