@@ -1,0 +1,236 @@
+"""``mlsim export``, ``mlsim verify``, ``mlsim energy``: from a training to a force field that may be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mlsim.chem.molecule import Molecule
+    from mlsim.deploy.card import Measured
+    from mlsim.deploy.verify import VerifyReport
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command("export")(export)
+    app.command("verify")(verify)
+    app.command("energy")(energy)
+
+
+def export(
+    fit: Annotated[Path, typer.Argument(help="Training directory, as mlsim train writes it.")],
+    name: Annotated[str, typer.Option(help="Name of the force field.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory of force fields.")] = Path("forcefields"),
+    system: Annotated[
+        str | None, typer.Option(help="Molecule it is for. [default: the known system it was trained on]")
+    ] = None,
+    scope: Annotated[
+        str, typer.Option(help="molecule: for this one only; types: for any made of the atom types it was trained on.")
+    ] = "molecule",
+    compress: Annotated[
+        str, typer.Option(help="Grid of the filter table: auto (as fine as needed) or a number of intervals.")
+    ] = "auto",
+    temperature: Annotated[float, typer.Option(help="Temperature of the training data, K.")] = 300.0,
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "MIT",
+    notes: Annotated[str, typer.Option(help="Anything a user of the force field should know.")] = "",
+) -> None:
+    """Write a trained model as a force field: mlsim export DIR --name NAME -o forcefields/."""
+    from mlsim.deploy.card import Description, Training
+    from mlsim.deploy.export import export as write
+    from mlsim.errors import InputError, MissingError
+    from mlsim.models import weights
+
+    if not name or Path(name).name != name or name.startswith("."):
+        raise InputError(f"--name: expected a plain name without slashes, got '{name}'")
+    if not (fit / "result.json").is_file():
+        raise MissingError(f"{fit}: no finished training here (no result.json); expected a directory of mlsim train")
+    intervals = _intervals(compress)
+    result = _json(fit / "result.json")
+    model = weights.load(fit)
+    molecule = _molecule(system, str(result.get("molecule_digest", "")))
+    test = fit / "test.json"
+    settings = result.get("settings", {})
+    training = Training(
+        data_digest=f"{result.get('train_digest', 'none')}",
+        data=f"{result.get('n_train', 0)} frames of {molecule.name}",
+        frames=result.get("n_train", 0),
+        atom_types=tuple(sorted(set(molecule.atom_types))),
+        settings_digest=str(result.get("identity", "")),
+        seed=settings.get("seed"),
+        held_out=tuple(_held_out(_json(test) if test.is_file() else result.get("held_out", {}))),
+        notes=notes,
+    )
+    description = Description.parse(
+        {"scope": scope, "temperature_K": temperature, "licence": licence, "training": training}, "command line"
+    )
+    artifact = write(model, molecule, output / name, description, intervals)
+    table = artifact.card.table
+    if table is not None:
+        print(
+            f"filters tabulated on {table.intervals} intervals, relative error {table.value_error:.1e} (value), "
+            f"{table.slope_error:.1e} (slope)"
+        )
+    print(f"{artifact.directory}: written; before it can be used, run: mlsim verify {artifact.directory}")
+
+
+def verify(
+    forcefield: Annotated[str, typer.Argument(help="Name of a force field, or its directory.")],
+    system: Annotated[
+        str | None, typer.Option(help="Check it on another molecule (the card is then left as it is).")
+    ] = None,
+) -> None:
+    """Check that every way to compute a force field gives the same, right numbers; exit code 2 if not."""
+    from mlsim.chem.catalog import forcefield_directory, load_system
+    from mlsim.deploy.artifact import ForceFieldArtifact
+    from mlsim.deploy.verify import verify as examine
+    from mlsim.errors import ArtifactError, StorageError
+
+    artifact = ForceFieldArtifact.read(forcefield_directory(forcefield))
+    report = examine(artifact, None if system is None else load_system(system))
+    _print(report)
+    if system is None:
+        try:
+            artifact.with_verification(report.record())
+        except StorageError as error:
+            print(f"the card was not changed: {error}")
+    if not report.passed:
+        failed = ", ".join(check.name for check in report.checks if not check.passed)
+        raise ArtifactError(f"{artifact.name}: verification failed: {failed}")
+    print(f"{artifact.name}: all {len(report.checks)} checks passed ({artifact.digest})")
+
+
+def energy(
+    trajectory: Annotated[Path, typer.Argument(help="Trajectory in any format that mdtraj reads.")],
+    forcefield: Annotated[str, typer.Option(help="Name of a force field, or its directory.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write (CSV).")],
+    top: Annotated[Path | None, typer.Option(help="PDB file of the solute. [default: topology.pdb beside it]")] = None,
+    stride: Annotated[int, typer.Option(min=1, help="Use every n-th frame.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
+) -> None:
+    """Energies of a force field along a trajectory: mlsim energy run.xtc --top run.pdb --forcefield NAME -o e.csv."""
+    import mdtraj
+    import numpy as np
+
+    from mlsim.chem.catalog import forcefield_directory
+    from mlsim.chem.molecule import Molecule
+    from mlsim.deploy.bind import load_forcefield
+    from mlsim.errors import InputError, MissingError
+    from mlsim.md.restart import storage, write_atomically
+
+    pdb = trajectory.parent / "topology.pdb" if top is None else top
+    for path in (trajectory, pdb):
+        if not path.is_file():
+            raise MissingError(f"{path}: no such file" + ("; name the PDB file with --top" if path == pdb else ""))
+    molecule = Molecule.from_pdb(pdb)
+    bound = load_forcefield(forcefield_directory(forcefield)).bind(molecule)
+    start = mdtraj.load_pdb(str(pdb))
+    order = _order(start.xyz[0], molecule, pdb)
+    try:
+        frames = mdtraj.load(str(trajectory), top=start.topology, stride=stride)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{trajectory}: cannot be read with {pdb}: {' '.join(str(error).split())}") from None
+    if len(frames) == 0:
+        raise InputError(f"{trajectory}: no frames in it")
+    positions = frames.xyz[:, order].astype(np.float64)
+    _refuse_broken(positions, molecule, trajectory)
+    energies, forces = bound.evaluate(positions, threads)
+    rms = np.sqrt((forces**2).mean(axis=(1, 2)))
+    rows = zip(range(0, len(energies) * stride, stride), frames.time, energies, rms, strict=True)
+    text = "frame,time_ps,energy_kJ_mol,rms_force_kJ_mol_nm\n"
+    text += "".join(f"{k},{t:.6g},{e:.8f},{f:.6f}\n" for k, t, e, f in rows)
+    with storage(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, text)
+    print(
+        f"{output}: {len(energies)} frames, energy {energies.mean():.3f} kJ/mol on average, "
+        f"standard deviation {energies.std():.3f}"
+    )
+
+
+def _intervals(compress: str) -> int | None:
+    from mlsim.errors import InputError
+
+    if compress == "auto":
+        return None
+    if not compress.isdigit() or not 8 <= int(compress) <= 65536:
+        raise InputError(f"--compress: expected 'auto' or a number of intervals from 8 to 65536, got '{compress}'")
+    return int(compress)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    from mlsim.errors import InputError
+
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(found).__name__}")
+    return found
+
+
+def _molecule(system: str | None, digest: str) -> Molecule:
+    """The molecule asked for, which must be the one trained on; or the known system that is."""
+    from mlsim.chem.catalog import load_system, systems
+    from mlsim.errors import InputError
+
+    if system is not None:
+        molecule = load_system(system)
+        if digest and molecule.digest != digest:
+            raise InputError(f"--system {system}: the model was trained on another molecule (digest {digest})")
+        return molecule
+    for entry in systems():
+        molecule = entry.load()
+        if molecule.digest == digest:
+            return molecule
+    raise InputError(f"no known system is the one trained on (digest {digest}); name it with --system")
+
+
+def _held_out(errors: dict[str, Any]) -> list[Measured]:
+    from mlsim.deploy.card import Measured
+
+    return [
+        Measured(quantity=f"{what} force error of {row['predictor']}", unit=errors.get("unit", ""), **row[what])
+        for row in errors.get("rows", [])
+        for what in ("projected", "raw")
+    ]
+
+
+def _print(report: VerifyReport) -> None:
+    width = max(len(check.name) for check in report.checks)
+    for check in report.checks:
+        mark = "ok " if check.passed else "BAD"
+        note = f"  ({check.note})" if check.note else ""
+        print(f"{mark} {check.name:<{width}}  {check.value:9.2e} <= {check.bound:.0e} {check.unit}{note}")
+
+
+def _order(positions: Any, molecule: Molecule, source: Path) -> Any:
+    """Index in the file of every atom of the molecule, found by its place: names differ between programs."""
+    import numpy as np
+
+    from mlsim.errors import InputError
+
+    distances = np.linalg.norm(molecule.positions[:, None] - positions[None], axis=-1)
+    if (distances.min(axis=1) > 1e-4).any():
+        missing = molecule.atom_names[int(distances.min(axis=1).argmax())]
+        raise InputError(f"{source}: atom {missing} is not in the file; expected all atoms, hydrogens too")
+    return distances.argmin(axis=1)
+
+
+def _refuse_broken(positions: Any, molecule: Molecule, source: Path) -> None:
+    import numpy as np
+
+    from mlsim.errors import InputError
+
+    first, second = molecule.bonds.T
+    lengths = np.linalg.norm(positions[:, first] - positions[:, second], axis=-1)
+    if (lengths > 0.35).any():
+        frame = int((lengths > 0.35).any(axis=1).argmax())
+        raise InputError(
+            f"{source}: a bond is {lengths[frame].max():.2f} nm long in frame {frame}; expected whole molecules "
+            "(make them whole across the periodic box first)"
+        )

@@ -1,0 +1,97 @@
+"""Verification finds what it is there to find."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from mlsim.chem.molecule import Molecule
+from mlsim.deploy.artifact import CARD, ForceFieldArtifact, digests
+from mlsim.deploy.table import FilterTable
+from mlsim.deploy.verify import VerifyReport, equal_atoms, verify
+from tests.toy_artifact import toy_artifact
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory, ala2: Molecule) -> ForceFieldArtifact:
+    return toy_artifact(tmp_path_factory.mktemp("ff") / "toy", ala2)
+
+
+@pytest.fixture(scope="module")
+def report(artifact: ForceFieldArtifact) -> VerifyReport:
+    return verify(artifact)
+
+
+def failed(report: VerifyReport) -> set[str]:
+    return {check.name for check in report.checks if not check.passed}
+
+
+def tampered(artifact: ForceFieldArtifact, place: Path) -> ForceFieldArtifact:
+    """A copy whose card accepts whatever its files have become."""
+    card = artifact.card.model_copy(update={"files": digests(place)})
+    (place / CARD).write_text(card.to_yaml())
+    return ForceFieldArtifact.read(place)
+
+
+@pytest.fixture
+def place(artifact: ForceFieldArtifact, tmp_path: Path) -> Path:
+    shutil.copytree(artifact.directory, tmp_path / "toy")
+    return tmp_path / "toy"
+
+
+def test_a_sound_force_field_passes_every_check(report: VerifyReport) -> None:
+    assert failed(report) == set()
+    assert report.passed
+    kinds = {check.name.split(":")[0] for check in report.checks}
+    assert kinds == {"script", "model.pt", "compiled", "bridges", "gradient", "rigid motion", "equal atoms", "cutoff"}
+
+
+def test_the_record_lets_the_artifact_be_used(artifact: ForceFieldArtifact, report: VerifyReport, place: Path) -> None:
+    ForceFieldArtifact.read(place).with_verification(report.record())
+    loaded = ForceFieldArtifact.load(place)
+    assert loaded.card.verified is not None
+    assert len(loaded.card.verified.checks) == len(report.checks)
+
+
+def test_another_molecule_of_the_same_types_can_be_checked(tmp_path: Path, ala2: Molecule) -> None:
+    from mlsim.chem.catalog import load_system
+
+    free = toy_artifact(tmp_path / "free", ala2, scope="types")
+    assert verify(free, load_system("alanine-tripeptide")).passed
+
+
+def test_a_script_of_other_weights_fails(artifact: ForceFieldArtifact, place: Path) -> None:
+    weights = load_file(place / "weights.safetensors")
+    weights["head_out.weight"] = weights["head_out.weight"] * np.float32(1.001)
+    save_file(weights, place / "weights.safetensors")
+    assert failed(verify(tampered(artifact, place))) == {"model.pt: energy, batched", "model.pt: forces, batched"}
+
+
+def test_a_table_with_wrong_values_or_slopes_fails(artifact: ForceFieldArtifact, place: Path) -> None:
+    table = artifact.table()
+    assert table is not None
+    FilterTable(table.values * 1.001, table.slopes * 1.001, table.cutoff_nm).save(place / "table.npz")
+    assert {"compiled: energy, float64", "compiled: forces, float32"} <= failed(verify(tampered(artifact, place)))
+    FilterTable(table.values, table.slopes * 0.9, table.cutoff_nm).save(place / "table.npz")
+    assert "compiled: forces, float64" in failed(verify(tampered(artifact, place)))
+
+
+def test_a_table_that_does_not_end_at_zero_fails_at_the_cutoff(artifact: ForceFieldArtifact, place: Path) -> None:
+    table = artifact.table()
+    assert table is not None
+    values = table.values.copy()
+    values[:, -1] += 1e-3
+    FilterTable(values, table.slopes, table.cutoff_nm).save(place / "table.npz")
+    assert "cutoff: energy jump, compiled" in failed(verify(tampered(artifact, place)))
+
+
+def test_equal_atoms_of_alanine_dipeptide_are_its_methyl_hydrogens_and_amides(ala2: Molecule) -> None:
+    names = ala2.atom_names
+    groups = [{names[k] for k in group} for group in equal_atoms(ala2)]
+    sizes = sorted(len(group) for group in equal_atoms(ala2))
+    assert sum(sizes) >= 9
+    assert {"HB1", "HB2", "HB3"} in groups
