@@ -2,15 +2,15 @@
 
     g* = argmin_g |x - g x'|     K(x, x') = k(x, g* x') R_g*
 
-g* = (R, pi) is found by alternating the Hungarian assignment within species (pi for fixed R) with Kabsch (R for fixed pi)
-from every matching of the principal axes, so that the search itself is equivariant. Permutations are cached between steps
-and improved from where they are every ``refresh`` steps; rotations are always fresh. This is the limit h -> 0 of the
-group integral. It is equivariant, but not guaranteed positive semi-definite, and it jumps where g* switches; the
-derivative of R_g* is left out of the divergence. It therefore has a field but no Stein discrepancy.
+g* = (R, pi) is found by alternating the Hungarian assignment within species (pi for fixed R) with Kabsch (R for fixed
+pi) from every matching of the principal axes, so that the search itself is equivariant. Permutations are cached
+between steps and improved from where they are every ``refresh`` steps; rotations are always fresh. This is the limit
+h -> 0 of the group integral. It is equivariant, but not guaranteed positive semi-definite, and it jumps where g*
+switches; the derivative of R_g* is left out of the divergence. It therefore has a field but no Stein discrepancy.
 
-Symbols: x ``at`` [M, n, s]; x' ``others`` [N, n, s]; pi ``permutations`` [M, N, n]; A = sum_k x_k x'_pi(k)^T ``overlap``.
-References: Kabsch 1976; Kuhn 1955 (Hungarian method, scipy's implementation of Crouse 2016).
-"""
+Symbols: x ``at`` [M, n, s]; x' ``others`` [N, n, s]; pi ``permutations`` [M, N, n]; A = sum_k x_k x'_pi(k)^T
+``overlap``.
+References: Kabsch 1976; Kuhn 1955 (Hungarian method, scipy's implementation of Crouse 2016)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mlsim.errors import InputError
 from mlsim.samplers.kernels import Memory
-from mlsim.samplers.radial import RBF, Radial
+from mlsim.samplers.radial import GAUSSIAN, Radial
 from mlsim.samplers.rotations import FiniteRotations
 from mlsim.samplers.symmetry import Symmetry
 
@@ -52,7 +52,7 @@ class AlignmentKernel:
     """
 
     symmetry: Symmetry
-    radial: Radial = RBF()
+    radial: Radial = GAUSSIAN
     refresh: int = 10
 
     @property

@@ -62,6 +62,10 @@ class Median:
         return self.factor * median(kernel.squared_distances(positions))
 
 
+#: The default rule.
+MEDIAN = Median()
+
+
 @dataclass(frozen=True)
 class KSDAdaptive:
     """Maximise the kernel Stein discrepancy over ``factors`` times the median bandwidth."""

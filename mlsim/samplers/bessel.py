@@ -1,9 +1,9 @@
 """Scaled modified Bessel functions by table: i0e(k) = exp(-k) I0(k) and the ratio I1(k)/I0(k).
 
-Group integrals over SO(2) need both for N^2 |S_n| pairs per step, and ``torch.special`` spends 60 ns on each pair. Here
-u = k/(k + 4) maps [0, inf) to [0, 1); i0e(k) sqrt(1 + 2 pi k) and the ratio are smooth in u and are interpolated by
-cubics through the four Chebyshev points of each of 4,096 cells: relative error below 1e-12 for every k (tested), three
-times faster. Values are not differentiable through autograd (the samplers need none).
+Group integrals over SO(2) need both for N^2 |S_n| pairs per step, and ``torch.special`` spends 60 ns on each pair.
+Here u = k/(k + 4) maps [0, inf) to [0, 1); i0e(k) sqrt(1 + 2 pi k) and the ratio are smooth in u and are interpolated
+by cubics through the four Chebyshev points of each of 4,096 cells: relative error below 1e-12 for every k (tested),
+three times faster. Values are not differentiable through autograd (the samplers need none).
 
 Symbols: k ``argument`` >= 0; u ``reduced``.
 """

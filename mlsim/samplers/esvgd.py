@@ -1,35 +1,34 @@
 """Equivariant SVGD: Stein variational gradient descent with a group-integrated matrix-valued kernel.
 
 N particles move as |G| N particles of plain SVGD would if all orbit copies were kept, at N gradient evaluations per
-step: the effective particle number grows by the order of the group. ``kernel_for`` picks the strongest kernel that the
-group allows:
+step: the effective particle number grows by the order of the group. ``kernel_for`` picks the strongest kernel that
+the group allows:
 
     finite group, few elements              -> ExplicitKernel     (exact)
     continuous rotations, few permutations  -> IntegratedKernel   (exact, RBF or IMQ as a mixture)
     more permutations                       -> AlignmentKernel    (nearest group element only)
 
 Symbols as in ``svgd`` and ``kernels``.
-References: Jaini, Holdijk & Welling 2021, arXiv:2106.07832 (the method); their published code counts the repulsion twice
-and uses scalar kernels, neither of which is done here.
-"""
+References: Jaini, Holdijk & Welling 2021, arXiv:2106.07832 (the method); their published code counts the repulsion
+twice and uses scalar kernels, neither of which is done here."""
 
 from __future__ import annotations
 
-from mlsim.samplers.alignment import AlignmentKernel
 from mlsim.samplers.algorithm import LogDensity, Sampler
-from mlsim.samplers.bandwidth import Bandwidth, Median
+from mlsim.samplers.alignment import AlignmentKernel
+from mlsim.samplers.bandwidth import MEDIAN, Bandwidth
 from mlsim.samplers.integrated import IntegratedKernel
 from mlsim.samplers.kernels import ExplicitKernel, SteinKernel
-from mlsim.samplers.radial import RBF, Radial
-from mlsim.samplers.schedule import Schedule, constant
-from mlsim.samplers.svgd import Normalised, StepRule, stein_descent
+from mlsim.samplers.radial import GAUSSIAN, Radial
+from mlsim.samplers.schedule import UNCHANGED, Schedule
+from mlsim.samplers.svgd import NORMALISED, StepRule, stein_descent
 from mlsim.samplers.symmetry import Symmetry
 
 #: Most permutations summed over by default: S_5.
 SUMMED = 120
 
 
-def kernel_for(symmetry: Symmetry, radial: Radial = RBF()) -> SteinKernel:
+def kernel_for(symmetry: Symmetry, radial: Radial = GAUSSIAN) -> SteinKernel:
     """The strongest affordable kernel that is equivariant under ``symmetry``."""
     if symmetry.permutation_count > SUMMED:
         return AlignmentKernel(symmetry, radial)
@@ -41,9 +40,9 @@ def kernel_for(symmetry: Symmetry, radial: Radial = RBF()) -> SteinKernel:
 def esvgd(
     log_density: LogDensity,
     kernel: SteinKernel,
-    bandwidth: Bandwidth = Median(),
-    rule: StepRule = Normalised(),
-    anneal: Schedule = constant(),
+    bandwidth: Bandwidth = MEDIAN,
+    rule: StepRule = NORMALISED,
+    anneal: Schedule = UNCHANGED,
 ) -> Sampler:
     """Equivariant SVGD.
 

@@ -2,7 +2,7 @@
 
     SortedDistances    pair distances, sorted within each pair of species: complete up to rare coincidences, with kinks
                        where two distances cross (the Laplacian is that of the distances, kinks ignored)
-    SmoothedDistances  b_c = sum_pairs exp(-(r - mu_c)^2 / 2 w^2) per pair of species: smooth, fixed length, not complete
+    SmoothedDistances  b_c = sum_pairs exp(-(r - mu_c)^2 / 2 w^2) per pair of species: smooth, not complete
 
 With r = |x_a - x_b|:  grad_a r = (x_a - x_b)/r,  Lap r = 2 (s - 1)/r,  Lap f(r) = 2 [f'' + (s - 1) f'/r].
 
@@ -93,10 +93,9 @@ class SortedDistances:
         push = pairs.directions.gather(1, index)
         count, m = order.shape
         jacobian = push.new_zeros((count, m, self.symmetry.points, self.symmetry.space))
-        jacobian.scatter_(2, pairs.first[order][..., None, None].expand(-1, -1, 1, self.symmetry.space), push[:, :, None])
-        jacobian.scatter_(
-            2, pairs.second[order][..., None, None].expand(-1, -1, 1, self.symmetry.space), -push[:, :, None]
-        )
+        for ends, sign in ((pairs.first, 1.0), (pairs.second, -1.0)):
+            where = ends[order][..., None, None].expand(-1, -1, 1, self.symmetry.space)
+            jacobian.scatter_(2, where, sign * push[:, :, None])
         laplacian = 2.0 * (self.symmetry.space - 1) / values
         return Described(values, jacobian.view(count, m, self.symmetry.dimension), laplacian)
 

@@ -40,7 +40,7 @@ class State(NamedTuple):
     log_density: torch.Tensor
     score: torch.Tensor
     log_size: torch.Tensor
-    count: int
+    steps: int
 
 
 class Info(NamedTuple):
@@ -94,8 +94,8 @@ def step(
         torch.where(accepted[:, None], x, state.positions),
         torch.where(accepted, value, state.log_density),
         torch.where(accepted[:, None], score, state.score),
-        adapt(state.log_size, probability, state.count, goal),
-        state.count + 1,
+        adapt(state.log_size, probability, state.steps, goal),
+        state.steps + 1,
     )
     return fresh, Info(leaps, float(probability.mean()), float(state.log_size.mean().exp()))
 

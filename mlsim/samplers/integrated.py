@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 
 from mlsim.samplers.kernels import Memory
-from mlsim.samplers.radial import RBF, Radial
+from mlsim.samplers.radial import GAUSSIAN, Radial
 from mlsim.samplers.symmetry import Symmetry
 
 #: Pairs handled at once: temporaries stay in cache.
@@ -42,7 +42,7 @@ class IntegratedKernel:
     """
 
     symmetry: Symmetry
-    radial: Radial = RBF()
+    radial: Radial = GAUSSIAN
 
     @property
     def name(self) -> str:
@@ -122,9 +122,7 @@ class IntegratedKernel:
                 total = weight.sum(0).view(len(table), -1).sum(0)[:, None, None]
                 velocity[there] += share * (back.gather(2, index).sum(0) + precision * total * x[there])
 
-    def _moments(
-        self, x: torch.Tensor, images: torch.Tensor, precision: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _moments(self, x: torch.Tensor, images: torch.Tensor, precision: float) -> tuple[torch.Tensor, torch.Tensor]:
         """w [m, q] and M [s, s, m, q] of one block of pairs."""
         norms = torch.add((x**2).sum((-2, -1))[:, None], (images**2).sum((-2, -1))[None, :])
         return self.symmetry.rotations.moments(_overlap(x, images * precision), norms.mul_(0.5 * precision))

@@ -7,12 +7,12 @@ For a matrix-valued kernel K the SVGD velocity and the Stein kernel are
 
 Group-integrated kernels K_G(x, x') = int k(x, g x') R_g dg make phi an equivariant vector field for any finite set of
 particles, and N particles then act like |G| N: phi is that of plain SVGD on all orbit copies, with N scores only.
-This file: the contract, and ``ExplicitKernel``, the sum over all elements of a finite group (C_n, D_n, S_n, products; the
-trivial group gives plain SVGD). Only the second argument is differentiated: the repulsion is counted once.
+This file: the contract, and ``ExplicitKernel``, the sum over all elements of a finite group (C_n, D_n, S_n, products;
+the trivial group gives plain SVGD). Only the second argument is differentiated: the repulsion is counted once.
 
 Symbols: x ``at`` [M, d]; x_j ``positions`` [N, d]; s_j ``scores`` [N, d]; h ``bandwidth``; g x_j ``images``.
-References: Liu & Wang 2016, arXiv:1608.04471; Jaini, Holdijk & Welling 2021, arXiv:2106.07832; Reisert & Burkhardt 2007.
-"""
+References: Liu & Wang 2016, arXiv:1608.04471; Jaini, Holdijk & Welling 2021, arXiv:2106.07832; Reisert & Burkhardt
+2007."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import torch
 
-from mlsim.samplers.radial import RBF, Radial
+from mlsim.samplers.radial import GAUSSIAN, Radial
 from mlsim.samplers.symmetry import Symmetry
 
 #: What a kernel may keep between steps (alignments); None for closed forms.
@@ -70,7 +70,7 @@ class ExplicitKernel:
     """
 
     symmetry: Symmetry
-    radial: Radial = RBF()
+    radial: Radial = GAUSSIAN
 
     @property
     def name(self) -> str:

@@ -2,8 +2,8 @@
 
     x' = x + T(eps s) + sqrt(2 eps) xi        T(v) = v min(1, c sqrt(2 eps d) / |v|)
 
-The truncation length is c times the length of the noise: it is scale free, and at equilibrium with a stable step it acts
-rarely. ULA is biased by O(eps); the bias is what ``mala`` removes.
+The truncation length is c times the length of the noise: it is scale free, and at equilibrium with a stable step it
+acts rarely. ULA is biased by O(eps); the bias is what ``mala`` removes.
 
 Symbols: x ``positions`` [N, d]; s ``score``; eps ``size``; c ``truncation``; xi ``noise``; T ``truncate``.
 References: Roberts & Tweedie 1996; Brosse et al. 2019, arXiv:1710.05559 (tamed Langevin).
@@ -34,7 +34,7 @@ class State(NamedTuple):
     positions: torch.Tensor
     log_density: torch.Tensor
     score: torch.Tensor
-    count: int
+    steps: int
 
 
 class Info(NamedTuple):
@@ -50,9 +50,7 @@ def truncate(shift: torch.Tensor, reach: torch.Tensor | float) -> torch.Tensor:
     return shift * (reach / norm).clamp(max=1.0)
 
 
-def init(
-    positions: torch.Tensor, generator: torch.Generator, log_density: LogDensity, project: Projection
-) -> State:
+def init(positions: torch.Tensor, generator: torch.Generator, log_density: LogDensity, project: Projection) -> State:
     """Project and evaluate once."""
     positions = project(positions.detach().clone())
     value, score = begin(log_density, positions)
@@ -69,14 +67,14 @@ def step(
     truncation: float,
 ) -> tuple[State, Info]:
     """One Langevin step with eps_t = size / (1 + t / decay)^(1/3)."""
-    eps = size / (1.0 + state.count / decay) ** (1.0 / 3.0)
+    eps = size / (1.0 + state.steps / decay) ** (1.0 / 3.0)
     drift = eps * state.score
     reach = truncation * math.sqrt(2.0 * eps * state.positions.shape[1])
     noise = project(normal_like(state.positions, generator))
     positions = state.positions + truncate(drift, reach) + math.sqrt(2.0 * eps) * noise
     value, score = evaluate(log_density, positions)
     cut = float((drift.norm(dim=1) > reach).to(torch.float64).mean())
-    return State(positions, value, project(score), state.count + 1), Info(1, cut)
+    return State(positions, value, project(score), state.steps + 1), Info(1, cut)
 
 
 def ula(

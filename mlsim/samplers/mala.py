@@ -4,10 +4,10 @@
     accept with min(1, p(x') q(x | x') / p(x) q(x' | x)),   log q(x' | x) = -|x' - x - T(eps s)|^2 / 4 eps
     log eps <- log eps + t^-0.6 (acceptance - 0.574)
 
-The truncation depends on x and eps only, so detailed balance holds for a given eps, and the adaptation vanishes with t
-(diminishing adaptation). Without truncation MALA gets stuck or blows up on quartic and r^-12 walls.
+The truncation depends on x and eps only, so detailed balance holds for a given eps, and the adaptation vanishes with
+t (diminishing adaptation). Without truncation MALA gets stuck or blows up on quartic and r^-12 walls.
 
-Symbols: x ``positions``; s ``score``; eps ``exp(log_size)`` [N]; T ``truncate``; xi ``noise``; t ``count``.
+Symbols: x ``positions``; s ``score``; eps ``exp(log_size)`` [N]; T ``truncate``; xi ``noise``; t ``steps``.
 References: Roberts & Tweedie 1996; Atchade 2006 (truncated, adaptive); Roberts & Rosenthal 1998 (0.574).
 """
 
@@ -38,7 +38,7 @@ class State(NamedTuple):
     log_density: torch.Tensor
     score: torch.Tensor
     log_size: torch.Tensor
-    count: int
+    steps: int
 
 
 class Info(NamedTuple):
@@ -103,9 +103,7 @@ def step(
     value, score = evaluate(log_density, proposal)
     score = project(score)
     back = truncate(pull * score, reach)
-    ratio = transition(
-        state.positions, beta * state.log_density, drift, proposal, beta * value, back, eps
-    )
+    ratio = transition(state.positions, beta * state.log_density, drift, proposal, beta * value, back, eps)
     probability = ratio.clamp(max=0.0).exp()
     uniform = torch.rand(len(ratio), generator=generator, dtype=ratio.dtype)
     accepted = uniform < probability
@@ -113,8 +111,8 @@ def step(
         torch.where(accepted[:, None], proposal, state.positions),
         torch.where(accepted, value, state.log_density),
         torch.where(accepted[:, None], score, state.score),
-        adapt(state.log_size, probability, state.count, goal),
-        state.count + 1,
+        adapt(state.log_size, probability, state.steps, goal),
+        state.steps + 1,
     )
     return fresh, Info(1, float(probability.mean()), float(state.log_size.mean().exp()))
 

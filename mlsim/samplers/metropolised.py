@@ -6,12 +6,12 @@ The particles are split into two fixed halves A, B. Each half is moved in turn, 
 
 and accepted by Metropolis-Hastings. phi_B depends on x and B only, so that for given eps and h the product density
 p(x_1)...p(x_N) is exactly invariant: no collapse, no discretisation bias. phi_B pushes A to where B is missing. Every
-particle costs one gradient per step. Step sizes adapt per particle as in ``mala``; the bandwidth is chosen from B and,
-like them, kept more and more still (``every`` of the rule).
+particle costs one gradient per step. Step sizes adapt per particle as in ``mala``; the bandwidth is chosen from B
+and, like them, kept more and more still (``every`` of the rule).
 
-Symbols: phi_B ``velocity``; w ``scale`` = ``weight`` / mean K_B(x, x); eps ``exp(log_size)`` [N]; h ``bandwidth``; T ``truncate``.
-References: Goodman & Weare 2010 (split ensembles); Roberts & Tweedie 1996 (MALA); this combination is this package's.
-"""
+Symbols: phi_B ``velocity``; w ``scale`` = ``weight`` / mean K_B(x, x); eps ``exp(log_size)`` [N]; h ``bandwidth``; T
+``truncate``.
+References: Goodman & Weare 2010 (ensembles); Roberts & Tweedie 1996 (MALA); the combination is this package's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mlsim.samplers.algorithm import (
     normal_like,
     require_positive,
 )
-from mlsim.samplers.bandwidth import Bandwidth, Median
+from mlsim.samplers.bandwidth import MEDIAN, Bandwidth
 from mlsim.samplers.kernels import SteinKernel
 from mlsim.samplers.langevin import truncate
 from mlsim.samplers.mala import adapt, transition
@@ -43,7 +43,7 @@ class State(NamedTuple):
     score: torch.Tensor
     log_size: torch.Tensor
     bandwidths: tuple[float, float]
-    count: int
+    steps: int
 
 
 class Info(NamedTuple):
@@ -86,7 +86,7 @@ def step(
         own, rest = slice(half, None, 2), slice(1 - half, None, 2)
         x, p, s = positions[own], value[own], score[own]
         others, pulls = positions[rest], score[rest]
-        h = bandwidth.choose(kernel, others, pulls, state.bandwidths[half], state.count)
+        h = bandwidth.choose(kernel, others, pulls, state.bandwidths[half], state.steps)
         scale = weight / kernel.diagonal(others, h)
         velocity = scale * kernel.field(x, others, pulls, h, None)
         eps = log_size[own].exp()
@@ -104,11 +104,11 @@ def step(
         positions[own] = torch.where(accepted[:, None], proposal, x)
         value[own] = torch.where(accepted, fresh_p, p)
         score[own] = torch.where(accepted[:, None], fresh_s, s)
-        log_size[own] = adapt(log_size[own], probability, state.count, goal)
+        log_size[own] = adapt(log_size[own], probability, state.steps, goal)
         chosen.append(h)
         rates.append(float(probability.mean()))
         shares.append(float((velocity.norm(dim=1) / s.norm(dim=1).clamp(min=1e-12)).median()))
-    fresh = State(positions, value, score, log_size, (chosen[0], chosen[1]), state.count + 1)
+    fresh = State(positions, value, score, log_size, (chosen[0], chosen[1]), state.steps + 1)
     size = float(state.log_size.mean().exp())
     return fresh, Info(1, sum(rates) / 2.0, size, sum(shares) / 2.0)
 
@@ -116,7 +116,7 @@ def step(
 def metropolised_esvgd(
     log_density: LogDensity,
     kernel: SteinKernel,
-    bandwidth: Bandwidth = Median(every=20),
+    bandwidth: Bandwidth = MEDIAN,
     weight: float = 1.0,
     size: float = 0.01,
     truncation: float = 1.0,

@@ -6,9 +6,9 @@ p is stationary in the mean-field limit for every tau (phi vanishes at q = p, an
 noise removes the collapse of the variance that deterministic SVGD has in high dimension. The discretisation is not
 corrected: steps shrink, or use ``metropolised``.
 
-Symbols: phi ``velocity``, w ``weight`` / mean K(x, x); tau ``diffusion``; eps ``size`` (shrinking as in ``langevin``); T ``truncate``; h ``bandwidth``.
-References: Zhang, Zhang & Chen 2020, arXiv:1809.01293 (SPOS); Priser, Bianchi & Salim, ICLR 2025 (noisy SVGD).
-"""
+Symbols: phi ``velocity``, w ``weight`` / mean K(x, x); tau ``diffusion``; eps ``size`` (shrinking as in
+``langevin``); T ``truncate``; h ``bandwidth``.
+References: Zhang, Zhang & Chen 2020, arXiv:1809.01293 (SPOS); Priser, Bianchi & Salim, ICLR 2025 (noisy SVGD)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from typing import NamedTuple
 import torch
 
 from mlsim.samplers.algorithm import LogDensity, Sampler, evaluate, normal_like, require_positive
-from mlsim.samplers.bandwidth import Bandwidth, Median
+from mlsim.samplers.bandwidth import MEDIAN, Bandwidth
 from mlsim.samplers.kernels import SteinKernel
 from mlsim.samplers.langevin import truncate
 from mlsim.samplers.svgd import State, init
+
 
 class Info(NamedTuple):
     """Mean |phi|, bandwidth, and the fraction of particles whose drift was cut."""
@@ -47,17 +48,17 @@ def step(
     """One noisy step."""
     project = kernel.symmetry.project
     memory = kernel.prepare(state.positions, state.memory)
-    h = bandwidth.choose(kernel, state.positions, state.score, state.bandwidth, state.count)
+    h = bandwidth.choose(kernel, state.positions, state.score, state.bandwidth, state.steps)
     velocity = kernel.field(state.positions, state.positions, state.score, h, memory)
     velocity = velocity * (weight / kernel.diagonal(state.positions, h))
-    eps = size / (1.0 + state.count / decay) ** (1.0 / 3.0)
+    eps = size / (1.0 + state.steps / decay) ** (1.0 / 3.0)
     drift = eps * (diffusion * state.score + velocity)
     reach = truncation * math.sqrt(2.0 * eps * diffusion * state.positions.shape[1])
     noise = project(normal_like(state.positions, generator)) * math.sqrt(2.0 * diffusion * eps)
     positions = project(state.positions + truncate(drift, reach) + noise)
     value, score = evaluate(log_density, positions)
     cut = float((drift.norm(dim=1) > reach).to(torch.float64).mean())
-    fresh = State(positions, value, project(score), state.moment, h, memory, state.count + 1)
+    fresh = State(positions, value, project(score), state.moment, h, memory, state.steps + 1)
     return fresh, Info(1, float(velocity.norm(dim=1).mean()), h, cut)
 
 
@@ -65,7 +66,7 @@ def noisy_esvgd(
     log_density: LogDensity,
     kernel: SteinKernel,
     size: float,
-    bandwidth: Bandwidth = Median(),
+    bandwidth: Bandwidth = MEDIAN,
     weight: float = 1.0,
     diffusion: float = 1.0,
     decay: float = float("inf"),

@@ -2,8 +2,8 @@
 
     K(x, x') = J(x)^T kappa(f(x), f(x')) J(x')
 
-is positive semi-definite and exactly equivariant, with no alignment and no sum over the group: the kernel for S_n x O(s)
-with many points. With a = J s + Lap f and G = J J^T,
+is positive semi-definite and exactly equivariant, with no alignment and no sum over the group: the kernel for S_n x
+O(s) with many points. With a = J s + Lap f and G = J J^T,
 
     phi(x)  = J(x)^T 1/N sum_j [ kappa a_j + G_j grad_j kappa ]
     u(x,x') = kappa a.a' + a.(G' grad' kappa) + a'.(G grad kappa) + tr(G grad grad'^T kappa G')
@@ -23,7 +23,7 @@ import torch
 
 from mlsim.samplers.features import Described, Features
 from mlsim.samplers.kernels import Memory, squared_distances
-from mlsim.samplers.radial import RBF, Radial
+from mlsim.samplers.radial import GAUSSIAN, Radial
 from mlsim.samplers.symmetry import Symmetry
 
 
@@ -40,7 +40,7 @@ class PullbackKernel:
     """
 
     features: Features
-    radial: Radial = RBF()
+    radial: Radial = GAUSSIAN
 
     @property
     def symmetry(self) -> Symmetry:

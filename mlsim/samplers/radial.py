@@ -3,9 +3,9 @@
     RBF   k(q) = exp(-q / 2 h^2)
     IMQ   k(q) = (1 + q / (2 beta h^2))^-beta        heavier tail, the default of Stein discrepancies
 
-Both have the same curvature at zero, so that one bandwidth rule serves both. ``scales`` writes the kernel as a mixture
-of RBFs, which turns every group integral of an RBF into one of the IMQ: (1 + q)^-beta = int t^(beta-1) exp(-t - t q) dt /
-Gamma(beta), by the trapezoid rule in log t (weights normalised to k(0) = 1).
+Both have the same curvature at zero, so that one bandwidth rule serves both. ``scales`` writes the kernel as a
+mixture of RBFs, which turns every group integral of an RBF into one of the IMQ: (1 + q)^-beta = int t^(beta-1) exp(-t
+- t q) dt / Gamma(beta), by the trapezoid rule in log t (weights normalised to k(0) = 1).
 
 Symbols: q ``squared``; h ``bandwidth``; k', k'' derivatives by q: ``slope``, ``curvature``.
 References: Liu & Wang 2016 (SVGD); Gorham & Mackey 2017, arXiv:1703.01717 (why IMQ detects non-convergence).
@@ -61,6 +61,10 @@ class RBF:
     def scales(self, bandwidth: float) -> tuple[tuple[float, float], ...]:
         """Itself."""
         return ((1.0, bandwidth),)
+
+
+#: The default radial kernel.
+GAUSSIAN = RBF()
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,10 @@ def constant() -> Schedule:
     return lambda step: 1.0
 
 
+#: The default schedule.
+UNCHANGED = constant()
+
+
 def linear(steps: int, start: float) -> Schedule:
     """beta_0 + (1 - beta_0) t/T, then 1."""
     _check(steps, start)

@@ -5,10 +5,10 @@ With the proper singular values s1 >= s2 >= |s3| of A = U diag(s) V^T (U, V in S
     w(A) = 1/2 int_0^2 I0((s2 - s3) v / 2) I0((s2 + s3)(2 - v) / 2) exp(s1 (1 - v)) dv
     M(A) = U diag(d w / d s) V^T
 
-The exponentially scaled integrand is exp(-(s1 + s3) v) i0e(..) i0e(..), and the three derivatives are the same integral
-weighted by 1 - v, ((v r_a + (2 - v) r_b)/2) and ((-v r_a + (2 - v) r_b)/2), r = I1/I0. Nodes are tanh-sinh: they pile up
-at both ends, where the integrand is sharp for concentrated kernels. One point on a sphere is the rank-one case
-w = sinh(kappa)/kappa. O(3) is the mean of A and -A.
+The exponentially scaled integrand is exp(-(s1 + s3) v) i0e(..) i0e(..), and the three derivatives are the same
+integral weighted by 1 - v, ((v r_a + (2 - v) r_b)/2) and ((-v r_a + (2 - v) r_b)/2), r = I1/I0. Nodes are tanh-sinh:
+they pile up at both ends, where the integrand is sharp for concentrated kernels. One point on a sphere is the
+rank-one case w = sinh(kappa)/kappa. O(3) is the mean of A and -A.
 
 Symbols: s ``values`` [3, ...]; v ``node``; A ``overlap`` [3, 3, ...]; c ``shift``.
 Reference: Lee 2018, IEEE TAC 63:3377 (matrix Fisher distribution on SO(3)); Khatri & Mardia 1977.

@@ -1,8 +1,8 @@
 """Stopping rules for ``sample``: stop when the equivariant kernel Stein discrepancy no longer falls.
 
 The discrepancy is measured every ``every`` steps with a kernel and bandwidth that stay fixed during the run (a moving
-bandwidth would make values incomparable; h is the median rule on the first set seen unless given). The run stops when the
-best value of the last ``patience`` measurements is not better than the best before them by ``improvement``.
+bandwidth would make values incomparable; h is the median rule on the first set seen unless given). The run stops when
+the best value of the last ``patience`` measurements is not better than the best before them by ``improvement``.
 
 Symbols: D ``history``; h ``bandwidth``.
 Reference: Liu, Lee & Jordan 2016 (KSD as goodness of fit).

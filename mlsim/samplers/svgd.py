@@ -2,14 +2,13 @@
 
     x_i <- x_i + eps_t phi(x_i)          phi from ``kernels``, scores multiplied by the annealing beta_t
 
-With ``ExplicitKernel(trivial(d))`` this is SVGD; with a group-integrated kernel it is E-SVGD (``esvgd``). The step rule
-may use only invariants of a particle (norms), never its coordinates one by one: a coordinate-wise RMSprop would break the
-equivariance that the kernel guarantees.
+With ``ExplicitKernel(trivial(d))`` this is SVGD; with a group-integrated kernel it is E-SVGD (``esvgd``). The step
+rule may use only invariants of a particle (norms), never its coordinates one by one: a coordinate-wise RMSprop would
+break the equivariance that the kernel guarantees.
 
-Symbols: x ``positions`` [N, d]; s ``score``; phi ``velocity``; eps ``size``; v ``moment`` [N], running mean of |phi|^2/d;
-h ``bandwidth``; beta ``anneal(count)``.
-References: Liu & Wang 2016, arXiv:1608.04471; D'Angelo & Fortuin 2021 (annealing).
-"""
+Symbols: x ``positions`` [N, d]; s ``score``; phi ``velocity``; eps ``size``; v ``moment`` [N], running mean of
+|phi|^2/d; h ``bandwidth``; beta ``anneal(steps)``.
+References: Liu & Wang 2016, arXiv:1608.04471; D'Angelo & Fortuin 2021 (annealing)."""
 
 from __future__ import annotations
 
@@ -19,9 +18,9 @@ from typing import NamedTuple, Protocol
 import torch
 
 from mlsim.samplers.algorithm import LogDensity, Sampler, begin, evaluate
-from mlsim.samplers.bandwidth import Bandwidth, Median
+from mlsim.samplers.bandwidth import MEDIAN, Bandwidth
 from mlsim.samplers.kernels import ExplicitKernel, Memory, SteinKernel
-from mlsim.samplers.schedule import Schedule, constant
+from mlsim.samplers.schedule import UNCHANGED, Schedule
 from mlsim.samplers.symmetry import trivial
 
 
@@ -34,7 +33,7 @@ class State(NamedTuple):
     moment: torch.Tensor
     bandwidth: float
     memory: Memory
-    count: int
+    steps: int
 
 
 class Info(NamedTuple):
@@ -88,9 +87,11 @@ class Normalised:
         return size * velocity / (corrected.sqrt()[:, None] + 1e-300), moment
 
 
-def init(
-    positions: torch.Tensor, generator: torch.Generator, log_density: LogDensity, kernel: SteinKernel
-) -> State:
+#: The default step rule.
+NORMALISED = Normalised()
+
+
+def init(positions: torch.Tensor, generator: torch.Generator, log_density: LogDensity, kernel: SteinKernel) -> State:
     """First state: particles projected into the kernel's subspace, target evaluated once."""
     positions = kernel.symmetry.project(positions.detach().clone())
     value, score = begin(log_density, positions)
@@ -107,14 +108,14 @@ def step(
     anneal: Schedule,
 ) -> tuple[State, Info]:
     """One deterministic step; ``generator`` is not used."""
-    pull = state.score * anneal(state.count)
+    pull = state.score * anneal(state.steps)
     memory = kernel.prepare(state.positions, state.memory)
-    h = bandwidth.choose(kernel, state.positions, pull, state.bandwidth, state.count)
+    h = bandwidth.choose(kernel, state.positions, pull, state.bandwidth, state.steps)
     velocity = kernel.field(state.positions, state.positions, pull, h, memory)
-    shift, moment = rule.move(velocity, state.moment, state.count)
+    shift, moment = rule.move(velocity, state.moment, state.steps)
     positions = kernel.symmetry.project(state.positions + shift)
     value, score = evaluate(log_density, positions)
-    fresh = State(positions, value, kernel.symmetry.project(score), moment, h, memory, state.count + 1)
+    fresh = State(positions, value, kernel.symmetry.project(score), moment, h, memory, state.steps + 1)
     return fresh, Info(1, float(velocity.norm(dim=1).mean()), float(shift.norm(dim=1).mean()), h)
 
 
@@ -137,9 +138,9 @@ def stein_descent(
 def svgd(
     log_density: LogDensity,
     dimension: int,
-    bandwidth: Bandwidth = Median(),
-    rule: StepRule = Normalised(),
-    anneal: Schedule = constant(),
+    bandwidth: Bandwidth = MEDIAN,
+    rule: StepRule = NORMALISED,
+    anneal: Schedule = UNCHANGED,
 ) -> Sampler:
     """Plain SVGD with an RBF kernel.
 

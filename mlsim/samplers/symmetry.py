@@ -1,8 +1,8 @@
 """Symmetry of a target as an object: rotations x permutations within species x translations.
 
-A configuration is n points in R^s, flattened to [n s]. An element g = (R, pi) acts as (g x)_k = R x_pi(k); translations
-are handled by living in the zero-centre-of-mass subspace (``project``). Points may be exchanged only within a species:
-a kernel that permutes across elements would mix chemically different configurations.
+A configuration is n points in R^s, flattened to [n s]. An element g = (R, pi) acts as (g x)_k = R x_pi(k);
+translations are handled by living in the zero-centre-of-mass subspace (``project``). Points may be exchanged only
+within a species: a kernel that permutes across elements would mix chemically different configurations.
 
     symmetry = orthogonal(2, points=4) * permutations((0, 0, 0, 0), space=2) * translations(2, points=4)
 

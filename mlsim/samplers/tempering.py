@@ -1,7 +1,7 @@
 """Parallel tempering: K replicas of every particle at inverse temperatures 1 = beta_1 > ... > beta_K, moved by MALA.
 
-After every ``every`` moves, neighbours (k, k + 1), alternately even and odd k, swap configurations with
-min(1, exp[(beta_k - beta_k+1)(log p(x_k+1) - log p(x_k))]): hot replicas cross barriers, the cold one inherits them, and
+After every ``every`` moves, neighbours (k, k + 1), alternately even and odd k, swap configurations with min(1,
+exp[(beta_k - beta_k+1)(log p(x_k+1) - log p(x_k))]): hot replicas cross barriers, the cold one inherits them, and
 basin weights come out right where local samplers keep those of their start. One step costs K gradients per particle.
 
 Symbols: beta ``betas`` [K]; replicas of all particles flattened, k-major: ``inner.positions`` [K N, d].
@@ -10,6 +10,7 @@ References: Geyer 1991; Earl & Deem 2005; Kone & Kofke 2005 (geometric ladder).
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ class State(NamedTuple):
     positions: torch.Tensor
     log_density: torch.Tensor
     inner: Replicas
-    count: int
+    steps: int
 
 
 class Info(NamedTuple):
@@ -63,13 +64,11 @@ def step(
     """One MALA move of every replica, then a sweep of swaps if it is time."""
     levels, count = len(betas), len(state.positions)
     beta = torch.tensor(betas, dtype=state.positions.dtype)
-    inner, info = move(
-        state.inner, generator, log_density, project, 1.0, 0.574, beta.repeat_interleave(count)
-    )
+    inner, info = move(state.inner, generator, log_density, project, 1.0, 0.574, beta.repeat_interleave(count))
     rate = float("nan")
-    if (state.count + 1) % every == 0 and levels > 1:
-        inner, rate = _swap(inner, beta, count, ((state.count + 1) // every) % 2, generator)
-    fresh = State(inner.positions[:count], inner.log_density[:count], inner, state.count + 1)
+    if (state.steps + 1) % every == 0 and levels > 1:
+        inner, rate = _swap(inner, beta, count, ((state.steps + 1) // every) % 2, generator)
+    fresh = State(inner.positions[:count], inner.log_density[:count], inner, state.steps + 1)
     return fresh, Info(levels, info.acceptance, rate)
 
 
@@ -125,7 +124,7 @@ def tempering(
         Projection onto the subspace to move in.
     """
     require_positive(size, "tempering step size")
-    if betas[0] != 1.0 or any(not 0.0 < b < a for a, b in zip(betas, betas[1:], strict=False)):
+    if betas[0] != 1.0 or any(not 0.0 < b < a for a, b in itertools.pairwise(betas)):
         raise InputError(f"tempering: expected inverse temperatures 1 = b1 > b2 > ... > 0, got {betas}")
     return Sampler(
         "tempering",

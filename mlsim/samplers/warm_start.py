@@ -40,9 +40,7 @@ def init(positions: torch.Tensor, generator: torch.Generator, first: Sampler) ->
     return State(inner.positions, inner.log_density, inner, 1, False)
 
 
-def step(
-    state: State, generator: torch.Generator, first: Sampler, gradients: int, then: Sampler
-) -> tuple[State, Info]:
+def step(state: State, generator: torch.Generator, first: Sampler, gradients: int, then: Sampler) -> tuple[State, Info]:
     """One step of the active sampler, switching when the first one's budget is spent."""
     inner, second, cost = state.inner, state.second, 0
     if not second and state.spent >= gradients:

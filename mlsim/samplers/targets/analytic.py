@@ -5,12 +5,12 @@
     circles     p(x) = mixture(|x|) with radii 4, 8 and width 0.5     (density in the plane, no 1/r factor)
     spheres     the same in space, radii 4, 9 and width 0.3
 
-For circles and spheres the radius has density r^(s-1) mixture(r) and is drawn by inverting its cumulative sum on a grid
-of 40,001 radii; directions are uniform. One third of the mass of ``circles`` lies inside r < 6.
+For circles and spheres the radius has density r^(s-1) mixture(r) and is drawn by inverting its cumulative sum on a
+grid of 40,001 radii; directions are uniform. One third of the mass of ``circles`` lies inside r < 6.
 
 Symbols: r ``radius``; s ``space``; mixture = 1/2 sum_k N(r; r_k, w).
-Reference: Jaini, Holdijk & Welling 2021, section 6 (these targets; there drawn with r ~ mixture, which is another density).
-"""
+Reference: Jaini, Holdijk & Welling 2021, section 6 (these targets; there drawn with r ~ mixture, which is another
+density)."""
 
 from __future__ import annotations
 
@@ -37,9 +37,8 @@ def gaussian(dimension: int) -> Target:
         return torch.randn((count, dimension), generator=generator, dtype=dtype)
 
     symmetry = trivial(dimension)
-    return Target(
-        f"gaussian{dimension}", lambda x: -0.5 * (x**2).sum(-1), symmetry, uniform_start(symmetry, 3.0), draw, False
-    )
+    start = uniform_start(symmetry, 3.0)
+    return Target(f"gaussian{dimension}", lambda x: -0.5 * (x**2).sum(-1), symmetry, start, draw, False, 1.0)
 
 
 def c4_log_density(positions: torch.Tensor) -> torch.Tensor:
@@ -63,7 +62,7 @@ def c4() -> Target:
         return torch.stack([cos * x[:, 0] - sin * x[:, 1], sin * x[:, 0] + cos * x[:, 1]], dim=1)
 
     symmetry = cyclic(4)
-    return Target("c4", c4_log_density, symmetry, normal_start(symmetry, 2.0), draw, False)
+    return Target("c4", c4_log_density, symmetry, normal_start(symmetry, 2.0), draw, False, 1.0)
 
 
 def _log_mixture(radius: torch.Tensor, radii: tuple[float, ...], width: float) -> torch.Tensor:
@@ -78,7 +77,8 @@ def _shells(name: str, space: int) -> Target:
         return _log_mixture(torch.sqrt((positions**2).sum(-1) + _TINY), radii, width)
 
     symmetry = orthogonal(space)
-    return Target(name, log_density, symmetry, uniform_start(symmetry, 8.0), _shell_draw(radii, width, space), False)
+    draw = _shell_draw(radii, width, space)
+    return Target(name, log_density, symmetry, uniform_start(symmetry, 8.0), draw, False, 1.0)
 
 
 def _shell_draw(radii: tuple[float, ...], width: float, space: int) -> Draw:

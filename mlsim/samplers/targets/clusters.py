@@ -3,14 +3,13 @@
     DW-4   E = sum_{i<j} 0.9 t^4 - 4 t^2,  t = r_ij - 4                      4 points in the plane
     LJ-n   E = 2 sum_{i<j} (r^-12 - 2 r^-6) + 1/2 sum_i |x_i - c|^2          n points in space, c the centre of mass
 
-at kT = 1. Papers print these with other factors; the virial <(x - c) . grad E> = (n - 1) s on published and own samples
-decides (each DW-4 pair once, each LJ pair twice). DW-4 has five minima, listed in ``DW4_MINIMA`` with the number of long
-edges (r > 4) of each.
+at kT = 1. Papers print these with other factors; the virial <(x - c) . grad E> = (n - 1) s on published and own
+samples decides (each DW-4 pair once, each LJ pair twice). DW-4 has five minima, listed in ``DW4_MINIMA`` with the
+number of long edges (r > 4) of each.
 
 Symbols: r ``lengths``; t ``offset``; c centre of mass; log p = -E.
-References: Koehler, Klein & Noe 2020, arXiv:2006.02425 (potentials); Akhound-Sadegh et al. 2024, arXiv:2402.06121 (the
-convention of the LJ factor).
-"""
+References: Koehler, Klein & Noe 2020, arXiv:2006.02425 (potentials); Akhound-Sadegh et al. 2024, arXiv:2402.06121
+(the convention of the LJ factor)."""
 
 from __future__ import annotations
 
@@ -59,7 +58,7 @@ def lennard_jones_log_density(positions: torch.Tensor, points: int) -> torch.Ten
 def dw4() -> Target:
     """The double-well cluster of four points in the plane."""
     symmetry = orthogonal(2, points=4) * permutations((0,) * 4, space=2) * translations(2, points=4)
-    return Target("dw4", dw4_log_density, symmetry, normal_start(symmetry, 2.5), None, True)
+    return Target("dw4", dw4_log_density, symmetry, normal_start(symmetry, 2.5), None, True, 1.0)
 
 
 def lennard_jones(points: int) -> Target:
@@ -75,4 +74,5 @@ def lennard_jones(points: int) -> Target:
         normal_start(symmetry, spread),
         None,
         True,
+        0.3,
     )

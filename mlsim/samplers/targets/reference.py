@@ -2,8 +2,8 @@
 
 Files ``references/<name>.npz`` are written by ``python benchmarks/references.py <name>``, which uses single-particle
 Metropolis moves with tempering, written independently of every sampler here. A file holds a thinned set of
-configurations, energy and pair-distance quantiles of the whole run, and moments with block errors; it is refused when its
-virial is off by more than three standard errors.
+configurations, energy and pair-distance quantiles of the whole run, and moments with block errors; it is refused when
+its virial is off by more than three standard errors.
 
 Symbols: virial = <(x - c) . grad E>, expected (n - 1) s at kT = 1.
 """

@@ -1,7 +1,7 @@
 """A test density with everything a benchmark may ask of it.
 
-Targets live beside the samplers but below no sampler: nothing in ``mlsim.samplers`` outside this room imports it, so that
-samplers keep seeing a callable only, while a target may carry its ``Symmetry``.
+Targets live beside the samplers but below no sampler: nothing in ``mlsim.samplers`` outside this room imports it, so
+that samplers keep seeing a callable only, while a target may carry its ``Symmetry``.
 
 Symbols: p ``exp(log_density)``; d ``dimension``.
 """
@@ -39,6 +39,8 @@ class Target:
         Exact independent draws; None where only a long Monte-Carlo reference exists (``reference``).
     has_energy : bool
         Whether -log_density is a physical energy, compared by energy and distance distributions.
+    length : float
+        Characteristic length: what default step sizes scale with.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Target:
     start: Draw
     exact: Draw | None
     has_energy: bool
+    length: float
 
     @property
     def dimension(self) -> int:

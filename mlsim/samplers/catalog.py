@@ -1,0 +1,136 @@
+"""Every sampler by name, with the defaults that the command line and the benchmark use.
+
+Step sizes scale with one characteristic length of the target (eps = 0.005 length^2 for noisy dynamics, 0.15 length
+for normalised descent); Metropolis methods adapt theirs from there. Bandwidths come from the median rule unless
+given: nothing here may look at a reference.
+
+Kernel ``auto``: exact group integral where the permutations can be summed over, else the pull-back kernel on sorted
+distances (O(s) with translations), else alignment.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mlsim.errors import InputError
+from mlsim.samplers.algorithm import LogDensity, Sampler
+from mlsim.samplers.alignment import AlignmentKernel
+from mlsim.samplers.bandwidth import Bandwidth, Fixed, KSDAdaptive, Median
+from mlsim.samplers.esvgd import SUMMED, esvgd, kernel_for
+from mlsim.samplers.features import SortedDistances
+from mlsim.samplers.hmc import hmc
+from mlsim.samplers.kernels import ExplicitKernel, SteinKernel
+from mlsim.samplers.langevin import ula
+from mlsim.samplers.mala import mala
+from mlsim.samplers.metropolised import metropolised_esvgd
+from mlsim.samplers.noisy import noisy_esvgd
+from mlsim.samplers.pullback import PullbackKernel
+from mlsim.samplers.radial import IMQ, RBF, Radial
+from mlsim.samplers.schedule import Schedule, constant, geometric
+from mlsim.samplers.svgd import Normalised, stein_descent
+from mlsim.samplers.symmetry import Symmetry, translations, trivial
+from mlsim.samplers.tempering import ladder, tempering
+from mlsim.samplers.warm_start import warm_start
+from mlsim.settings import Settings
+
+Method = Literal[
+    "svgd", "esvgd", "noisy-esvgd", "metropolised-esvgd", "esvgd+metropolised", "ula", "mala", "hmc", "tempering"
+]
+#: Names of all samplers.
+METHODS: tuple[str, ...] = (
+    "svgd",
+    "esvgd",
+    "noisy-esvgd",
+    "metropolised-esvgd",
+    "esvgd+metropolised",
+    "ula",
+    "mala",
+    "hmc",
+    "tempering",
+)
+
+
+class SamplerSettings(Settings):
+    """Which sampler, with which budget and knobs. Lengths are in the units of the target."""
+
+    method: Method
+    gradients: int = Field(default=500, ge=1, description="budget: gradient evaluations per particle")
+    length: float = Field(default=1.0, gt=0.0, description="characteristic length, scales the step sizes")
+    kernel: Literal["auto", "pullback", "alignment"] = "auto"
+    radial: Literal["rbf", "imq"] = "rbf"
+    bandwidth: float | Literal["median", "ksd"] = "median"
+    anneal_start: float = Field(default=0.1, gt=0.0, le=1.0, description="first inverse temperature of (E-)SVGD")
+    weight: float = Field(default=1.0, ge=0.0, description="Stein velocity in noisy and Metropolised E-SVGD")
+    levels: int = Field(default=4, ge=1, description="temperatures of parallel tempering")
+    hottest: float = Field(default=0.2, gt=0.0, le=1.0, description="smallest inverse temperature of tempering")
+    leaps: int = Field(default=10, ge=1, description="leapfrog steps of HMC")
+
+
+def stein_kernel(symmetry: Symmetry, settings: SamplerSettings) -> SteinKernel:
+    """The kernel that ``settings`` asks for."""
+    radial: Radial = RBF() if settings.radial == "rbf" else IMQ()
+    if settings.kernel == "alignment":
+        return AlignmentKernel(symmetry, radial)
+    orthogonal = symmetry.rotations.name.startswith("O(") and symmetry.centred and symmetry.points > 1
+    if settings.kernel == "pullback" and not orthogonal:
+        raise InputError(f"pull-back kernel: expected a target with O(s) and translations, got {symmetry.name}")
+    if settings.kernel == "pullback" or (symmetry.permutation_count > SUMMED and orthogonal):
+        return PullbackKernel(SortedDistances(symmetry), radial)
+    return kernel_for(symmetry, radial)
+
+
+def _bandwidth(settings: SamplerSettings) -> Bandwidth:
+    if settings.bandwidth == "median":
+        return Median()
+    return KSDAdaptive() if settings.bandwidth == "ksd" else Fixed(float(settings.bandwidth))
+
+
+def _schedule(settings: SamplerSettings, gradients: int) -> Schedule:
+    if settings.anneal_start == 1.0:
+        return constant()
+    return geometric(max(1, (3 * gradients) // 10), settings.anneal_start)
+
+
+def create(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSettings) -> Sampler:
+    """A sampler bound to a target.
+
+    Parameters
+    ----------
+    log_density : callable
+        positions [..., d] -> [...].
+    symmetry : Symmetry
+        Group of the target; plain SVGD and the Markov chains use only its centring.
+    settings : SamplerSettings
+        Method, budget and knobs.
+    """
+    eps = 0.005 * settings.length**2
+    project = symmetry.project
+    if settings.method == "ula":
+        return ula(log_density, eps, decay=20.0, project=project)
+    if settings.method == "mala":
+        return mala(log_density, eps, project=project)
+    if settings.method == "hmc":
+        return hmc(log_density, 0.05 * settings.length, leaps=settings.leaps, project=project)
+    if settings.method == "tempering":
+        return tempering(log_density, ladder(settings.levels, settings.hottest), size=eps, project=project)
+    bandwidth = _bandwidth(settings)
+    if settings.method == "svgd":
+        plain = trivial(symmetry.space, symmetry.points)
+        if symmetry.centred:
+            plain = plain * translations(symmetry.space, symmetry.points)
+        rule = Normalised(0.15 * settings.length, settings.gradients)
+        anneal = _schedule(settings, settings.gradients)
+        return stein_descent("svgd", log_density, ExplicitKernel(plain), bandwidth, rule, anneal)
+    kernel = stein_kernel(symmetry, settings)
+    if settings.method == "noisy-esvgd":
+        return noisy_esvgd(log_density, kernel, eps, bandwidth, settings.weight, decay=20.0)
+    if settings.method == "metropolised-esvgd":
+        return metropolised_esvgd(log_density, kernel, bandwidth, settings.weight, eps)
+    first = settings.gradients if settings.method == "esvgd" else max(1, (2 * settings.gradients) // 5)
+    rule = Normalised(0.15 * settings.length, first)
+    transport = esvgd(log_density, kernel, bandwidth, rule, _schedule(settings, first))
+    if settings.method == "esvgd":
+        return transport
+    return warm_start(transport, first, metropolised_esvgd(log_density, kernel, bandwidth, settings.weight, eps))
