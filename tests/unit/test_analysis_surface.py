@@ -84,6 +84,17 @@ def test_the_marginal_is_the_surface_of_one_variable() -> None:
     assert both.replicates.shape == (200, 24)
 
 
+def test_a_basin_never_visited_has_the_upper_limit_of_its_independent_visits() -> None:
+    cv = ALANINE.sample(2_000, np.random.default_rng(14))
+    found = surface.estimate(cv[cv[:, 0] < 0.0], T)
+    none = found.population("alphaL")
+    visits = found.n_frames / found.statistical_inefficiency
+    assert none.value == none.low == 0.0
+    assert none.high == pytest.approx(3.0 / visits, rel=0.01)
+    with pytest.raises(InputError, match="phi and psi of one residue"):
+        found.marginal("phi").population("alphaL")
+
+
 def test_angles_wrap_and_lengths_do_not() -> None:
     edges = (np.linspace(-np.pi, np.pi, 25),)
     angles = np.array([[0.3], [0.3 + 2 * np.pi], [0.3 - 4 * np.pi]])

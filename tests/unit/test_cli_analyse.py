@@ -1,0 +1,151 @@
+"""``mlsim fes`` and ``mlsim compare`` on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mlsim.analysis import surface
+from mlsim.chem.molecule import Molecule
+from mlsim.cli import analyse
+from mlsim.dataset.frames import ForceFrames
+from mlsim.errors import InputError, MissingError
+from mlsim.md import trajectory
+from tests.unit.torus_density import ALANINE, SHIFTED, Torus
+
+APP = typer.Typer()
+analyse.register(APP)
+
+
+def _run(*words: str | Path) -> str:
+    result = CliRunner().invoke(APP, [str(word) for word in words])
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def _surface(directory: Path, density: Torus, label: str, seed: int) -> Path:
+    directory.mkdir()
+    cv = density.chain(20_000, 0.3, np.random.default_rng(seed))
+    surface.estimate(cv, 300.0).labelled(label).save(directory / "surface.npz")
+    return directory
+
+
+def _frames(path: Path, molecule: Molecule, density: Torus, provenance: dict) -> Path:
+    count = 4_000
+    cv = density.chain(count, 0.3, np.random.default_rng(9))
+    ForceFrames(
+        positions=np.broadcast_to(molecule.positions, (count, molecule.n_atoms, 3)).astype(np.float32),
+        forces=np.zeros((count, molecule.n_atoms, 3), dtype=np.float32),
+        atom_types=molecule.atom_types,
+        charges=molecule.charges,
+        elements=molecule.elements,
+        molecule_digest=molecule.digest,
+        cv_names=("phi_ALA2", "psi_ALA2"),
+        cvs=cv,
+        bias=np.zeros(count),
+        run=np.zeros(count, dtype=int),
+        time_ps=0.2 * np.arange(count),
+        provenance=provenance,
+    ).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("given", "spread"),
+    [
+        (["run", "--cv", "phi", "psi"], ["run", "--cv", "phi", "--cv", "psi"]),
+        (["--cv", "phi:2", "psi:2", "run", "-o", "x"], ["--cv", "phi:2", "--cv", "psi:2", "run", "-o", "x"]),
+        (["--cv", "rg", "run", "psi"], ["--cv", "rg", "run", "psi"]),
+        (["--cv", "phi", "--cv", "psi", "run"], ["--cv", "phi", "--cv", "psi", "run"]),
+        (["run", "--bins", "24"], ["run", "--bins", "24"]),
+    ],
+)
+def test_cv_takes_several_values(given: list[str], spread: list[str]) -> None:
+    assert analyse.spread_cv(given) == spread
+
+
+def test_compare_prints_the_table_and_writes_every_file(tmp_path: Path) -> None:
+    seeds = [_surface(tmp_path / f"ref{n}", ALANINE, "tip3p", n) for n in (1, 2, 3)]
+    good, bad = _surface(tmp_path / "good", ALANINE, "issnet", 4), _surface(tmp_path / "bad", SHIFTED, "gbn2", 5)
+    words = [word for seed in seeds for word in ("--reference", seed)]
+    output = _run("compare", good, bad, *words, "--cv", "phi", "psi", "-o", tmp_path / "out")
+    assert "3 runs, 60000 frames" in output
+    record = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    near, far = (c["rmse_corrected_kcal_mol"]["value"] for c in record["candidates"])
+    assert near < far
+    assert sorted(p.name for p in (tmp_path / "out" / "surfaces").iterdir()) == [
+        "gbn2.npz",
+        "issnet.npz",
+        "reference.npz",
+    ]
+
+
+def test_candidates_of_one_name_stay_apart(tmp_path: Path) -> None:
+    paths = [_surface(tmp_path / name, ALANINE, "issnet", n) for n, name in enumerate(("old", "new", "ref"))]
+    output = _run("compare", *paths[:2], "--reference", paths[2])
+    assert "issnet (old)" in output
+    assert "issnet (new)" in output
+
+
+def test_fes_of_force_data_takes_the_temperature_they_record(ala2: Molecule, tmp_path: Path) -> None:
+    path = _frames(tmp_path / "a.h5", ala2, ALANINE, {"runs": [{"settings": {"temperature_K": 310.0}}]})
+    output = _run("fes", path, "--cv", "phi", "psi", "--bins", "12", "--discard-ps", "100", "-o", tmp_path / "out")
+    assert "at 310 K" in output
+    record = json.loads((tmp_path / "out" / "surface.json").read_text())
+    assert (len(record["free_energy_kJ_mol"]), record["n_frames"]) == (12, 3_500)
+    with pytest.raises(InputError, match="expected one temperature, got 300 K, 310 K"):
+        _run("fes", path, "--temperature", "300")
+
+
+def test_fes_of_force_data_without_temperature_asks_for_it(ala2: Molecule, tmp_path: Path) -> None:
+    path = _frames(tmp_path / "a.h5", ala2, ALANINE, {})
+    with pytest.raises(InputError, match="give it with --temperature"):
+        _run("fes", path)
+    assert "at 300 K" in _run("fes", path, "--temperature", "300")
+
+
+def test_run_directories_are_pooled_and_compared(
+    ala2: Molecule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.unit.test_analysis_samples import FakeRun, _replica
+
+    def opened(path: Path) -> FakeRun:
+        seed = int(path.name[-1])
+        return FakeRun(path, (_replica(ala2, path / "replica-00", 400, seed),), label="gbn2")
+
+    monkeypatch.setattr(trajectory.Run, "open", staticmethod(opened))
+    for name in ("reference/seed-0001", "reference/seed-0002", "model3"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text("{}")
+    assert "2 runs, 800 frames" in _run("fes", tmp_path / "reference", "--cv", "distance:1.CH3,3.C")
+    output = _run("compare", tmp_path / "model3", "--reference", tmp_path / "reference", "--cv", "rg", "--bins", "10")
+    assert "reference gbn2: 2 runs, 800 frames" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (("fes", "nowhere"), MissingError, "nothing to analyse there"),
+        (("fes", "ref", "--cv", "fi"), InputError, "unknown collective variable 'fi'"),
+        (("fes", "ref", "--cv", "rg"), InputError, "a surface over phi psi; expected rg"),
+        (
+            ("compare", "ref", "--reference", "ref", "--bins", "12", "--cv", "phi", "psi", "nowhere"),
+            MissingError,
+            "nowhere",
+        ),
+    ],
+)
+def test_bad_input_is_one_clear_error_and_writes_nothing(
+    words: tuple[str, ...], error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _surface(tmp_path / "ref", ALANINE, "tip3p", 1)
+    with pytest.raises(error, match=message):
+        _run(*words, "-o", "out")
+    assert not (tmp_path / "out").exists()
