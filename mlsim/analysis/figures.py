@@ -124,7 +124,7 @@ def _panel(ax: Axes, surface: FreeEnergySurface) -> QuadMesh:
             centre = np.concatenate([[centre[0] - step], centre, [centre[-1] + step]])
             values = np.pad(values, [(1, 1) if a == number else (0, 0) for a in range(2)], mode="wrap")
         padded.append(centre)
-    shown = np.minimum(np.nan_to_num(values, nan=np.inf), TOP_KCAL_MOL + 1.0)
+    shown = np.ma.masked_invalid(values)
     ax.contour(*padded, shown.T, levels=np.arange(1.0, TOP_KCAL_MOL), colors="k", linewidths=0.6, alpha=0.75)
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[0], y[-1])

@@ -203,7 +203,8 @@ def _basin_cells(row: Row, reference: FreeEnergySurface) -> list[str]:
         if reference.population(basin.name).value == 0.0:
             cells.append("not in reference")
         else:
-            cells.append(_bracket(value, 2, "+") if basin.visited else f"> {value.value:.2f}, never visited")
+            bound = f" (> {value.value:+.2f})" if value.value > 0.0 else ""
+            cells.append(_bracket(value, 2, "+") if basin.visited else f"never visited{bound}")
     return cells
 
 
