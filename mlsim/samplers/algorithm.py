@@ -112,9 +112,7 @@ def begin(log_density: LogDensity, positions: torch.Tensor) -> tuple[torch.Tenso
     UnphysicalError
         If a position, log density or score is NaN, or the log density is +inf.
     """
-    if not isinstance(positions, torch.Tensor) or positions.ndim != 2 or not positions.is_floating_point():
-        got = f"{list(positions.shape)} {positions.dtype}" if isinstance(positions, torch.Tensor) else type(positions)
-        raise InputError(f"positions: expected a floating point tensor [particles, d], got {got}")
+    _require_particles(positions)
     if not bool(torch.isfinite(positions).all()):
         raise UnphysicalError("positions: expected finite numbers, got NaN or infinity in the initial particles")
     value, score = evaluate(log_density, positions)
@@ -125,6 +123,12 @@ def begin(log_density: LogDensity, positions: torch.Tensor) -> tuple[torch.Tenso
     if bool(torch.isnan(value).any()) or bool((value == float("inf")).any()) or bool(torch.isnan(score).any()):
         raise UnphysicalError("log density: NaN or +inf at the initial particles; start where the target is finite")
     return value, score
+
+
+def _require_particles(positions: torch.Tensor) -> None:
+    if not isinstance(positions, torch.Tensor) or positions.ndim != 2 or not positions.is_floating_point():
+        got = f"{list(positions.shape)} {positions.dtype}" if isinstance(positions, torch.Tensor) else type(positions)
+        raise InputError(f"positions: expected a floating point tensor [particles, d], got {got}")
 
 
 def require_positive(value: float, what: str) -> float:
@@ -171,6 +175,7 @@ def sample(
     """
     if gradients < 1:
         raise InputError(f"gradients: expected a budget of at least 1, got {gradients}")
+    _require_particles(positions)
     state = sampler.init(positions, generator)
     spent, steps, cost, reason, info = 1, 0, 1, "budget", None
     kept: list[torch.Tensor] = []

@@ -10,7 +10,8 @@ switches; the derivative of R_g* is left out of the divergence. It therefore has
 
 Symbols: x ``at`` [M, n, s]; x' ``others`` [N, n, s]; pi ``permutations`` [M, N, n]; A = sum_k x_k x'_pi(k)^T
 ``overlap``.
-References: Kabsch 1976; Kuhn 1955 (Hungarian method, scipy's implementation of Crouse 2016)."""
+References: Kabsch 1976; Kuhn 1955 (Hungarian method, scipy's implementation of Crouse 2016).
+"""
 
 from __future__ import annotations
 

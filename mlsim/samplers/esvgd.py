@@ -10,7 +10,8 @@ the group allows:
 
 Symbols as in ``svgd`` and ``kernels``.
 References: Jaini, Holdijk & Welling 2021, arXiv:2106.07832 (the method); their published code counts the repulsion
-twice and uses scalar kernels, neither of which is done here."""
+twice and uses scalar kernels, neither of which is done here.
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ Symbols: r ``lengths`` [N, pairs]; J ``jacobian`` [N, m, d]; Lap ``laplacian`` [
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -55,14 +56,15 @@ def _pairs(symmetry: Symmetry, positions: torch.Tensor) -> _Pairs:
     return _Pairs(lengths, difference / lengths[..., None], first, second)
 
 
-def _pair_kinds(symmetry: Symmetry) -> list[torch.Tensor]:
+@functools.lru_cache(maxsize=16)
+def _pair_kinds(species: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
     """Indices of the pairs of each unordered pair of species."""
-    first, second = torch.triu_indices(symmetry.points, symmetry.points, 1).tolist()
+    first, second = torch.triu_indices(len(species), len(species), 1).tolist()
     kinds: dict[tuple[int, int], list[int]] = {}
     for index, (i, j) in enumerate(zip(first, second, strict=True)):
-        low, high = sorted((symmetry.species[i], symmetry.species[j]))
+        low, high = sorted((species[i], species[j]))
         kinds.setdefault((low, high), []).append(index)
-    return [torch.tensor(kinds[key]) for key in sorted(kinds)]
+    return tuple(torch.tensor(kinds[key]) for key in sorted(kinds))
 
 
 def _scatter(symmetry: Symmetry, pairs: _Pairs, gains: torch.Tensor) -> torch.Tensor:
@@ -85,7 +87,7 @@ class SortedDistances:
         """Features of ``positions`` [N, d]; m = n (n - 1) / 2."""
         pairs = _pairs(self.symmetry, positions)
         columns = []
-        for kind in _pair_kinds(self.symmetry):
+        for kind in _pair_kinds(self.symmetry.species):
             columns.append(kind[pairs.lengths[:, kind].argsort(dim=1)])
         order = torch.cat(columns, dim=1)
         values = pairs.lengths.gather(1, order)
@@ -127,7 +129,7 @@ class SmoothedDistances:
         bend = bump * (offset**2 - 1.0) / self.width**2
         lap = 2.0 * (bend + (self.symmetry.space - 1) * slope / pairs.lengths[:, None, :])
         values, gains, laps = [], [], []
-        for kind in _pair_kinds(self.symmetry):
+        for kind in _pair_kinds(self.symmetry.species):
             mask = torch.zeros(pairs.lengths.shape[1], dtype=positions.dtype)
             mask[kind] = 1.0
             values.append((bump * mask).sum(-1))

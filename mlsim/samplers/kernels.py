@@ -12,7 +12,8 @@ the trivial group gives plain SVGD). Only the second argument is differentiated:
 
 Symbols: x ``at`` [M, d]; x_j ``positions`` [N, d]; s_j ``scores`` [N, d]; h ``bandwidth``; g x_j ``images``.
 References: Liu & Wang 2016, arXiv:1608.04471; Jaini, Holdijk & Welling 2021, arXiv:2106.07832; Reisert & Burkhardt
-2007."""
+2007.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ and, like them, kept more and more still (``every`` of the rule).
 
 Symbols: phi_B ``velocity``; w ``scale`` = ``weight`` / mean K_B(x, x); eps ``exp(log_size)`` [N]; h ``bandwidth``; T
 ``truncate``.
-References: Goodman & Weare 2010 (ensembles); Roberts & Tweedie 1996 (MALA); the combination is this package's."""
+References: Goodman & Weare 2010 (ensembles); Roberts & Tweedie 1996 (MALA); the combination is this package's.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +37,14 @@ from mlsim.samplers.mala import adapt, transition
 
 
 class State(NamedTuple):
-    """Particles, log p, score, log step size of each, bandwidth of the two halves."""
+    """Particles, log p, score, log step size of each; bandwidth and scale of the Stein velocity of the two halves."""
 
     positions: torch.Tensor
     log_density: torch.Tensor
     score: torch.Tensor
     log_size: torch.Tensor
     bandwidths: tuple[float, float]
+    scales: tuple[float, float]
     steps: int
 
 
@@ -64,7 +66,7 @@ def init(
     positions = kernel.symmetry.project(positions.detach().clone())
     value, score = begin(log_density, positions)
     log_size = positions.new_full((len(positions),), math.log(size))
-    return State(positions, value, kernel.symmetry.project(score), log_size, (0.0, 0.0), 0)
+    return State(positions, value, kernel.symmetry.project(score), log_size, (0.0, 0.0), (1.0, 1.0), 0)
 
 
 def step(
@@ -81,13 +83,14 @@ def step(
     project = kernel.symmetry.project
     positions, value, score = state.positions.clone(), state.log_density.clone(), state.score.clone()
     log_size = state.log_size.clone()
-    chosen, rates, shares = [], [], []
+    chosen, scales, rates, shares = [], [], [], []
     for half in (0, 1):
         own, rest = slice(half, None, 2), slice(1 - half, None, 2)
         x, p, s = positions[own], value[own], score[own]
         others, pulls = positions[rest], score[rest]
         h = bandwidth.choose(kernel, others, pulls, state.bandwidths[half], state.steps)
-        scale = weight / kernel.diagonal(others, h)
+        same = h == state.bandwidths[half]
+        scale = state.scales[half] if same else weight / kernel.diagonal(others, h)
         velocity = scale * kernel.field(x, others, pulls, h, None)
         eps = log_size[own].exp()
         reach = truncation * torch.sqrt(2.0 * eps * x.shape[1])[:, None]
@@ -106,9 +109,10 @@ def step(
         score[own] = torch.where(accepted[:, None], fresh_s, s)
         log_size[own] = adapt(log_size[own], probability, state.steps, goal)
         chosen.append(h)
+        scales.append(scale)
         rates.append(float(probability.mean()))
         shares.append(float((velocity.norm(dim=1) / s.norm(dim=1).clamp(min=1e-12)).median()))
-    fresh = State(positions, value, score, log_size, (chosen[0], chosen[1]), state.steps + 1)
+    fresh = State(positions, value, score, log_size, (chosen[0], chosen[1]), (scales[0], scales[1]), state.steps + 1)
     size = float(state.log_size.mean().exp())
     return fresh, Info(1, sum(rates) / 2.0, size, sum(shares) / 2.0)
 

@@ -8,7 +8,8 @@ corrected: steps shrink, or use ``metropolised``.
 
 Symbols: phi ``velocity``, w ``weight`` / mean K(x, x); tau ``diffusion``; eps ``size`` (shrinking as in
 ``langevin``); T ``truncate``; h ``bandwidth``.
-References: Zhang, Zhang & Chen 2020, arXiv:1809.01293 (SPOS); Priser, Bianchi & Salim, ICLR 2025 (noisy SVGD)."""
+References: Zhang, Zhang & Chen 2020, arXiv:1809.01293 (SPOS); Priser, Bianchi & Salim, ICLR 2025 (noisy SVGD).
+"""
 
 from __future__ import annotations
 

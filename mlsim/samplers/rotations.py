@@ -24,6 +24,7 @@ import torch
 from mlsim.errors import InputError
 
 _CLOSURE_LIMIT = 512
+_SAME = 1e-8
 
 
 class Rotations(Protocol):
@@ -121,19 +122,17 @@ def finite(name: str, generators: torch.Tensor) -> FiniteRotations:
     unit = torch.eye(space, dtype=torch.float64)
     if matrices.ndim != 3 or not bool(torch.allclose(matrices @ matrices.mT, unit.expand_as(matrices), atol=1e-10)):
         raise InputError(f"{name}: expected orthogonal generator matrices [K, s, s], got shape {list(matrices.shape)}")
-    found = [unit]
-    frontier = [unit]
-    while frontier:
-        fresh = []
-        for element in frontier:
-            for generator in matrices:
-                product = element @ generator
-                if not any(bool(torch.allclose(product, known, atol=1e-8)) for known in found):
-                    found.append(product)
-                    fresh.append(product)
-                if len(found) > _CLOSURE_LIMIT:
-                    raise InputError(f"{name}: the generators make more than {_CLOSURE_LIMIT} elements; use SO or O")
-        frontier = fresh
+    found, frontier = unit[None], unit[None]
+    while len(frontier):
+        products = (frontier[:, None] @ matrices[None]).flatten(0, 1)
+        fresh = found[:0]
+        for product in products:
+            known = torch.cat([found, fresh])
+            if float((known - product).abs().amax((1, 2)).min()) > _SAME:
+                fresh = torch.cat([fresh, product[None]])
+        found, frontier = torch.cat([found, fresh]), fresh
+        if len(found) > _CLOSURE_LIMIT:
+            raise InputError(f"{name}: the generators make more than {_CLOSURE_LIMIT} elements; use SO or O")
     return FiniteRotations(name, tuple(tuple(tuple(row) for row in element.tolist()) for element in found))
 
 

@@ -8,7 +8,8 @@ break the equivariance that the kernel guarantees.
 
 Symbols: x ``positions`` [N, d]; s ``score``; phi ``velocity``; eps ``size``; v ``moment`` [N], running mean of
 |phi|^2/d; h ``bandwidth``; beta ``anneal(steps)``.
-References: Liu & Wang 2016, arXiv:1608.04471; D'Angelo & Fortuin 2021 (annealing)."""
+References: Liu & Wang 2016, arXiv:1608.04471; D'Angelo & Fortuin 2021 (annealing).
+"""
 
 from __future__ import annotations
 

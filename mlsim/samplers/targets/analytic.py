@@ -10,7 +10,8 @@ grid of 40,001 radii; directions are uniform. One third of the mass of ``circles
 
 Symbols: r ``radius``; s ``space``; mixture = 1/2 sum_k N(r; r_k, w).
 Reference: Jaini, Holdijk & Welling 2021, section 6 (these targets; there drawn with r ~ mixture, which is another
-density)."""
+density).
+"""
 
 from __future__ import annotations
 

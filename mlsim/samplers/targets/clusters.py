@@ -9,7 +9,8 @@ number of long edges (r > 4) of each.
 
 Symbols: r ``lengths``; t ``offset``; c centre of mass; log p = -E.
 References: Koehler, Klein & Noe 2020, arXiv:2006.02425 (potentials); Akhound-Sadegh et al. 2024, arXiv:2402.06121
-(the convention of the LJ factor)."""
+(the convention of the LJ factor).
+"""
 
 from __future__ import annotations
 

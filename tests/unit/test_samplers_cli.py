@@ -1,0 +1,58 @@
+"""``mlsim sample``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mlsim.cli import sample as group
+from mlsim.errors import InputError, SettingsError
+
+app = typer.Typer()
+group.register(app)
+app.command("nothing")(lambda: None)
+runner = CliRunner()
+
+
+def test_scores_stand_beside_the_floor_and_particles_are_written(tmp_path: Path) -> None:
+    out = tmp_path / "c4.npz"
+    result = runner.invoke(
+        app,
+        ["sample", "c4", "--sampler", "mala", "--particles", "20", "--gradients", "30", "--seed", "4", "-o", str(out)],
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0
+    assert "iid floor" in result.output
+    assert "seed 4" in result.output
+    with np.load(out) as data:
+        assert data["positions"].shape == (20, 2)
+        assert data["log_density"].shape == (20,)
+        record = json.loads(str(data["record"]))
+    assert record["settings"]["method"] == "mala"
+    assert set(record["floor"]) == set(record["scores"])
+
+
+def test_same_seed_same_scores() -> None:
+    arguments = ["sample", "circles", "--sampler", "esvgd", "--particles", "8", "--gradients", "20", "--seed", "3"]
+    first, second = (runner.invoke(app, arguments, catch_exceptions=False).output.splitlines()[1:] for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (["dw5"], InputError, "expected one of"),
+        (["c4", "--sampler", "malla"], SettingsError, "malla"),
+        (["c4", "--bandwidth", "wide"], SettingsError, "bandwidth"),
+        (["c4", "--kernel", "pullback", "--gradients", "5"], InputError, "pull-back"),
+        (["c4", "-o", "c4.txt"], InputError, ".npz"),
+    ],
+)
+def test_bad_input_is_one_clear_error(arguments: list[str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        runner.invoke(app, ["sample", *arguments], catch_exceptions=False)
