@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from mlsim.dataset.frames import ForceFrames
-    from mlsim.train.force_matching import Baseline, FitResult
+    from mlsim.train.force_matching import FitResult
 
 
 def register(app: typer.Typer) -> None:
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True, help="Fit a model to force data (see also: mlsim reference, mlsim label)."
     )
     group.command("issnet")(issnet)
+    group.command("populations")(populations)
     group.callback()(_group)
     app.add_typer(group, name="train")
 
@@ -35,6 +36,9 @@ def issnet(
     cutoff_nm: Annotated[float, typer.Option(help="Range of the filters, nm.")] = 1.2,
     activation: Annotated[str, typer.Option(help="tanh or silu.")] = "tanh",
     baseline: Annotated[str, typer.Option(help="Implicit solvent under the network: none, obc2, gbn2.")] = "none",
+    system: Annotated[
+        str | None, typer.Option(help="Molecule of the frames, for a baseline. [default: the known system that fits]")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training frames.")] = None,
     batch: Annotated[int | None, typer.Option(help="Frames per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
@@ -83,27 +87,85 @@ def issnet(
     parts = by_block(frames, (1 - 2 * held_out, held_out, held_out), block_ps, seed, gap_ps)
     if threads is not None:
         use_threads(threads)
-    under = baseline_forces(baseline, parts.train, parts.valid)
+    under = None
+    if baseline != "none":
+        from mlsim.workflow.baseline import baseline_for, molecule_of
+
+        under = baseline_for(baseline, molecule_of(frames, system), parts.train, parts.valid)
     result = fit(model, parts.train, parts.valid, settings, output, "auto", under, "resume" if resume else "new")
-    _report(result, parts.test, baseline, settings)
+    _report(result, parts.test, baseline, settings, system)
 
 
-def baseline_forces(name: str, train: ForceFrames, valid: ForceFrames) -> Baseline | None:
-    """Forces of the implicit solvent ``name`` on the frames; None for ``none``."""
-    from mlsim.errors import InputError
+def populations(
+    fit: Annotated[Path, typer.Argument(help="Training directory of the model to correct.")],
+    run: Annotated[Path, typer.Option(help="Run with that model: fixed bias (best that of the frames) or none.")],
+    data: Annotated[list[Path], typer.Option(help="Force frames (HDF5) in explicit water; repeat to join several.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Training directory of the result.")],
+    weight: Annotated[float, typer.Option(help="Weight of the populations beside the forces.")] = 0.3,
+    epochs: Annotated[int, typer.Option(help="Passes over the force frames.")] = 3,
+    batch: Annotated[int, typer.Option(help="Force frames per step.")] = 32,
+    pairs: Annotated[int, typer.Option(help="Pairs per step.")] = 64,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 5e-4,
+    ema: Annotated[float, typer.Option(help="Decay of the average of the weights; 0 for none.")] = 0.99,
+    discard_ps: Annotated[float, typer.Option(help="Start of the explicit frames that is left out, ps.")] = 0.0,
+    discard_run_ps: Annotated[float, typer.Option(help="Start of the run that is left out, ps.")] = 100.0,
+    system: Annotated[str | None, typer.Option(help="Molecule. [default: the known system that fits]")] = None,
+    seed: Annotated[int, typer.Option(help="Root seed; the split is that of the first stage with this seed.")] = 1,
+    held_out: Annotated[float, typer.Option(help="As in the first stage.")] = 0.1,
+    block_ps: Annotated[float, typer.Option(help="As in the first stage, ps.")] = 100.0,
+    gap_ps: Annotated[float, typer.Option(help="As in the first stage, ps.")] = 2.0,
+    threads: Annotated[int | None, typer.Option(help="Processor threads.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue in -o; repeat the other options as they were.")
+    ] = False,
+) -> None:
+    """Correct basin populations: mlsim train populations FIT --run RUN --data frames.h5 -o DIR."""
+    from mlsim.dataset.frames import ForceFrames, concatenate
+    from mlsim.dataset.split import by_block
+    from mlsim.md.trajectory import Run
+    from mlsim.models.weights import load
+    from mlsim.train import population
+    from mlsim.train.engine import use_threads
+    from mlsim.train.settings import TrainSettings
+    from mlsim.workflow.baseline import molecule_of
+    from mlsim.workflow.populations import explicit_ensemble, generated_ensembles
 
-    if name == "none":
-        return None
-    raise InputError(f"baseline '{name}': expected 'none', the only one this version can train on")
+    values = {"epochs": epochs, "batch_size": batch, "learning_rate": lr, "ema_decay": ema}
+    settings = TrainSettings.parse(values | {"seed": seed, "block_ps": block_ps}, "command line")
+    extra = population.PopulationSettings.parse({"weight": weight, "pairs": pairs}, "command line")
+    frames = concatenate([ForceFrames.load(path) for path in data])
+    parts = by_block(frames, (1 - 2 * held_out, held_out, held_out), block_ps, seed, gap_ps)
+    made = Run.open(run)
+    if threads is not None:
+        use_threads(threads)
+    result, pair_loss = population.fit(
+        load(fit),
+        (parts.train, parts.valid),
+        (explicit_ensemble(parts.train, made, discard_ps), explicit_ensemble(parts.valid, made, discard_ps)),
+        generated_ensembles(made, molecule_of(frames, system), discard_run_ps, held_out),
+        made.temperature_K,
+        settings,
+        extra,
+        output,
+        "auto",
+        "resume" if resume else "new",
+    )
+    _report(result, parts.test, "none", settings, system)
+    print(f"held-out pair loss {pair_loss:.4f} (0.6931: model and explicit ensembles were alike)")
 
 
-def _report(result: FitResult, test: ForceFrames, baseline: str, settings: Any) -> None:
+def _report(result: FitResult, test: ForceFrames, baseline: str, settings: Any, system: str | None) -> None:
     """Print the outcome, with errors on the test frames, and write these to ``test.json``."""
     import json
 
     from mlsim.train.force_matching import held_out_errors
 
-    errors = held_out_errors(result.model, test, settings, baseline, None)
+    forces = None
+    if baseline != "none":
+        from mlsim.workflow.baseline import born_forces, molecule_of
+
+        forces = born_forces(baseline, molecule_of(test, system), test.positions)
+    errors = held_out_errors(result.model, test, settings, baseline, forces)
     (result.directory / "test.json").write_text(json.dumps(errors.as_dict(), indent=2) + "\n")
     how = {"finished": "all epochs done", "early": "no improvement", "time": "out of time; continue with --resume"}
     print(

@@ -73,6 +73,8 @@ class FitResult:
 class ForceMatching:
     """The objective of :func:`fit`: labels and model on one device."""
 
+    unit = "projected force error (kJ/mol/nm)"
+
     def __init__(
         self,
         model: AbstractEnergyModel,
@@ -81,6 +83,7 @@ class ForceMatching:
         settings: TrainSettings,
         baseline: Baseline | None,
     ) -> None:
+        self.model = model
         parameter = next(model.parameters())
         self._place: dict[str, Any] = {"dtype": parameter.dtype, "device": parameter.device}
         types = model.type_indices(train.atom_types).to(parameter.device)
@@ -155,9 +158,29 @@ def fit(
     UnphysicalError
         If the loss is no number; the last good checkpoint stays.
     """
-    directory = Path(directory)
     _require_fitting(model, train, valid, baseline)
-    identity = _identity(model, train, valid, settings, baseline)
+    objective = ForceMatching(model, train, valid, settings, baseline)
+    identity = fit_identity(model, train, valid, settings, baseline)
+    return carry_out(objective, objective, identity, train, valid, settings, Path(directory), progress, baseline, start)
+
+
+def carry_out(
+    objective: loop.Objective,
+    forces: ForceMatching,
+    identity: str,
+    train: ForceFrames,
+    valid: ForceFrames,
+    settings: TrainSettings,
+    directory: Path,
+    progress: Literal["auto", "off"],
+    baseline: Baseline | None,
+    start: Literal["new", "resume"],
+) -> FitResult:
+    """Lower ``objective`` for the model of ``forces``, and write model, history and held-out force errors.
+
+    Every kind of fit ends here; ``identity`` is the digest of all that decides its result.
+    """
+    model = forces.model
     if start == "resume":
         state = checkpoint.load(directory, identity)
     else:
@@ -165,7 +188,6 @@ def fit(
             raise OccupiedError(f"{directory}: is not empty; resume the training in it or choose another directory")
         state = TrainState(identity)
     _write(directory / SETTINGS, settings.to_yaml())
-    objective = ForceMatching(model, train, valid, settings, baseline)
     stopped = loop.run(model, objective, settings, state, directory, progress)
     weights.save(model, directory)
     result = FitResult(
@@ -181,7 +203,7 @@ def fit(
         tuple(state.history),
     )
     levels = {row.predictor: row.projected.value for row in result.errors.rows if row.predictor != "model"}
-    history.draw(state.history, directory, "projected force error (kJ/mol/nm)", levels)
+    history.draw(state.history, directory, objective.unit, levels if objective is forces else {})
     _write(directory / RESULT, json.dumps(_summary(result, train, valid, settings, identity), indent=2) + "\n")
     return result
 
@@ -211,7 +233,7 @@ def _require_fitting(
         require_shape(baseline.valid, valid.forces.shape, "baseline forces on the held-out frames (kJ/mol/nm)")
 
 
-def _identity(
+def fit_identity(
     model: AbstractEnergyModel,
     train: ForceFrames,
     valid: ForceFrames,

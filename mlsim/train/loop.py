@@ -44,6 +44,8 @@ class Objective(Protocol):
     """What is minimised."""
 
     n_frames: int
+    #: Name and unit of what :meth:`validate` returns.
+    unit: str
 
     def loss(self, index: NDArray[np.int64]) -> Tensor:
         """Mean loss of the training frames ``index``, of order one, differentiable."""

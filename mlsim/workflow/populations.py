@@ -1,0 +1,71 @@
+"""From an explicit run and a run with the network to the ensembles of population matching.
+
+Both ensembles are taken to that of the network's run, exp(-beta (U + V_run)): its frames count as they are, and an
+explicit frame that was made under the bias V_frame has the weight exp(beta [V_frame(r) - V_run(r)]). With the same bias
+in both runs all weights are one, which is the choice with the least variance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsim.analysis.reweight import bias_on_grid
+from mlsim.chem.molecule import Molecule
+from mlsim.dataset.frames import ForceFrames
+from mlsim.errors import InputError
+from mlsim.md.bias import load_grid
+from mlsim.md.trajectory import Run
+from mlsim.shapes import Floats
+from mlsim.train.population import Ensemble
+from mlsim.units import kT
+
+
+def explicit_ensemble(frames: ForceFrames, run: Run, discard_ps: float) -> Ensemble:
+    """Explicit frames later than ``discard_ps``, weighted to the bias of ``run``.
+
+    Raises
+    ------
+    InputError
+        If nothing is left.
+    """
+    kept = frames.time_ps > discard_ps
+    if not kept.any():
+        last = frames.time_ps.max()
+        raise InputError(f"discard_ps: expected less than the {last:g} ps of the frames, got {discard_ps:g}")
+    log_weights = (frames.bias[kept] - _run_bias(frames.cvs[kept], run)) / kT(run.temperature_K)
+    return Ensemble.create(frames.positions[kept], np.exp(log_weights - log_weights.max()))
+
+
+def generated_ensembles(run: Run, molecule: Molecule, discard_ps: float, held_out: float) -> tuple[Ensemble, Ensemble]:
+    """Frames of the network's run, (training, held-out): the last part of every replica is held out.
+
+    Raises
+    ------
+    InputError
+        If the run is of another molecule, its bias grew, or no frame is left.
+    """
+    parts: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
+    for replica in run.replicas:
+        bias = replica.record.get("bias")
+        if bias is not None and bias.get("kind") != "fixed grid":
+            raise InputError(f"{replica.directory}: the bias grew during this run; run with a fixed bias or none")
+        if replica.record["molecule"]["digest"] != molecule.digest:
+            raise InputError(f"{replica.directory}: is not a run of {molecule.name}")
+        positions = replica.positions()[replica.times_ps() > discard_ps]
+        cut = round(len(positions) * (1 - held_out))
+        parts[0].append(positions[:cut])
+        parts[1].append(positions[cut:])
+    train, valid = (np.concatenate(p) for p in parts)
+    if len(train) == 0 or len(valid) == 0:
+        raise InputError(f"{run.directory}: too short for discard_ps {discard_ps:g} and held-out share {held_out:g}")
+    return Ensemble.create(train), Ensemble.create(valid)
+
+
+def _run_bias(cvs: Floats, run: Run) -> NDArray[np.float64]:
+    """Bias of ``run`` at torsions [F, 2R], kJ/mol [F]."""
+    replica = run.replicas[0]
+    if replica.record.get("bias") is None:
+        return np.zeros(len(cvs))
+    grids = load_grid(replica.directory / "bias.npz")
+    return np.sum([bias_on_grid(grid, cvs[:, 2 * r : 2 * r + 2]) for r, grid in enumerate(grids)], axis=0)
