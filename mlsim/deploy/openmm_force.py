@@ -7,7 +7,19 @@
 ``auto``    ``python`` with the compiled kernel where the kind has one, because no Python in the loop matters less than
             the program that runs: see the table. Kinds without a kernel take ``torch`` if usable, else ``python``.
 
-SPEED
+Milliseconds per step, molecular mechanics included, Reference platform, one core of a busy Xeon (best of many short
+repeats), 64 features, 2 blocks, 1.2 nm cutoff, float32:
+
+===============================  ==================  ======================
+what runs                        alanine dipeptide   chignolin (166 atoms)
+===============================  ==================  ======================
+PythonForce, compiled kernel      0.040               1.1
+TorchForce, TorchScript           1.1                 87
+PythonForce, TorchScript          1.7                 125
+PythonForce, eager                1.8                 81
+(vacuum without learned force)    0.008               0.2
+(OBC2 or GBn2, CPU platform)      0.13                3.1 - 4.1
+===============================  ==================  ======================
 
 OpenMM accepts from a callback what it should refuse: a NaN energy passes silently, an array of one element becomes the
 energy -1.0, and every exception, Ctrl-C included, arrives as an ``OpenMMException`` without type or traceback. So the

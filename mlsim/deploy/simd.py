@@ -186,6 +186,16 @@ def total(typing: Any, vector: Any) -> Any:
 
 
 @intrinsic
+def pointer(typing: Any, address: Any, like: Any) -> Any:
+    """An integer address as a pointer to numbers of the type that the array ``like`` holds."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like.dtype)(types.int64, like), code
+
+
+@intrinsic
 def _round(typing: Any, a: Any) -> Any:
     return a(a), lambda context, builder, signature, arguments: _call_llvm(builder, "llvm.rint", list(arguments))
 
