@@ -32,6 +32,9 @@ def run(
     platform: Annotated[str | None, typer.Option(help="auto, Reference, CPU, CUDA, OpenCL, HIP.")] = None,
     bridge: Annotated[str | None, typer.Option(help="auto, torch (TorchForce), python (PythonForce).")] = None,
     report_ps: Annotated[float | None, typer.Option(help="Time between frames, ps. [default: 1]")] = None,
+    bias: Annotated[
+        str | None, typer.Option(help="none, metadynamics, or the bias .npz of an earlier run (fixed).")
+    ] = None,
     format: Annotated[str | None, typer.Option(help="xtc or dcd.")] = None,
     processes: Annotated[int, typer.Option(help="Replicas at the same time.")] = 1,
     max_hours: Annotated[float | None, typer.Option(help="Checkpoint and stop after this wall time.")] = None,
@@ -59,6 +62,7 @@ def run(
         "bridge": bridge,
         "report_ps": report_ps,
         "format": format,
+        "bias": bias,
         "max_hours": max_hours,
     }
     given = {key: value for key, value in given.items() if value is not None}
