@@ -62,7 +62,8 @@ class SamplerSettings(Settings):
     radial: Literal["rbf", "imq"] = "rbf"
     bandwidth: float | Literal["median", "ksd"] = "median"
     anneal_start: float = Field(default=0.1, gt=0.0, le=1.0, description="first inverse temperature of (E-)SVGD")
-    weight: float = Field(default=1.0, ge=0.0, description="Stein velocity in noisy and Metropolised E-SVGD")
+    noisy_weight: float = Field(default=0.3, ge=0.0, description="Stein velocity in noisy E-SVGD")
+    metropolised_weight: float = Field(default=0.2, ge=0.0, description="Stein velocity in Metropolised E-SVGD")
     levels: int = Field(default=4, ge=1, description="temperatures of parallel tempering")
     hottest: float = Field(default=0.2, gt=0.0, le=1.0, description="smallest inverse temperature of tempering")
     leaps: int = Field(default=10, ge=1, description="leapfrog steps of HMC")
@@ -125,12 +126,14 @@ def create(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSetting
         return stein_descent("svgd", log_density, ExplicitKernel(plain), bandwidth, rule, anneal)
     kernel = stein_kernel(symmetry, settings)
     if settings.method == "noisy-esvgd":
-        return noisy_esvgd(log_density, kernel, eps, bandwidth, settings.weight, decay=20.0)
+        return noisy_esvgd(log_density, kernel, eps, bandwidth, settings.noisy_weight, decay=20.0)
     if settings.method == "metropolised-esvgd":
-        return metropolised_esvgd(log_density, kernel, bandwidth, settings.weight, eps)
+        return metropolised_esvgd(log_density, kernel, bandwidth, settings.metropolised_weight, eps)
     first = settings.gradients if settings.method == "esvgd" else max(1, (2 * settings.gradients) // 5)
     rule = Normalised(0.15 * settings.length, first)
     transport = esvgd(log_density, kernel, bandwidth, rule, _schedule(settings, first))
     if settings.method == "esvgd":
         return transport
-    return warm_start(transport, first, metropolised_esvgd(log_density, kernel, bandwidth, settings.weight, eps))
+    return warm_start(
+        transport, first, metropolised_esvgd(log_density, kernel, bandwidth, settings.metropolised_weight, eps)
+    )

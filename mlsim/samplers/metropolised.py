@@ -9,7 +9,7 @@ p(x_1)...p(x_N) is exactly invariant: no collapse, no discretisation bias. phi_B
 particle costs one gradient per step. Step sizes adapt per particle as in ``mala``; the bandwidth is chosen from B
 and, like them, kept more and more still (``every`` of the rule).
 
-Symbols: phi_B ``velocity``; w ``scale`` = ``weight`` / mean K_B(x, x); eps ``exp(log_size)`` [N]; h ``bandwidth``; T
+Symbols: phi_B ``velocity``; w ``scale`` = ``weight`` |B| / mean K(x, x); eps ``exp(log_size)`` [N]; h ``bandwidth``; T
 ``truncate``.
 References: Goodman & Weare 2010 (ensembles); Roberts & Tweedie 1996 (MALA); the combination is this package's.
 """
@@ -90,7 +90,7 @@ def step(
         others, pulls = positions[rest], score[rest]
         h = bandwidth.choose(kernel, others, pulls, state.bandwidths[half], state.steps)
         same = h == state.bandwidths[half]
-        scale = state.scales[half] if same else weight / kernel.diagonal(others, h)
+        scale = state.scales[half] if same else weight * len(others) / kernel.diagonal(others, h)
         velocity = scale * kernel.field(x, others, pulls, h, None)
         eps = log_size[own].exp()
         reach = truncation * torch.sqrt(2.0 * eps * x.shape[1])[:, None]
@@ -121,7 +121,7 @@ def metropolised_esvgd(
     log_density: LogDensity,
     kernel: SteinKernel,
     bandwidth: Bandwidth = MEDIAN,
-    weight: float = 1.0,
+    weight: float = 0.2,
     size: float = 0.01,
     truncation: float = 1.0,
     goal: float = 0.574,
@@ -137,7 +137,8 @@ def metropolised_esvgd(
     bandwidth : Bandwidth
         Rule for the kernel width, applied to the half that is held.
     weight : float
-        w of the Stein velocity in the drift (kernel scaled so that K(x, x) is the unit matrix on average); 0 is MALA.
+        w of the Stein velocity in the drift, per held particle, with the kernel scaled so that K(x, x) is the unit
+        matrix on average; 0 is MALA.
     size, truncation, goal
         As in ``mala``.
     """

@@ -6,7 +6,7 @@ p is stationary in the mean-field limit for every tau (phi vanishes at q = p, an
 noise removes the collapse of the variance that deterministic SVGD has in high dimension. The discretisation is not
 corrected: steps shrink, or use ``metropolised``.
 
-Symbols: phi ``velocity``, w ``weight`` / mean K(x, x); tau ``diffusion``; eps ``size`` (shrinking as in
+Symbols: phi ``velocity``, w ``weight`` N / mean K(x, x); tau ``diffusion``; eps ``size`` (shrinking as in
 ``langevin``); T ``truncate``; h ``bandwidth``.
 References: Zhang, Zhang & Chen 2020, arXiv:1809.01293 (SPOS); Priser, Bianchi & Salim, ICLR 2025 (noisy SVGD).
 """
@@ -51,7 +51,7 @@ def step(
     memory = kernel.prepare(state.positions, state.memory)
     h = bandwidth.choose(kernel, state.positions, state.score, state.bandwidth, state.steps)
     velocity = kernel.field(state.positions, state.positions, state.score, h, memory)
-    velocity = velocity * (weight / kernel.diagonal(state.positions, h))
+    velocity = velocity * (weight * len(velocity) / kernel.diagonal(state.positions, h))
     eps = size / (1.0 + state.steps / decay) ** (1.0 / 3.0)
     drift = eps * (diffusion * state.score + velocity)
     reach = truncation * math.sqrt(2.0 * eps * diffusion * state.positions.shape[1])
@@ -68,7 +68,7 @@ def noisy_esvgd(
     kernel: SteinKernel,
     size: float,
     bandwidth: Bandwidth = MEDIAN,
-    weight: float = 1.0,
+    weight: float = 0.3,
     diffusion: float = 1.0,
     decay: float = float("inf"),
     truncation: float = 1.0,
@@ -86,7 +86,9 @@ def noisy_esvgd(
     bandwidth : Bandwidth
         Rule for the kernel width.
     weight : float
-        w of the Stein velocity; the kernel is scaled so that K(x, x) is the unit matrix on average.
+        w of the Stein velocity, per particle: the mean over particles is turned into a sum, and the kernel scaled so
+        that K(x, x) is the unit matrix on average. The default has the smallest Stein discrepancy of 0.01, 0.1, 0.3 on
+        DW-4 (100 particles, two seeds outside the benchmark).
     diffusion : float
         tau: 1 is full Langevin noise beside the Stein velocity.
     decay : float
