@@ -12,7 +12,6 @@ Everything below ``--work`` is resumable; ``--ns`` sets the length of each of th
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from benchmarks.result import Claim, write_result
 from mlsim.analysis import report
-from mlsim.analysis.compare import Comparison, Row, compare
+from mlsim.analysis.compare import Comparison, compare
 from mlsim.analysis.figures import panels
 from mlsim.analysis.pool import combine
 from mlsim.analysis.reweight import hamiltonian
@@ -42,13 +41,13 @@ from mlsim.workflow.run import run
 SYSTEM = "alanine-dipeptide"
 CVS = ("phi", "psi")
 DISCARD_PS = 100.0
-VACUUM_NS = 60.0
+VACUUM_NS = 30.0
 
 
 def sampled(solvent: str, bias: str, ns: float, replicas: int, work: Path) -> Run:
     """A finished biased run of ``solvent`` in ``work`` (continued if it was interrupted)."""
     place = work / solvent.replace(":", "_")
-    settings = RunSettings(system=SYSTEM, solvent=solvent, ns=ns, bias=bias, replicas=replicas, seed=101, report_ps=0.5)
+    settings = RunSettings(system=SYSTEM, solvent=solvent, ns=ns, bias=bias, replicas=replicas, seed=101, report_ps=1.0)
     started = (place / "run.json").exists()
     with _Bar(settings.total_steps * replicas, solvent) as bar:
         run(settings, place, "resume" if started else "new", progress=bar)
@@ -102,11 +101,6 @@ def reweighted(model: str, molecule: Molecule, flat: Run, forcefield: str, work:
     return surface.labelled(model, {"sampling": "reweighted from flattened ISSNet runs"})
 
 
-def row_record(row: Row) -> dict[str, object]:
-    """One line of the table."""
-    return report._row_record(row)
-
-
 def claims(comparison: Comparison, learned: str) -> list[Claim]:
     """Must-show 1.2: not worse than the best GB model, clearly better than vacuum."""
     rows = {row.label: row for row in comparison.rows}
@@ -137,7 +131,7 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, default=Path("systems") / SYSTEM / "reference")
     parser.add_argument("--work", type=Path, default=Path("runs/solvents"))
     parser.add_argument("--forcefield", default="issnet-ala2")
-    parser.add_argument("--ns", type=float, default=25.0)
+    parser.add_argument("--ns", type=float, default=15.0)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     molecule = load_system(SYSTEM)
@@ -164,7 +158,6 @@ def main() -> None:
         claims=claims(comparison, learned),
     )
     (given.work / "table.txt").write_text(report.table(comparison) + "\n")
-    json.dumps(report.comparison_record(comparison))
 
 
 if __name__ == "__main__":
