@@ -60,7 +60,8 @@ def _platforms() -> list[Finding]:
         lines.append(Finding("GPU", "note", "no GPU platform", "for NVIDIA cards: pip install 'mlsim[cuda12]'"))
     for failure in Platform.getPluginLoadFailures():
         text = " ".join(str(failure).split())
-        if "libcuda" not in text and "OpenCL" not in text:
+        # a missing GPU driver is the platform's line above; the Torch plugins are loaded when they are used
+        if not any(word in text for word in ("libcuda", "OpenCL", "OpenMMTorch")):
             lines.append(Finding("plugin", "note", text[:160]))
     return lines
 
