@@ -9,15 +9,15 @@ LLVM vector, so a processor with shorter registers gets the same program in two 
 Nothing here knows what is computed. ``Vector`` is a Numba type that exists in compiled code only; the functions below
 can be called from ``@njit`` functions only. Offsets count elements from the start of a flat contiguous array.
 
-================  =======================================
+================  ======================================================
 ``load(a, o)``     a[o : o + 16]
 ``store(a, o, v)`` a[o : o + 16] = v
 ``spread(a, o)``   a[o] in all lanes
 ``fill(v, x)``     the number x in all lanes, in v's type
-``fma(a, b, c)``   a * b + c, rounded once
+``fma(a, b, c)``   a * b + c, rounded once where the processor can
 ``total(v)``       sum of the lanes
 ``tanh(v)``        hyperbolic tangent; NaN stays NaN
-================  =======================================
+================  ======================================================
 """
 
 from __future__ import annotations
@@ -135,8 +135,12 @@ def zeros(typing: Any, array: Any) -> Any:
 
 @intrinsic
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c``, rounded once."""
-    return a(a, b, c), lambda context, builder, signature, arguments: _call_llvm(builder, "llvm.fma", list(arguments))
+    """``a * b + c``, rounded once where the processor can."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call_llvm(builder, "llvm.fmuladd", list(arguments))
+
+    return a(a, b, c), code
 
 
 @intrinsic

@@ -6,6 +6,7 @@ import copy
 import pickle
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mlsim.deploy import compiled, table
+from mlsim.deploy import compiled, kernel, table
 from mlsim.errors import ArtifactError, InputError
 from mlsim.models.contract import AbstractEnergyModel, create
 from mlsim.models.contract import bind as bind_torch
@@ -162,6 +163,18 @@ def test_copies_compute_the_same(copied: Any) -> None:
     kernel.energy_forces(x)
     again = copied(kernel)
     assert again.energy_forces(x)[0] == kernel.energy_forces(x)[0]
+
+
+def test_kernel_is_built_without_a_place_for_its_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = numba.njit
+
+    def nowhere_to_write(*arguments: Any, **options: Any) -> Any:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(kernel.numba, "njit", nowhere_to_write)
+    assert callable(kernel._entry())
 
 
 def test_wrong_shapes_are_refused() -> None:
