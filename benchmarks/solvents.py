@@ -135,8 +135,6 @@ def main() -> None:
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     molecule = load_system(SYSTEM)
-    seeds = [FreeEnergySurface.load(p) for p in sorted(given.reference.glob("surface-seed-*.npz"))]
-    reference = combine(seeds, "explicit TIP3P") if len(seeds) > 1 else seeds[0].labelled("explicit TIP3P")
     bias = str(given.reference / "bias.npz")
     learned = f"issnet:{given.forcefield}"
     flat = sampled(learned, bias, given.ns, 2, given.work)
@@ -148,6 +146,8 @@ def main() -> None:
         .surface()
         .labelled("vacuum", {"sampling": "direct, metadynamics"}),
     ]
+    seeds = [FreeEnergySurface.load(p) for p in sorted(given.reference.glob("surface-seed-*.npz"))]
+    reference = combine(seeds, "explicit TIP3P") if len(seeds) > 1 else seeds[0].labelled("explicit TIP3P")
     comparison = compare(reference, surfaces)
     print(report.table(comparison))
     panels(comparison.surfaces, Path("benchmarks/results/solvents.png"), report.notes(comparison))

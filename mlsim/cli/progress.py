@@ -23,7 +23,8 @@ class MdProgress:
 
     def __init__(self, total_steps: int, done_steps: int, timestep_fs: float) -> None:
         self._ns_per_step = timestep_fs / FS_PER_PS / PS_PER_NS
-        self._began, self._steps = time.monotonic(), 0
+        self._began: float | None = None  # set by the first chunk: set-up and compilation are not speed
+        self._steps = 0
         self._bar = tqdm(
             total=total_steps,
             initial=done_steps,
@@ -42,12 +43,17 @@ class MdProgress:
     @property
     def ns_per_day(self) -> float:
         """Mean speed since the start, summed over replicas."""
+        if self._began is None or self._steps == 0:
+            return 0.0
         seconds = max(time.monotonic() - self._began, 1e-9)
         return self._steps * self._ns_per_step * SECONDS_PER_DAY / seconds
 
     def advance(self, steps: int) -> None:
         """Count ``steps`` more."""
-        self._steps += steps
+        if self._began is None:
+            self._began = time.monotonic()
+        else:
+            self._steps += steps
         self._bar.update(steps)
         if not self._bar.disable:
             done = self._bar.n * self._ns_per_step
