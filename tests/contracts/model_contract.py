@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -16,8 +17,9 @@ from mlsim.errors import ArtifactError
 from mlsim.models.contract import AbstractEnergyModel, BoundEnergy, bind
 
 seeds = st.integers(0, 2**31)
-# One test serves every subclass, which hypothesis would otherwise refuse.
-few = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+# One test serves every subclass and shares its model, both of which hypothesis would otherwise refuse.
+_SHARED = [HealthCheck.differing_executors, HealthCheck.function_scoped_fixture]
+few = settings(max_examples=8, deadline=None, suppress_health_check=_SHARED)
 
 
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
@@ -49,10 +51,9 @@ class ModelContract:
         """A model with random parameters that make a visible energy."""
         raise NotImplementedError
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def bound(cls) -> BoundEnergy:
-        return bind(cls.build().double(), cls.atom_types, cls.charges)
+    @pytest.fixture
+    def bound(self) -> BoundEnergy:
+        return bound_in_double_precision(type(self))
 
     def positions(self, seed: int, batch: int = 1) -> Tensor:
         return torch.from_numpy(geometry(seed, len(self.atom_types), batch))
@@ -215,3 +216,9 @@ class ModelContract:
     def test_a_wrong_number_of_charges_is_refused(self, bound):
         with pytest.raises(ArtifactError, match="one per atom"):
             bind(bound.model, ("CT", "HC"), (0.0,))
+
+
+@cache
+def bound_in_double_precision(contract: type[ModelContract]) -> BoundEnergy:
+    """The contract's model and atoms, built once per class."""
+    return bind(contract.build().double(), contract.atom_types, contract.charges)
