@@ -37,11 +37,20 @@ def machine() -> dict[str, Any]:
     return {"processor": model, "cores": os.cpu_count(), "versions": versions()}
 
 
+def _arguments() -> list[str]:
+    """The command line without the scratch directory, which decides nothing."""
+    words = sys.argv[1:]
+    if "--work" in words:
+        k = words.index("--work")
+        words = words[:k] + words[k + 2 :]
+    return words
+
+
 def write_result(name: str, question: str, rows: Sequence[Any], claims: Sequence[Claim]) -> Path:
     """Write ``benchmarks/results/NAME.json`` and print the claims."""
     content = {
         "question": question,
-        "command": " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", f"benchmarks.{name}", *_arguments()]),
         "machine": machine(),
         "rows": list(rows),
         "claims": [{**asdict(c), "value": float(c.value), "holds": bool(c.holds)} for c in claims],
