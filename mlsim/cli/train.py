@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from mlsim.dataset.frames import ForceFrames
     from mlsim.train.force_matching import FitResult
+    from mlsim.train.mean_force_error import MeanForceErrors
 
 
 def register(app: typer.Typer) -> None:
@@ -56,12 +57,15 @@ def issnet(
         bool, typer.Option("--resume", help="Continue in -o; repeat the other options as they were.")
     ] = False,
 ) -> None:
-    """Fit an ISSNet by force matching: mlsim train issnet frames.h5 -o DIR."""
+    """Fit an ISSNet by force matching: mlsim train issnet frames.h5 -o DIR.
+
+    Labels with error bars (mlsim label) are weighted by their covariance, and the error is freed of their noise.
+    """
     from mlsim.dataset.frames import ForceFrames, concatenate
     from mlsim.dataset.split import by_block
     from mlsim.models.contract import create
     from mlsim.train.engine import use_threads
-    from mlsim.train.force_matching import fit
+    from mlsim.train.mean_force import defaults, fit
     from mlsim.train.settings import TrainSettings
 
     given: dict[str, Any] = {
@@ -73,7 +77,9 @@ def issnet(
         "max_minutes": max_minutes,
     }
     given = {key: value for key, value in given.items() if value is not None}
-    settings = TrainSettings.parse({**given, "seed": seed, "block_ps": block_ps}, "command line")
+    frames = concatenate([ForceFrames.load(path) for path in data])
+    given = {**defaults(frames, held_out), **given, "seed": seed, "block_ps": block_ps}
+    settings = TrainSettings.parse(given, "command line")
     config = {
         "features": features,
         "blocks": blocks,
@@ -83,7 +89,6 @@ def issnet(
         "baseline": baseline,
     }
     model = create("issnet", config, seed)
-    frames = concatenate([ForceFrames.load(path) for path in data])
     parts = by_block(frames, (1 - 2 * held_out, held_out, held_out), block_ps, seed, gap_ps)
     if threads is not None:
         use_threads(threads)
@@ -174,4 +179,23 @@ def _report(result: FitResult, test: ForceFrames, baseline: str, settings: Any, 
     print(f"force error on {errors.n_frames} test frames in {errors.n_blocks} blocks, {errors.unit}, 95 % intervals:")
     for row in errors.rows:
         print(f"  {row.predictor:8s} raw {row.raw}   without net force and torque {row.projected}")
+    if test.covariance is not None:
+        from mlsim.train.force_error import predict
+        from mlsim.train.mean_force_error import mean_force_errors
+
+        alone = predict(result.model, test)
+        predicted = {"model": alone} if forces is None else {baseline: forces, "model": alone + forces}
+        found = mean_force_errors(test, predicted, settings.block_ps, settings.seed)
+        (result.directory / "mean_force.json").write_text(json.dumps(found.as_dict(), indent=2) + "\n")
+        print_mean_force(found)
     print(f"model in {result.directory}")
+
+
+def print_mean_force(errors: MeanForceErrors) -> None:
+    """Print noise-corrected errors beside the raw ones."""
+    print(
+        f"error in the mean force on {errors.n_labels} labels, {errors.unit}, 95 % intervals "
+        f"(noise of the labels {errors.noise:.2f} removed):"
+    )
+    for row in errors.rows:
+        print(f"  {row.predictor:12s} {row.projected}   from whole labels {row.corrected}   with the noise {row.raw}")

@@ -29,8 +29,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlsim.dataset import batches
+from mlsim.dataset import batches, region
 from mlsim.dataset.frames import ForceFrames
+from mlsim.dataset.region import TrainedRegion
 from mlsim.errors import InputError, OccupiedError
 from mlsim.models import weights
 from mlsim.models.contract import AbstractEnergyModel
@@ -132,7 +133,7 @@ def fit(
     """Fit ``model`` (changed in place) and write everything about it into ``directory``.
 
     Files: ``config.yaml`` and ``weights.safetensors`` (the best epoch), ``train.yaml``, ``history.csv``,
-    ``learning-curve.png``, ``result.json``, ``checkpoint.pt``.
+    ``learning-curve.png``, ``result.json``, ``guard.npz`` (the region of the training frames), ``checkpoint.pt``.
 
     Parameters
     ----------
@@ -158,7 +159,7 @@ def fit(
     UnphysicalError
         If the loss is no number; the last good checkpoint stays.
     """
-    _require_fitting(model, train, valid, baseline)
+    require_fitting(model, train, valid, baseline)
     objective = ForceMatching(model, train, valid, settings, baseline)
     identity = fit_identity(model, train, valid, settings, baseline)
     return carry_out(objective, objective, identity, train, valid, settings, Path(directory), progress, baseline, start)
@@ -188,6 +189,7 @@ def carry_out(
             raise OccupiedError(f"{directory}: is not empty; resume the training in it or choose another directory")
         state = TrainState(identity)
     _write(directory / SETTINGS, settings.to_yaml())
+    TrainedRegion.of(train, valid, settings.seed).save(directory / region.FILE)
     stopped = loop.run(model, objective, settings, state, directory, progress)
     weights.save(model, directory)
     result = FitResult(
@@ -218,9 +220,10 @@ def held_out_errors(
     return force_errors(frames, {name: baseline, "model": forces + baseline}, settings.block_ps, settings.seed)
 
 
-def _require_fitting(
+def require_fitting(
     model: AbstractEnergyModel, train: ForceFrames, valid: ForceFrames, baseline: Baseline | None
 ) -> None:
+    """Refuse frames that do not belong together, or to the model's baseline."""
     for name in ("molecule_digest", "atom_types"):
         if getattr(train, name) != getattr(valid, name):
             raise InputError(f"training and held-out frames differ in {name}; split one set of frames")

@@ -1,0 +1,162 @@
+"""The region of conformations that a model was trained on, and how far outside of it a conformation is.
+
+A network is an interpolation; outside of its data its forces are inventions that look like any others. The distance is
+that to the nearest of some landmarks, in scaled distances between heavy atoms:
+
+    z_p(r) = d_p(r) / s_p       s_p: standard deviation of d_p over the training frames; pairs with s_p > 0.01 nm
+    D(r) = min_l sqrt( mean_p (z_p(r) - z_p(l))^2 )
+
+Pairs that do not vary (bonds, angles, rings) are kept in shape by molecular mechanics and tell nothing. The
+landmarks cover the training frames (:mod:`mlsim.dataset.spread`). A conformation is outside if D is larger than for
+99.9 % of the held-out frames: one in a thousand frames of the training ensemble is outside by definition, and ten times
+that says that the run goes where the data did not.
+
+Why not a Mahalanobis distance: torsions have several basins, and the one ellipsoid around all of them holds much that
+was never seen. Why not the spread of a committee: it costs several models. (It can be had: ``mlsim committee``.)
+
+Symbols: d ``pairs``' distances, s ``scale``, l ``landmarks``, D :meth:`TrainedRegion.distance`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsim.dataset.frames import ForceFrames
+from mlsim.dataset.spread import farthest
+from mlsim.errors import InputError, MissingError, StorageError
+from mlsim.seeds import numpy_stream
+from mlsim.shapes import Floats
+
+FILE = "guard.npz"
+#: Share of the held-out frames that counts as inside.
+INSIDE = 0.999
+#: Most landmarks, pairs, and frames looked at.
+MOST_LANDMARKS, MOST_PAIRS, MOST_FRAMES = 400, 128, 20_000
+#: A pair varies if its standard deviation is above this, nm.
+_VARIES_NM = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRegion:
+    """Landmarks of the training frames and the distance that is still inside.
+
+    Attributes
+    ----------
+    molecule_digest : str
+    n_atoms : int
+    pairs : int64 [P, 2]
+    scale : float64 [P], nm
+    landmarks : float32 [L, P]
+        Scaled distances.
+    threshold : float
+        Distance D beyond which a conformation is outside.
+    """
+
+    molecule_digest: str
+    n_atoms: int
+    pairs: NDArray[np.int64]
+    scale: NDArray[np.float64]
+    landmarks: NDArray[np.float32]
+    threshold: float
+
+    @classmethod
+    def of(cls, train: ForceFrames, held_out: ForceFrames, seed: int) -> TrainedRegion:
+        """The region of ``train``, with the threshold from ``held_out``.
+
+        Parameters
+        ----------
+        seed : int
+            Root seed of the choices among many pairs and frames.
+        """
+        generator = numpy_stream(seed, "dataset.region")
+        positions = np.asarray(train.positions, dtype=np.float64)
+        if len(positions) > MOST_FRAMES:
+            positions = positions[np.sort(generator.choice(len(positions), MOST_FRAMES, replace=False))]
+        heavy = [k for k, element in enumerate(train.elements) if element != "H"]
+        atoms = heavy if len(heavy) > 1 else list(range(train.n_atoms))
+        pairs = np.array([(i, j) for a, i in enumerate(atoms) for j in atoms[a + 1 :]], dtype=np.int64).reshape(-1, 2)
+        spread = _distances(positions, pairs).std(axis=0)
+        varying = np.flatnonzero(spread > _VARIES_NM)
+        if len(varying) > MOST_PAIRS:
+            varying = np.sort(generator.choice(varying, MOST_PAIRS, replace=False))
+        pairs, scale = pairs[varying], spread[varying]
+        points = _distances(positions, pairs) / scale
+        chosen = farthest(points, min(MOST_LANDMARKS, len(points)), seed)
+        region = cls(train.molecule_digest, train.n_atoms, pairs, scale, points[chosen].astype(np.float32), 0.0)
+        inside = np.quantile(region.distance(held_out.positions), INSIDE, method="higher")
+        return cls(region.molecule_digest, region.n_atoms, pairs, scale, region.landmarks, float(inside))
+
+    def distance(self, positions: Floats) -> NDArray[np.float64]:
+        """Distances D [F] of conformations [F, N, 3] (nm) to the nearest landmark."""
+        if len(self.pairs) == 0:
+            return np.zeros(len(positions))
+        z = _distances(np.asarray(positions, dtype=np.float64), self.pairs) / self.scale
+        marks = self.landmarks.astype(np.float64)
+        found = np.empty(len(z))
+        for k, one in enumerate(z):
+            found[k] = ((marks - one) ** 2).mean(axis=1).min()
+        return np.asarray(np.sqrt(found))
+
+    def save(self, path: Path) -> None:
+        """Write ``guard.npz`` (tens of kB), whole or not at all.
+
+        Raises
+        ------
+        StorageError
+        """
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with open(fresh, "wb") as handle:
+                np.savez_compressed(
+                    handle,
+                    molecule_digest=np.array(self.molecule_digest),
+                    n_atoms=np.array(self.n_atoms),
+                    pairs=self.pairs,
+                    scale=self.scale,
+                    landmarks=self.landmarks,
+                    threshold=np.array(self.threshold),
+                )
+            os.replace(fresh, path)
+        except OSError as error:
+            raise StorageError(f"{path}: could not write the trained region: {error.strerror or error}") from None
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> TrainedRegion:
+        """Read a file of :meth:`save` (numbers only, no pickle).
+
+        Raises
+        ------
+        MissingError, InputError
+        """
+        if not path.is_file():
+            raise MissingError(f"{path}: no such file; expected the trained region of a force field")
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+                return cls(
+                    str(archive["molecule_digest"]),
+                    int(archive["n_atoms"]),
+                    archive["pairs"],
+                    archive["scale"],
+                    archive["landmarks"],
+                    float(archive["threshold"]),
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: not a trained region ({error}); export the force field again") from None
+
+
+def _distances(positions: NDArray[np.float64], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[F, P], nm, frame by block so that memory stays small."""
+    found = np.empty((len(positions), len(pairs)))
+    for start in range(0, len(positions), 2000):
+        part = positions[start : start + 2000]
+        found[start : start + 2000] = np.linalg.norm(part[:, pairs[:, 0]] - part[:, pairs[:, 1]], axis=2)
+    return found
