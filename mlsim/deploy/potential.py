@@ -9,7 +9,7 @@ NAME) and ``learned`` (NAME of any kind).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from openmm import System
 
@@ -18,6 +18,7 @@ from mlsim.chem.molecule import Molecule
 from mlsim.chem.templates import sequence_of
 from mlsim.deploy.bind import ForceField, load_forcefield, require_fit
 from mlsim.deploy.openmm_force import BRIDGES, Bridge, make_force
+from mlsim.deploy.replicated import batched_force
 from mlsim.errors import InputError, MissingError
 from mlsim.md.classical import GeneralizedBorn, Vacuum
 from mlsim.md.potential import Potential, PotentialRequest, Sum
@@ -40,6 +41,7 @@ class LearnedPotential:
     digest: str
     source: ForceField = field(compare=False, repr=False)
     bridge: Bridge = field(default="auto", compare=False)
+    slow: ClassVar[bool] = True
 
     def prepare(self, molecule: Molecule) -> Molecule:
         """The molecule as it is."""
@@ -48,6 +50,12 @@ class LearnedPotential:
     def add_to(self, system: System, molecule: Molecule, group: int) -> None:
         """Add the force, by the chosen bridge, to the solute atoms."""
         force = make_force(self.source, molecule, self.bridge)
+        force.setForceGroup(group)
+        system.addForce(force)
+
+    def add_copies_to(self, system: System, molecule: Molecule, group: int, copies: int) -> None:
+        """Add one force that evaluates all copies of the solute in one call."""
+        force = batched_force(self.source.bind(molecule), copies)
         force.setForceGroup(group)
         system.addForce(force)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from openmm import CustomGBForce, HarmonicBondForce, NonbondedForce, System, app
 
@@ -47,6 +47,7 @@ class GeneralizedBorn:
     """The solvation term of one GB model (to be summed with :class:`Vacuum`)."""
 
     model: str
+    slow: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

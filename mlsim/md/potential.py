@@ -88,7 +88,22 @@ class Sum:
         return {"name": self.name, "terms": [term.describe() for term in self.terms]}
 
 
-def build_system(molecule: Molecule, potential: Potential, constraints: str, hydrogen_mass_Da: float) -> System:
+def terms_of(potential: Potential) -> tuple[Potential, ...]:
+    """The terms of a sum, or the potential itself."""
+    return potential.terms if isinstance(potential, Sum) else (potential,)
+
+
+def is_slow(term: Potential) -> bool:
+    """Whether a term varies smoothly, so that a multiple time step may evaluate it less often.
+
+    A potential says so by an attribute ``slow = True``.
+    """
+    return bool(getattr(term, "slow", False))
+
+
+def build_system(
+    molecule: Molecule, potential: Potential, constraints: str, hydrogen_mass_Da: float, slow_group: int = 0
+) -> System:
     """Particles, constraints and forces.
 
     Parameters
@@ -99,9 +114,12 @@ def build_system(molecule: Molecule, potential: Potential, constraints: str, hyd
         ``hbonds`` fixes every bond to a hydrogen; water is rigid either way.
     hydrogen_mass_Da : float
         Mass of solute hydrogens after repartitioning, Da (the heavy neighbour gives the difference).
+    slow_group : int
+        Force group of the slow terms; all others are in group 0.
     """
     system = skeleton(molecule, constraints, hydrogen_mass_Da)
-    potential.add_to(system, molecule, 0)
+    for term in terms_of(potential):
+        term.add_to(system, molecule, slow_group if is_slow(term) else 0)
     return system
 
 

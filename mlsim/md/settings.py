@@ -16,6 +16,12 @@ class RunSettings(Settings):
     Units are in the field names. ``seed: null`` draws one and records it. ``platform: auto`` picks the fastest
     by a short timing; ``threads: 0`` lets that timing choose for the CPU platform.
 
+    ``mts_inner_steps: n`` evaluates the learned or generalized Born solvent once per time step and the molecular
+    mechanics n times, every ``timestep_fs`` / n (see :mod:`mlsim.md.integrator`).
+
+    ``guard`` watches whether a run with a learned force field stays in the region that it was trained on: ``report``
+    says what fraction was outside, ``stop`` also stops the run there.
+
     ``bias`` flattens the backbone torsions: ``metadynamics`` (well-tempered, grows), the ``bias.npz`` of an earlier
     run (fixed; frames reweight exactly), or ``none``. The ``hill`` fields and ``bias_factor`` are for metadynamics.
     """
@@ -26,6 +32,7 @@ class RunSettings(Settings):
     temperature_K: float = Field(300.0, gt=0, le=2000)
     timestep_fs: float = Field(4.0, gt=0, le=10)
     friction_per_ps: float = Field(1.0, gt=0, le=1000)
+    mts_inner_steps: int = Field(1, ge=1, le=16)
     hydrogen_mass_Da: float = Field(1.5, ge=1.0, le=4.1)
     constraints: Literal["hbonds", "none"] = "hbonds"
     replicas: int = Field(1, ge=1, le=4096)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from openmm import Context, LangevinMiddleIntegrator, OpenMMException, Platform, System
+from openmm import Context, Integrator, OpenMMException, Platform, System
 
 from mlsim.chem.molecule import Molecule
-from mlsim.errors import CheckpointError, MissingError, OccupiedError, UnphysicalError
+from mlsim.errors import CheckpointError, MissingError, MlsimError, OccupiedError, UnphysicalError
 from mlsim.md import callback, platforms, record
 from mlsim.md.bias import BIAS_GROUP, DihedralBias
 from mlsim.md.guard import Guard, Snapshot
@@ -102,10 +103,16 @@ def simulate(
         raise OccupiedError(f"{directory}: already holds a run; continue it with --resume or choose another -o")
     if start == "resume" and not (directory / record.FILE).exists():
         raise MissingError(f"{directory}: no run to resume here; start it without --resume")
+    made = not directory.exists()
     with storage(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
-        engine = _Engine(molecule, potential, settings, directory, seed, start, bias, tuple(observers))
+        try:
+            engine = _Engine(molecule, potential, settings, directory, seed, start, bias, tuple(observers))
+        except MlsimError:
+            if made:
+                shutil.rmtree(directory)  # refused before the first step: leave nothing half-written
+            raise
         try:
             return engine.run(progress, stop or StopRequest())
         finally:
@@ -130,11 +137,14 @@ class _Engine:
         self.streams: dict[str, Stream] = {}
         self.molecule = starting_molecule(molecule, potential, settings, seed, directory)
         self.n_solute = len(self.molecule.solute)
-        self.system = build_system(self.molecule, potential, settings.constraints, settings.hydrogen_mass_Da)
+        slow_group = SLOW_GROUP if settings.mts_inner_steps > 1 else 0
+        self.system = build_system(
+            self.molecule, potential, settings.constraints, settings.hydrogen_mass_Da, slow_group
+        )
         if bias is not None:
             bias.add_to(self.system)
         self.observers = (*((bias,) if bias is not None else ()), *observers)
-        self.identity = _identity(settings, self.molecule, potential, bias, seed)
+        self.identity = identity(settings, self.molecule, potential, bias, seed)
         saved = Checkpoint.load(directory) if start == "resume" else None
         if saved is not None and saved.identity != self.identity:
             raise CheckpointError(
@@ -190,9 +200,8 @@ class _Engine:
             self.checkpoint()
         record.write(directory, {**self.record, "step": self.step, "wall_seconds": self.wall_before})
 
-    def _integrator(self, seed: int) -> LangevinMiddleIntegrator:
-        s = self.settings
-        return langevin_middle(s.temperature_K, s.friction_per_ps, s.timestep_ps, openmm_seed(seed, "integrator"))
+    def _integrator(self, seed: int) -> Integrator:
+        return canonical(self.settings, self.system, openmm_seed(seed, "integrator"))
 
     def _platform(self, start: str, seed: int) -> tuple[platforms.PlatformChoice, Any]:
         if start == "resume" and self.settings.platform == "auto":
@@ -330,12 +339,13 @@ def degrees_of_freedom(system: System) -> int:
     return 3 * massive - system.getNumConstraints()
 
 
-def _identity(
+def identity(
     settings: RunSettings, molecule: Molecule, potential: Potential, bias: DihedralBias | None, seed: int
 ) -> str:
     kept = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k not in _FREE}
+    """Digest of all that decides a trajectory; only settings that differ from their defaults enter it."""
     content = [kept, molecule.n_atoms, molecule.elements, potential.describe(), bias and bias.describe(), seed]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-__all__ = ["BIAS_GROUP", "Outcome", "Progress", "degrees_of_freedom", "simulate"]
+__all__ = ["BIAS_GROUP", "Outcome", "Progress", "degrees_of_freedom", "identity", "simulate"]

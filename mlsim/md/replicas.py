@@ -1,0 +1,182 @@
+"""Copies of a molecule in one OpenMM System, which do not see each other.
+
+Bonded terms are cloned copy by copy. The NonbondedForce of the solute (no cutoff) becomes one bond per pair of atoms
+of the same copy, exceptions included, so that copies may overlap in space:
+
+    U_ij = k_C (q_i q_j) / r + 4 eps ((sig / r)^12 - (sig / r)^6)        k_C q_i q_j -> coulomb, eps -> epsilon
+
+A potential whose force is not made of such terms says itself how it acts on copies (:class:`Replicable`): a learned
+one evaluates all copies in one call. Generalized Born forces have no pair form and are refused.
+
+Why ``mlsim run --replicas R`` nevertheless runs R independent Contexts on a CPU. Alanine dipeptide on the Reference
+platform, us of one core per step and copy (processor time on a busy machine, best of three interleaved repeats;
+``python -m benchmarks.md_speed --parts replicas`` repeats it):
+
+=====================  ===========  ======  ======  ======  ======
+copies in one Context  independent       1       4      16      64
+=====================  ===========  ======  ======  ======  ======
+vacuum                         8.2     9.6     9.0     8.7     9.0
+ISSNet, compiled              46.4    70.6    49.5    41.7    38.1
+=====================  ===========  ======  ======  ======  ======
+
+The evaluation itself costs the same alone or among others: its matrix products already run at the speed of the vector
+unit. One Context saves only the call into Python, a factor of 1.2 at most, and would cost exactness: OpenMM draws the
+noise of all atoms from one stream, and iterates the constraints of all copies until the last has converged, so the
+path of a copy would depend on its neighbours. Own streams per copy inside a CustomIntegrator (MRG32k3a in double
+precision) turned a vacuum step of 21 us into one of 128 us in the same run. Independent Contexts need none of this:
+replica k is the same bit for bit however many run beside it, and each core takes its own. The replicated System is
+for devices that one peptide does not fill.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from openmm import (
+    CMAPTorsionForce,
+    CustomBondForce,
+    Force,
+    HarmonicAngleForce,
+    HarmonicBondForce,
+    NonbondedForce,
+    PeriodicTorsionForce,
+    RBTorsionForce,
+    System,
+)
+
+from mlsim.chem.molecule import Molecule
+from mlsim.errors import InputError
+from mlsim.md.potential import Potential, skeleton, terms_of
+from mlsim.units import COULOMB
+
+_PAIR_ENERGY = "coulomb/r + 4*epsilon*((sigma/r)^12 - (sigma/r)^6)"
+
+
+@runtime_checkable
+class Replicable(Protocol):
+    """A potential that knows how to act on copies of a molecule."""
+
+    def add_copies_to(self, system: System, molecule: Molecule, group: int, copies: int) -> None:
+        """Put forces on ``copies`` * N particles into ``system``; copy c owns the particles c N to (c + 1) N - 1."""
+
+
+def build_replicas(
+    molecule: Molecule, potential: Potential, constraints: str, hydrogen_mass_Da: float, copies: int
+) -> System:
+    """A System of ``copies`` * N particles; copy c owns the particles c N to (c + 1) N - 1.
+
+    Parameters
+    ----------
+    molecule : Molecule
+        Without box, as returned by ``potential.prepare``.
+    constraints, hydrogen_mass_Da
+        As for :func:`mlsim.md.potential.build_system`.
+
+    Raises
+    ------
+    InputError
+        If a term of the potential cannot act on copies.
+    """
+    if copies < 1:
+        raise InputError(f"copies: expected at least 1, got {copies}")
+    if molecule.is_periodic:
+        raise InputError(f"{molecule.name}: copies in one System need a molecule without box")
+    single = skeleton(molecule, constraints, hydrogen_mass_Da)
+    n = single.getNumParticles()
+    system = System()
+    for copy, k in itertools.product(range(copies), range(n)):
+        del copy
+        system.addParticle(single.getParticleMass(k))
+    for first, k in itertools.product(range(0, copies * n, n), range(single.getNumConstraints())):
+        i, j, length = single.getConstraintParameters(k)
+        system.addConstraint(first + i, first + j, length)
+    for term in terms_of(potential):
+        if isinstance(term, Replicable):
+            term.add_copies_to(system, molecule, 0, copies)
+            continue
+        alone = skeleton(molecule, constraints, hydrogen_mass_Da)
+        term.add_to(alone, molecule, 0)
+        for force in alone.getForces():
+            system.addForce(_cloned(force, n, copies, term.name))
+    return system
+
+
+def tiled(positions: NDArray[np.float64], copies: int) -> NDArray[np.float64]:
+    """Positions [copies * N, 3] of copies that all start at ``positions`` [N, 3]."""
+    return np.tile(positions, (copies, 1))
+
+
+def split(array: NDArray[np.float64], copies: int) -> NDArray[np.float64]:
+    """Rows of all copies [copies * N, 3] as [copies, N, 3]."""
+    return array.reshape(copies, -1, 3)
+
+
+#: How many atoms a term of each force has, and the methods that read and add one.
+_BONDED: dict[type[Force], tuple[int, str]] = {
+    HarmonicBondForce: (2, "Bond"),
+    HarmonicAngleForce: (3, "Angle"),
+    PeriodicTorsionForce: (4, "Torsion"),
+    RBTorsionForce: (4, "Torsion"),
+}
+
+
+def _cloned(force: Force, n: int, copies: int, owner: str) -> Force:
+    if isinstance(force, NonbondedForce):
+        made = _pairs(force, n, copies, owner)
+    elif isinstance(force, CMAPTorsionForce):
+        made = _maps(force, n, copies)
+    elif type(force) in _BONDED:
+        made = _terms(force, n, copies)
+    else:
+        raise InputError(
+            f"{owner}: its {force.getName()} cannot act on several copies in one System; run independent replicas"
+        )
+    made.setName(force.getName())
+    made.setForceGroup(force.getForceGroup())
+    return made
+
+
+def _terms(force: Any, n: int, copies: int) -> Force:
+    atoms, what = _BONDED[type(force)]
+    count, read = getattr(force, f"getNum{what}s")(), getattr(force, f"get{what}Parameters")
+    made: Any = type(force)()
+    add = getattr(made, f"add{what}")
+    for first, k in itertools.product(range(0, copies * n, n), range(count)):
+        values = read(k)
+        add(*(first + i for i in values[:atoms]), *values[atoms:])
+    return made
+
+
+def _maps(force: CMAPTorsionForce, n: int, copies: int) -> CMAPTorsionForce:
+    made = CMAPTorsionForce()
+    for k in range(force.getNumMaps()):
+        made.addMap(*force.getMapParameters(k))
+    for first, k in itertools.product(range(0, copies * n, n), range(force.getNumTorsions())):
+        number, *atoms = force.getTorsionParameters(k)
+        made.addTorsion(number, *(first + i for i in atoms))
+    return made
+
+
+def _pairs(force: NonbondedForce, n: int, copies: int, owner: str) -> CustomBondForce:
+    if force.getNonbondedMethod() != NonbondedForce.NoCutoff:
+        raise InputError(f"{owner}: copies in one System need nonbonded forces without cutoff")
+    atoms = [[float(v._value) for v in force.getParticleParameters(k)] for k in range(n)]
+    special = {}
+    for k in range(force.getNumExceptions()):
+        i, j, *values = force.getExceptionParameters(k)
+        special[min(i, j), max(i, j)] = [float(v._value) for v in values]
+    made = CustomBondForce(_PAIR_ENERGY)
+    for name in ("coulomb", "sigma", "epsilon"):
+        made.addPerBondParameter(name)
+    for first, (i, j) in itertools.product(range(0, copies * n, n), itertools.combinations(range(n), 2)):
+        if (i, j) in special:
+            charges, sigma, epsilon = special[i, j]
+        else:
+            charges = atoms[i][0] * atoms[j][0]
+            sigma, epsilon = 0.5 * (atoms[i][1] + atoms[j][1]), (atoms[i][2] * atoms[j][2]) ** 0.5
+        if charges != 0.0 or epsilon != 0.0:
+            made.addBond(first + i, first + j, [COULOMB * charges, sigma, epsilon])
+    return made

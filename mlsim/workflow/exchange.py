@@ -1,0 +1,119 @@
+"""Replica exchange by name: from settings to one trajectory per temperature, new or resumed, in several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+from mlsim import seeds
+from mlsim.chem.catalog import load_system
+from mlsim.errors import MissingError, OccupiedError
+from mlsim.md import record
+from mlsim.md.exchange import ExchangeSettings
+from mlsim.md.exchange_run import Dynamics, ExchangeOutcome, Moved, Mover, Segment, exchange
+from mlsim.md.platforms import PlatformChoice
+from mlsim.md.potential import PotentialRequest, build_system, resolve
+from mlsim.md.restart import Checkpoint
+from mlsim.md.signals import StopRequest
+from mlsim.md.simulate import Progress
+
+_dynamics: Dynamics | None = None
+
+
+def run_exchange(
+    settings: ExchangeSettings,
+    directory: Path,
+    start: Literal["new", "resume"] = "new",
+    *,
+    processes: int = 1,
+    progress: Progress | None = None,
+    stop: StopRequest | None = None,
+) -> ExchangeOutcome:
+    """Replica exchange of ``settings`` in ``directory``.
+
+    Parameters
+    ----------
+    processes : int
+        Temperatures worked on at the same time; the trajectories do not depend on it.
+
+    Raises
+    ------
+    OccupiedError
+        ``new`` in a directory that already holds a run or other files.
+    MlsimError
+        Whatever :func:`mlsim.md.exchange_run.exchange` raises.
+    """
+    if start == "new" and directory.exists() and any(p.name != ".lock" for p in directory.iterdir()):
+        held = "already holds a run" if (directory / record.FILE).exists() else "not empty and not a run"
+        raise OccupiedError(f"{directory}: {held}; continue a run with --resume, or choose another -o")
+    if settings.seed is None:
+        settings = settings.model_copy(update={"seed": seeds.fresh_seed()})
+    assert settings.seed is not None
+    molecule = load_system(settings.system)
+    potential = resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
+    workers = min(processes, len(settings.temperatures_K))
+    with ExitStack() as stack:
+
+        def spread(dynamics: Dynamics) -> Mover:
+            if workers <= 1:
+                return dynamics
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(workers, context, _initialise, (settings, dynamics.platform))
+            return _Pool(stack.enter_context(pool))
+
+        return exchange(
+            molecule, potential, settings, directory, settings.seed, start, spread=spread, progress=progress, stop=stop
+        )
+
+
+class _Pool:
+    """Moves states in worker processes."""
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self._pool = pool
+
+    def __call__(self, segments: Sequence[Segment]) -> list[Moved]:
+        return list(self._pool.map(_move, segments))
+
+
+def _initialise(settings: ExchangeSettings, platform: PlatformChoice) -> None:
+    global _dynamics
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent stops at the end of a segment
+        signal.signal(number, signal.SIG_IGN)
+    molecule = load_system(settings.system)
+    potential = resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
+    system = build_system(potential.prepare(molecule), potential, settings.constraints, settings.hydrogen_mass_Da)
+    _dynamics = Dynamics(system, settings, platform)
+
+
+def _move(segment: Segment) -> Moved:
+    assert _dynamics is not None
+    return _dynamics.move(segment)
+
+
+def settings_of(directory: Path) -> ExchangeSettings:
+    """The resolved settings that a run saved (seed filled in).
+
+    Raises
+    ------
+    MissingError
+        If there is no run.
+    """
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise MissingError(f"{directory}: no run to resume here (no config.yaml); start it without --resume")
+    settings = ExchangeSettings.from_yaml(path)
+    return settings.model_copy(update={"seed": record.read(directory)["seed"]})
+
+
+def done_steps(directory: Path, settings: ExchangeSettings) -> int:
+    """Steps that earlier calls already did, summed over temperatures."""
+    try:
+        return Checkpoint.load(directory).step * len(settings.temperatures_K)
+    except MissingError:
+        return 0
