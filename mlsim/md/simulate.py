@@ -25,7 +25,7 @@ from mlsim.errors import CheckpointError, MissingError, MlsimError, OccupiedErro
 from mlsim.md import callback, platforms, record
 from mlsim.md.bias import BIAS_GROUP, DihedralBias
 from mlsim.md.guard import Guard, Snapshot
-from mlsim.md.integrator import langevin_middle
+from mlsim.md.integrator import SLOW_GROUP, canonical
 from mlsim.md.observer import Observer
 from mlsim.md.potential import Potential, build_system
 from mlsim.md.prepare import minimise, starting_molecule
