@@ -10,20 +10,24 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from mlsim.md.signals import StopRequest, listening
-from mlsim.md.simulate import Outcome, Progress
+from mlsim.md.simulate import Progress
 
 _POLL_SECONDS = 0.2
 _steps: Any = None
 _flag: Any = None
 
 
-class Task(Protocol):
-    """Picklable work that reports progress and heeds a stop request."""
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
-    def __call__(self, progress: Progress | None, stop: StopRequest) -> Outcome:
+
+class Task(Protocol[R_co]):
+    """Picklable work that reports progress, heeds a stop request, and returns how it ended."""
+
+    def __call__(self, progress: Progress | None, stop: StopRequest) -> R_co:
         """Do it."""
 
 
@@ -43,12 +47,12 @@ def _initialise(steps: Any, flag: Any) -> None:
     _steps, _flag = steps, flag
 
 
-def _work(task: Task) -> Outcome:
+def _work(task: Task[R]) -> R:
     with listening() as stop:
         return task(_SharedProgress(stop), stop)
 
 
-def fan_out(tasks: Sequence[Task], processes: int, progress: Progress | None, stop: StopRequest) -> tuple[Outcome, ...]:
+def fan_out(tasks: Sequence[Task[R]], processes: int, progress: Progress | None, stop: StopRequest) -> tuple[R, ...]:
     """Run all tasks; with a stop request, the unfinished ones stop at a checkpoint and the rest do not start.
 
     Raises
@@ -66,7 +70,7 @@ def fan_out(tasks: Sequence[Task], processes: int, progress: Progress | None, st
     context = multiprocessing.get_context("spawn")
     steps, flag = context.Value("q", 0), context.Value("b", 0)
     with ProcessPoolExecutor(processes, context, _initialise, (steps, flag)) as pool:
-        futures: list[Future[Outcome]] = [pool.submit(_work, task) for task in tasks]
+        futures: list[Future[R]] = [pool.submit(_work, task) for task in tasks]
         seen = 0
         while not all(f.done() for f in futures):
             failed = any(f.done() and not f.cancelled() and f.exception() is not None for f in futures)

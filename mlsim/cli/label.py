@@ -1,0 +1,133 @@
+"""``mlsim label``: frozen-solute mean forces with error bars."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command("label")(label)
+
+
+def label(
+    conformations: Annotated[
+        Path, typer.Argument(help="Run directory, force frames (.h5) or trajectory to choose conformations from.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Label directory; continued if it exists.")],
+    system: Annotated[str, typer.Option(help="Shipped system, directory of mlsim build, PDB file or sequence.")],
+    count: Annotated[int | None, typer.Option(help="Number of labels. [default: 100]")] = None,
+    stderr: Annotated[
+        str | None,
+        typer.Option(help="Standard error at which a label is done, kJ/mol/nm; none: all of --max-ps. [default: 6]"),
+    ] = None,
+    min_ps: Annotated[float | None, typer.Option(help="Least time averaged over, ps. [default: 20]")] = None,
+    max_ps: Annotated[float | None, typer.Option(help="Most time averaged over, ps. [default: 100]")] = None,
+    equilibrate_ps: Annotated[float | None, typer.Option(help="Water relaxes before, ps. [default: 5]")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Temperature, K. [default: 300]")] = None,
+    padding_nm: Annotated[float | None, typer.Option(help="Water around the solute, nm. [default: 0.85]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Root seed of choice and dynamics. [default: 1]")] = None,
+    box: Annotated[
+        Path | None, typer.Option(help="Run in explicit water whose box is taken. [default: one is equilibrated]")
+    ] = None,
+    top: Annotated[Path | None, typer.Option(help="PDB file of a trajectory. [default: topology.pdb by it]")] = None,
+    platform: Annotated[str | None, typer.Option(help="auto, CPU, CUDA, OpenCL, HIP.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads per process; 0: all.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Labels at the same time.")] = 1,
+    max_hours: Annotated[float | None, typer.Option(help="Stop after this wall time.")] = None,
+) -> None:
+    """Average the force of water on held conformations: mlsim label RUN --system S -o DIR.
+
+    The conformations are spread evenly over the backbone torsions. Writes DIR/labels.h5 (ForceFrames with stderr and
+    covariance). The same command continues after a kill; finished labels are never made again.
+    """
+    from mlsim.chem.catalog import load_system
+    from mlsim.dataset.frames import ForceFrames
+    from mlsim.errors import InputError
+    from mlsim.md.label import UNITS_PER_LABEL, LabelSettings
+    from mlsim.md.signals import listening
+    from mlsim.workflow import label as work
+    from mlsim.workflow.conformations import read
+
+    given: dict[str, Any] = {
+        "count": count,
+        "min_ps": min_ps,
+        "max_ps": max_ps,
+        "equilibrate_ps": equilibrate_ps,
+        "temperature_K": temperature,
+        "padding_nm": padding_nm,
+        "seed": seed,
+        "platform": platform,
+        "threads": threads,
+    }
+    values = {"system": system} | {k: v for k, v in given.items() if v is not None}
+    if stderr is not None:
+        try:
+            values["stderr_kJ_mol_nm"] = None if stderr == "none" else float(stderr)
+        except ValueError:
+            raise InputError(f"--stderr: expected a number (kJ/mol/nm) or 'none', got '{stderr}'") from None
+    settings = LabelSettings.parse(values, "command line")
+    source = read(conformations, load_system(system), top)
+    finished = work.finished(settings, output)
+    with listening() as stop, LabelBar(settings.count, finished, UNITS_PER_LABEL) as bar:
+        path = work.label(
+            settings, source, output, box=box, processes=processes, max_hours=max_hours, progress=bar, stop=stop
+        )
+    if path is None:
+        print("no label is finished yet")
+    else:
+        summarise(ForceFrames.load(path), settings.count)
+        print(f"labels in {path}")
+    if stop.reason is not None:
+        print(f"stopped ({stop.reason}); the same command continues")
+        sys.exit(stop.exit_code)
+
+
+def summarise(frames: Any, count: int) -> None:
+    """Print what labels cost and how good they are."""
+    import numpy as np
+
+    sampled = np.array(frames.provenance["sampled_ps"])
+    error = np.sqrt((frames.stderr**2).mean(axis=(1, 2)))
+    print(
+        f"{len(frames)} of {count} labels, {sampled.sum():.0f} ps averaged and {frames.provenance['moved_ps']:.0f} ps "
+        f"spent on getting there; {frames.provenance['wall_seconds'] / len(frames):.1f} s a label"
+    )
+    print(
+        f"standard error {np.sqrt((error**2).mean()):.2f} kJ/mol/nm (best {error.min():.2f}, worst {error.max():.2f}), "
+        f"{sampled.mean():.0f} ps a label (from {sampled.min():.0f} to {sampled.max():.0f})"
+    )
+
+
+class LabelBar:
+    """Labels done and time left, on a terminal."""
+
+    def __init__(self, count: int, finished: int, units: int) -> None:
+        from tqdm import tqdm
+
+        self._units, self._count = units, count
+        self._bar = tqdm(
+            total=count * units,
+            initial=finished * units,
+            disable=not sys.stderr.isatty(),
+            bar_format="{percentage:3.0f}% |{bar:30}| {desc} [{elapsed}<{remaining}]",
+        )
+
+    def __enter__(self) -> LabelBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def advance(self, steps: int) -> None:
+        """Count parts of a label."""
+        self._bar.update(steps)
+        if not self._bar.disable:
+            self._bar.set_description_str(f"{self._bar.n // self._units} of {self._count} labels", refresh=False)

@@ -1,0 +1,142 @@
+"""Conformations from wherever they are, and a choice of a few that cover the torsions evenly."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsim.chem.molecule import Molecule
+from mlsim.chem.torsions import dihedrals, ramachandran_atoms
+from mlsim.dataset.frames import ForceFrames
+from mlsim.dataset.spread import farthest, on_circle
+from mlsim.errors import InputError, MissingError
+from mlsim.md.record import FILE as RUN_FILE
+from mlsim.md.trajectory import Run
+from mlsim.shapes import Floats, Ints
+
+#: A bond longer than this (nm) means that a molecule was cut at the border of its box.
+_LONGEST_BOND_NM = 0.35
+
+
+@dataclass(frozen=True, eq=False)
+class Conformations:
+    """Conformations of one molecule and where they come from.
+
+    Attributes
+    ----------
+    positions : float64 [F, N, 3], nm
+    run : int64 [F]
+        Index of the trajectory each comes from.
+    time_ps : float64 [F]
+        Time in it.
+    source : str
+        Name of the place, for the record.
+    """
+
+    positions: Floats
+    run: Ints
+    time_ps: Floats
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def take(self, index: Any) -> Conformations:
+        """Those at ``index``, in that order."""
+        return Conformations(self.positions[index], self.run[index], self.time_ps[index], self.source)
+
+    def to_bytes(self) -> bytes:
+        """As a ``.npz`` archive."""
+        buffer = io.BytesIO()
+        np.savez(buffer, positions=self.positions, run=self.run, time_ps=self.time_ps, source=np.array(self.source))
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Conformations:
+        """From a ``.npz`` archive of :meth:`to_bytes`."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return cls(archive["positions"], archive["run"], archive["time_ps"], str(archive["source"]))
+
+
+def read(source: Path, molecule: Molecule, top: Path | None = None) -> Conformations:
+    """All conformations of a run directory, of force frames (``.h5``), or of a trajectory file.
+
+    Parameters
+    ----------
+    molecule : Molecule
+        The solute they must be of.
+    top : path, optional
+        PDB file for a trajectory file; default: ``topology.pdb`` beside it.
+
+    Raises
+    ------
+    MissingError, InputError
+        If there is nothing, or it is of another molecule.
+    """
+    if source.is_dir():
+        return _of_run(source, molecule)
+    if not source.is_file():
+        raise MissingError(f"{source}: no such file or directory; expected a run, force frames (.h5) or a trajectory")
+    if source.suffix in (".h5", ".hdf5"):
+        frames = ForceFrames.load(source)
+        if frames.molecule_digest != molecule.digest:
+            raise InputError(f"{source}: frames of another molecule than {molecule.name}")
+        positions = np.asarray(frames.positions, dtype=np.float64)
+        return Conformations(positions, frames.run, frames.time_ps, source.name)
+    return _of_trajectory(source, molecule, source.parent / "topology.pdb" if top is None else top)
+
+
+def torsions(positions: Floats, molecule: Molecule) -> tuple[tuple[str, ...], Floats]:
+    """Names and values [F, 2R] (rad) of the backbone torsions, as in recorded force frames."""
+    labels, quadruples = ramachandran_atoms(molecule)
+    names = tuple(f"{angle}_{label}" for label in labels for angle in ("phi", "psi"))
+    return names, dihedrals(np.asarray(positions, dtype=np.float64), quadruples.reshape(-1, 4))
+
+
+def choose(conformations: Conformations, molecule: Molecule, count: int, seed: int) -> NDArray[np.int64]:
+    """Indices of ``count`` conformations that cover the visited backbone torsions evenly."""
+    return farthest(on_circle(torsions(conformations.positions, molecule)[1]), count, seed)
+
+
+def _of_run(directory: Path, molecule: Molecule) -> Conformations:
+    if not (directory / RUN_FILE).is_file():
+        raise MissingError(f"{directory}: no run in it (no {RUN_FILE})")
+    run = Run.open(directory)
+    parts = []
+    for number, replica in enumerate(run.replicas):
+        if replica.record["molecule"]["digest"] != molecule.digest:
+            raise InputError(f"{replica.directory}: a run of another molecule than {molecule.name}")
+        positions = replica.positions().astype(np.float64)
+        parts.append((positions, np.full(len(positions), number), replica.times_ps()))
+    joined = [np.concatenate([p[k] for p in parts]) for k in range(3)]
+    if len(joined[0]) == 0:
+        raise InputError(f"{directory}: no frames in it yet")
+    return Conformations(joined[0], joined[1], joined[2], f"run {directory.name} ({run.label})")
+
+
+def _of_trajectory(path: Path, molecule: Molecule, top: Path) -> Conformations:
+    import mdtraj
+
+    if not top.is_file():
+        raise MissingError(f"{top}: no such file; name the PDB file of the trajectory with --top")
+    start = mdtraj.load_pdb(str(top))
+    try:
+        frames = mdtraj.load(str(path), top=start.topology)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be read with {top}: {' '.join(str(error).split())}") from None
+    sorted_ = Molecule.from_pdb(top)
+    if sorted_.digest != molecule.digest:
+        raise InputError(f"{top}: another molecule than {molecule.name}")
+    apart = np.linalg.norm(sorted_.positions[:, None] - start.xyz[0][None], axis=-1)
+    positions = frames.xyz[:, apart.argmin(axis=1)].astype(np.float64)
+    if len(positions) == 0 or (apart.min(axis=1) > 1e-4).any():
+        raise InputError(f"{path}: expected frames with all atoms of {molecule.name}, hydrogens too")
+    first, second = molecule.bonds.T
+    if (np.linalg.norm(positions[:, first] - positions[:, second], axis=-1) > _LONGEST_BOND_NM).any():
+        raise InputError(f"{path}: broken bonds; make the molecules whole across the periodic box first")
+    return Conformations(positions, np.zeros(len(positions), dtype=np.int64), frames.time.astype(float), path.name)

@@ -1,0 +1,250 @@
+"""Label many conformations: choose, solvate once, average each, put together. Any kill costs at most one label.
+
+::
+
+    DIR/label.yaml            settings        DIR/conformations.npz   the chosen conformations
+        box/                  the water box   DIR/labels/00017.npz    one finished label each
+        labels.h5             ForceFrames with covariances, of all finished labels
+
+Processes take consecutive parts of a tour through the conformations, each with a Context of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlsim.chem.catalog import load_system
+from mlsim.chem.molecule import Molecule
+from mlsim.dataset.frames import ForceFrames
+from mlsim.dataset.spread import on_circle, tour
+from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, UnphysicalError
+from mlsim.md.classical import ExplicitWater
+from mlsim.md.label import HeldSolute, Label, LabelSettings
+from mlsim.md.prepare import starting_molecule
+from mlsim.md.record import versions
+from mlsim.md.restart import locked, storage, write_atomically
+from mlsim.md.settings import RunSettings
+from mlsim.md.signals import StopRequest
+from mlsim.md.simulate import Progress
+from mlsim.workflow.conformations import Conformations, choose, torsions
+from mlsim.workflow.fan_out import fan_out
+
+SETTINGS, CHOSEN, BOX, LABELS, FRAMES = "label.yaml", "conformations.npz", "box", "labels", "labels.h5"
+#: Least water between a conformation and its image, nm.
+_LEAST_GAP_NM = 0.9
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What a task did."""
+
+    done: int
+    wall_seconds: float
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """The labels ``numbers`` of a directory, picklable."""
+
+    settings: LabelSettings
+    directory: Path
+    numbers: tuple[int, ...]
+    deadline: float
+
+    def __call__(self, progress: Progress | None, stop: StopRequest) -> Labelled:
+        """Make them in this process."""
+        began, done = time.monotonic(), 0
+        molecule = load_system(self.settings.system)
+        chosen = Conformations.from_bytes((self.directory / CHOSEN).read_bytes())
+        held = HeldSolute(_box(molecule, chosen, self.settings, self.directory), self.settings, str(self.numbers[0]))
+        for number in self.numbers:
+            if stop.reason is not None:
+                break
+            try:
+                label = held.measure(chosen.positions[number], progress, stop, self.deadline)
+            except UnphysicalError as error:
+                raise UnphysicalError(f"label {number}: {error}; try a smaller timestep_fs") from error
+            if label is None:
+                break
+            label.save(_path(self.directory, number))
+            done += 1
+        return Labelled(done, time.monotonic() - began)
+
+
+def prepare(
+    settings: LabelSettings, molecule: Molecule, conformations: Conformations, directory: Path
+) -> tuple[int, ...]:
+    """Choose the conformations of a new directory, or check those of an old one; returns the labels to be made.
+
+    Raises
+    ------
+    OccupiedError
+        If the directory holds something else.
+    CheckpointError
+        If it holds labels made under other settings.
+    """
+    with storage(directory):
+        (directory / LABELS).mkdir(parents=True, exist_ok=True)
+    if (directory / SETTINGS).is_file():
+        saved = LabelSettings.from_yaml(directory / SETTINGS)
+        if saved.identity() != settings.identity():
+            changed = [n for n, v in saved.model_dump().items() if v != getattr(settings, n)]
+            raise CheckpointError(
+                f"{directory}: holds labels made with other {', '.join(changed)}; repeat the settings in "
+                f"{SETTINGS} or choose another -o (training joins several label files)"
+            )
+    else:
+        if any(p.name not in (".lock", LABELS, BOX) for p in directory.iterdir()):
+            raise OccupiedError(f"{directory}: not empty and no labels; choose another -o")
+        picked = conformations.take(choose(conformations, molecule, settings.count, settings.seed))
+        ordered = picked.take(tour(on_circle(torsions(picked.positions, molecule)[1])))
+        fresh = directory / f".{CHOSEN}"
+        with storage(fresh):
+            fresh.write_bytes(ordered.to_bytes())
+            os.replace(fresh, directory / CHOSEN)
+        write_atomically(directory / SETTINGS, settings.to_yaml())
+    return tuple(k for k in range(settings.count) if not _path(directory, k).is_file())
+
+
+def label(
+    settings: LabelSettings,
+    conformations: Conformations,
+    directory: Path,
+    *,
+    box: Path | None = None,
+    processes: int = 1,
+    max_hours: float | None = None,
+    progress: Progress | None = None,
+    stop: StopRequest | None = None,
+) -> Path | None:
+    """Make the labels that are missing in ``directory`` and put all finished ones into ``labels.h5``.
+
+    Parameters
+    ----------
+    conformations : Conformations
+        To choose ``settings.count`` from; looked at only the first time.
+    box : Path, optional
+        Run in explicit water whose equilibrated box is taken; default: one is made, which takes minutes.
+    processes : int
+        Parts of the tour worked on at the same time.
+
+    Returns
+    -------
+    Path or None
+        ``labels.h5``; None if no label is finished yet.
+
+    Raises
+    ------
+    OccupiedError, CheckpointError, UnphysicalError, StorageError
+    """
+    stop = stop or StopRequest()
+    deadline = np.inf if max_hours is None else time.monotonic() + 3600.0 * max_hours
+    molecule = load_system(settings.system)
+    with storage(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory):
+        missing = prepare(settings, molecule, conformations, directory)
+        if box is not None:
+            _take_box(box, directory / BOX)
+        if missing:
+            chosen = Conformations.from_bytes((directory / CHOSEN).read_bytes())
+            _box(molecule, chosen, settings, directory)  # once, before the processes need it
+            parts = [p for p in np.array_split(np.array(missing), max(1, processes)) if len(p)]
+            tasks = [LabelTask(settings, directory, tuple(int(k) for k in p), deadline) for p in parts]
+            fan_out(tasks, processes, progress, stop)
+        return gather(molecule, settings, directory)
+
+
+def gather(molecule: Molecule, settings: LabelSettings, directory: Path) -> Path | None:
+    """Write ``labels.h5`` from the finished labels; None if there is none."""
+    numbers = [k for k in range(settings.count) if _path(directory, k).is_file()]
+    if not numbers:
+        return None
+    found = [Label.load(_path(directory, k)) for k in numbers]
+    chosen = Conformations.from_bytes((directory / CHOSEN).read_bytes()).take(np.array(numbers))
+    if not np.allclose(chosen.positions, [one.positions for one in found], atol=1e-6):
+        raise InputError(f"{directory}: labels and {CHOSEN} do not belong together; start again elsewhere")
+    names, angles = torsions(chosen.positions, molecule)
+    covariance = np.array([one.covariance for one in found], dtype=np.float32)
+    n = molecule.n_atoms
+    frames = ForceFrames(
+        positions=chosen.positions.astype(np.float32),
+        forces=np.array([one.forces for one in found], dtype=np.float32),
+        cvs=angles,
+        cv_names=names,
+        bias=np.zeros(len(found)),
+        run=chosen.run,
+        time_ps=chosen.time_ps,
+        atom_types=molecule.atom_types,
+        charges=molecule.charges,
+        elements=molecule.elements,
+        molecule_digest=molecule.digest,
+        covariance=covariance,
+        stderr=np.sqrt(np.einsum("fii->fi", covariance)).reshape(len(found), n, 3),
+        provenance={
+            "kind": "frozen-solute mean forces",
+            "settings": settings.model_dump(mode="json"),
+            "conformations": chosen.source,
+            "sampled_ps": [round(one.sampled_ps, 3) for one in found],
+            "inefficiency": [round(one.inefficiency, 3) for one in found],
+            "moved_ps": round(sum(one.moved_ps for one in found), 3),
+            "wall_seconds": round(sum(one.wall_seconds for one in found), 1),
+            "versions": versions(),
+        },
+    )
+    return frames.save(directory / FRAMES)
+
+
+def _box(molecule: Molecule, chosen: Conformations, settings: LabelSettings, directory: Path) -> Molecule:
+    """Water around the most extended conformation, equilibrated at 1 bar; made once."""
+    arms = chosen.positions - chosen.positions.mean(axis=1, keepdims=True)
+    largest = int(np.linalg.norm(arms, axis=2).max(axis=1).argmax())
+    place = directory / BOX
+    with storage(place):
+        place.mkdir(exist_ok=True)
+    run = RunSettings.parse(
+        {
+            "ns": 1.0,
+            "solvent": "tip3p",
+            "temperature_K": settings.temperature_K,
+            "platform": settings.platform,
+            "threads": settings.threads,
+        }
+    )
+    start = molecule.with_positions(chosen.positions[largest])
+    water = starting_molecule(start, ExplicitWater(settings.padding_nm), run, settings.seed, place)
+    edge = float(np.diag(np.asarray(water.box)).min())
+    width = 2 * float(np.linalg.norm(arms[largest], axis=1).max())
+    if edge < width + _LEAST_GAP_NM:
+        raise InputError(
+            f"{place}: the box is {edge:.2f} nm wide, the largest conformation {width:.2f} nm; use a larger box"
+        )
+    return water
+
+
+def _take_box(source: Path, place: Path) -> None:
+    """Copy the equilibrated box of a run, unless there is one."""
+    if (place / "start.npz").is_file():
+        return
+    if not (source / "start.npz").is_file():
+        raise MissingError(f"{source}: no box here (no start.npz); expected a run in explicit water")
+    with storage(place):
+        place.mkdir(exist_ok=True)
+        for name in ("start.pdb", "start.npz"):  # the second one makes it a box
+            shutil.copyfile(source / name, place / f".{name}")
+            os.replace(place / f".{name}", place / name)
+
+
+def finished(settings: LabelSettings, directory: Path) -> int:
+    """Labels that earlier calls finished (for progress bars)."""
+    return sum(_path(directory, k).is_file() for k in range(settings.count))
+
+
+def _path(directory: Path, number: int) -> Path:
+    return directory / LABELS / f"{number:05d}.npz"
