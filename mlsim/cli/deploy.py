@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from mlsim.chem.molecule import Molecule
+    from mlsim.dataset.region import TrainedRegion
     from mlsim.deploy.card import Measured
     from mlsim.deploy.verify import VerifyReport
 
@@ -36,6 +37,9 @@ def export(
     ] = "auto",
     temperature: Annotated[float, typer.Option(help="Temperature of the training data, K.")] = 300.0,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "MIT",
+    frames: Annotated[
+        Path | None, typer.Option(help="Training frames, for the guard, if the training directory has no guard.npz.")
+    ] = None,
     notes: Annotated[str, typer.Option(help="Anything a user of the force field should know.")] = "",
 ) -> None:
     """Write a trained model as a force field: mlsim export DIR --name NAME -o forcefields/."""
@@ -67,7 +71,8 @@ def export(
     description = Description.parse(
         {"scope": scope, "temperature_K": temperature, "licence": licence, "training": training}, "command line"
     )
-    artifact = write(model, molecule, output / name, description, intervals)
+    trained = _region(fit, frames, molecule)
+    artifact = write(model, molecule, output / name, description, intervals, trained)
     table = artifact.card.table
     if table is not None:
         print(
@@ -188,6 +193,23 @@ def _molecule(system: str | None, digest: str) -> Molecule:
         if molecule.digest == digest:
             return molecule
     raise InputError(f"no known system is the one trained on (digest {digest}); name it with --system")
+
+
+def _region(fit: Path, frames: Path | None, molecule: Molecule) -> TrainedRegion | None:
+    """What the training directory says it was trained on; else the frames given, a tenth of them held out."""
+    from mlsim.dataset import region
+    from mlsim.dataset.frames import ForceFrames
+    from mlsim.dataset.split import by_block
+    from mlsim.errors import InputError
+
+    if frames is None:
+        kept = fit / region.FILE
+        return region.TrainedRegion.load(kept) if kept.is_file() else None
+    found = ForceFrames.load(frames)
+    if found.molecule_digest != molecule.digest:
+        raise InputError(f"--frames {frames}: of another molecule than {molecule.name}")
+    parts = by_block(found, (0.9, 0.1, 0.0), 100.0, 1)
+    return region.TrainedRegion.of(parts.train, parts.valid, 1)
 
 
 def _held_out(errors: dict[str, Any]) -> list[Measured]:

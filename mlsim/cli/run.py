@@ -36,6 +36,9 @@ def run(
         str | None, typer.Option(help="none, metadynamics, or the bias .npz of an earlier run (fixed).")
     ] = None,
     format: Annotated[str | None, typer.Option(help="xtc or dcd.")] = None,
+    guard: Annotated[
+        str | None, typer.Option(help="Leaving the trained region: none, report, stop. [default: none]")
+    ] = None,
     processes: Annotated[int, typer.Option(help="Replicas at the same time.")] = 1,
     max_hours: Annotated[float | None, typer.Option(help="Checkpoint and stop after this wall time.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o from its checkpoint.")] = False,
@@ -62,6 +65,7 @@ def run(
         "bridge": bridge,
         "report_ps": report_ps,
         "format": format,
+        "guard": guard,
         "bias": bias,
         "max_hours": max_hours,
     }
@@ -99,8 +103,18 @@ def _summary(outcomes: tuple[Any, ...], output: Path, timestep_fs: float, speed:
         mean = f", mean temperature {temperature.mean():.1f} K" if len(temperature) else ""
         platform = replica.record["platform"]["name"]
         print(f"{replica.trajectory_path}: {replica.n_frames} frames, {length:g} ns on {platform}{mean}")
+        if "guard" in replica.record:
+            print(_guard_line(replica.record["guard"]))
     print(
         f"{speed:.0f} ns/day; topology in {outcomes[0].replica.directory / 'topology.pdb'}"
         if outcomes
         else "no replica done"
+    )
+
+
+def _guard_line(found: dict[str, Any]) -> str:
+    worst = found["worst_distance"] / found["threshold"] if found["threshold"] else 0.0
+    return (
+        f"  {100 * found['fraction_outside']:.2f} % of {found['frames']} frames outside the trained region "
+        f"(0.1 % is usual), farthest {worst:.2f} of its limit at {found['worst_time_ps']:g} ps"
     )

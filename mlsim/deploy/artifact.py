@@ -8,6 +8,7 @@
          model.pt              TorchScript of the network bound to one molecule: forward(positions nm) -> kJ/mol
          molecule.pdb          that molecule, so that the artifact can be verified wherever it is
          table.npz             tabulated filters for the compiled kernel (kinds that have one)
+         guard.npz             the region of conformations it was trained on (optional; for ``--guard``)
 
 Loading runs no foreign code in Python: safetensors and ``.npz`` (read with pickle forbidden) hold numbers only, YAML is
 read by the safe loader, and ``model.pt`` is TorchScript, whose loader (C++, without Python objects) builds a program
@@ -34,6 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsim.chem.molecule import Molecule
+from mlsim.dataset.region import FILE as GUARD
+from mlsim.dataset.region import TrainedRegion
 from mlsim.deploy.card import Card, Verification
 from mlsim.deploy.table import FilterTable
 from mlsim.errors import ArtifactError, MissingError, OccupiedError, SettingsError
@@ -144,6 +147,10 @@ class ForceFieldArtifact:
     def table(self) -> FilterTable | None:
         """The tabulated filters, or None for a kind that has none."""
         return FilterTable.load(self.directory / TABLE) if TABLE in self.card.files else None
+
+    def region(self) -> TrainedRegion | None:
+        """The region it was trained on, or None if that was not kept."""
+        return TrainedRegion.load(self.directory / GUARD) if GUARD in self.card.files else None
 
     def type_indices(self, atom_types: tuple[str, ...]) -> NDArray[np.int64]:
         """Indices of atom types in the vocabulary.

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from mlsim.chem.molecule import Molecule
+from mlsim.dataset.region import TrainedRegion
 from mlsim.deploy import compiled, table, torchscript
 from mlsim.deploy.artifact import (
     CARD,
+    GUARD,
     SCRIPT,
     STRUCTURE,
     TABLE,
@@ -40,6 +42,7 @@ def export(
     directory: Path,
     description: Description,
     intervals: int | None = None,
+    region: TrainedRegion | None = None,
 ) -> ForceFieldArtifact:
     """Write an artifact; it is not verified yet.
 
@@ -54,6 +57,8 @@ def export(
         Role, scope, provenance.
     intervals : int, optional
         Grid of the filter table; default: as fine as :mod:`mlsim.deploy.table` thinks right.
+    region : TrainedRegion, optional
+        Conformations it was trained on, for the extrapolation guard.
 
     Raises
     ------
@@ -69,6 +74,8 @@ def export(
     note = None
     with writing(directory) as fresh:
         weights.save(model, fresh)
+        if region is not None:
+            region.save(fresh / GUARD)
         solute.to_pdb(fresh / STRUCTURE)
         script = torchscript.script(torchscript.ExportedEnergy(bound, next(model.parameters())))
         torchscript.save(script, fresh / SCRIPT)

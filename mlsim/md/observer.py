@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 from openmm import Context
@@ -37,3 +37,15 @@ class Observer(Protocol):
 
     def restore(self, arrays: dict[str, NDArray[Any]], context: Context) -> None:
         """Take up the state of a checkpoint."""
+
+
+@runtime_checkable
+class Summarised(Protocol):
+    """An observer with something to say at the end; it goes into ``run.json`` under the observer's name."""
+
+    @property
+    def name(self) -> str:
+        """Key in ``run.json``."""
+
+    def summary(self) -> dict[str, Any]:
+        """What it found, JSON-able."""

@@ -49,6 +49,7 @@ class RunSettings(Settings):
     hill_width_rad: float = Field(0.35, gt=0, le=3)
     hill_every_ps: float = Field(2.0, gt=0)
     bias_factor: float = Field(6.0, gt=1)
+    guard: Literal["none", "report", "stop"] = "none"
     runaway_temperature_K: float = Field(3000.0, gt=0)
 
     @property

@@ -26,7 +26,7 @@ from mlsim.md import callback, platforms, record
 from mlsim.md.bias import BIAS_GROUP, DihedralBias
 from mlsim.md.guard import Guard, Snapshot
 from mlsim.md.integrator import SLOW_GROUP, canonical
-from mlsim.md.observer import Observer
+from mlsim.md.observer import Observer, Summarised
 from mlsim.md.potential import Potential, build_system
 from mlsim.md.prepare import minimise, starting_molecule
 from mlsim.md.restart import Checkpoint, locked, storage, write_atomically
@@ -37,7 +37,7 @@ from mlsim.md.trajectory import COLUMNS, Replica
 from mlsim.seeds import openmm_seed
 
 #: Settings that may differ between a run and its continuation.
-_FREE = {"ns", "max_hours", "checkpoint_minutes", "platform", "threads", "bridge", "replicas", "bias"}
+_FREE = {"ns", "max_hours", "checkpoint_minutes", "platform", "threads", "bridge", "replicas", "bias", "guard"}
 #: Wall time between two looks at the stop request, s.
 _RESPONSE_SECONDS = 0.5
 
@@ -279,6 +279,7 @@ class _Engine:
             self.bias.save(self.directory / "bias.npz")
         wall = self.wall_before + time.monotonic() - began
         ending = {"status": status, "reason": reason, "step": self.step, "wall_seconds": round(wall, 3)}
+        ending |= {o.name: o.summary() for o in self.observers if isinstance(o, Summarised)}
         record.write(self.directory, {**self.record, **ending})
         return Outcome(Replica(self.directory), status, reason, self.step, wall)  # type: ignore[arg-type]
 

@@ -21,6 +21,7 @@ from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
 from mlsim.md.simulate import Outcome, Progress, simulate
 from mlsim.workflow.fan_out import fan_out
+from mlsim.workflow.guard import guards_for
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ class ReplicaTask:
         place = replica_directory(self.directory, self.index) if several else self.directory
         start = self.start if (place / record.FILE).exists() else "new"
         bias = bias_for(molecule, self.settings)
-        return simulate(molecule, potential, self.settings, place, seed, start, bias, progress=progress, stop=stop)
+        guards = guards_for(self.settings, potential, molecule, stop)
+        return simulate(
+            molecule, potential, self.settings, place, seed, start, bias, guards, progress=progress, stop=stop
+        )
 
 
 def replica_directory(directory: Path, index: int) -> Path:
@@ -83,7 +87,8 @@ def run(
         settings = settings.model_copy(update={"seed": seeds.fresh_seed()})
     # fail before anything is written: unknown system, solvent, or an artifact that does not fit
     molecule = load_system(settings.system)
-    resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
+    potential = resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
+    guards_for(settings, potential, molecule, stop)
     bias_for(molecule, settings)
     tasks = tuple(ReplicaTask(settings, directory, k, start) for k in range(settings.replicas))
     if settings.replicas == 1:
