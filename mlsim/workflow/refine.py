@@ -1,0 +1,246 @@
+"""One round of active learning: run, find what the committee is unsure of, label that, train again.
+
+::
+
+    DIR/run            MD with the first member (a bias flattens it, so that barriers are visited)
+        labels/        frozen-solute labels of frames among the most uncertain ones, spread over the torsions
+        fit-K          training of member K from the beginning, on the old labels and the new
+        forcefields/   the new members, verified
+
+Why uncertain *and* spread: the most uncertain frames of a run are neighbours of each other, a picosecond apart. So the
+uncertain share is taken first, and the labels cover that.
+
+Why train from the beginning: the committee's spread means something only while its members are independent fits.
+
+Each part is left alone if it is finished and continued if not, so the same call carries on after any kill.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from mlsim.chem.catalog import forcefield_directory, load_system
+from mlsim.dataset.frames import ForceFrames, concatenate
+from mlsim.dataset.region import FILE as GUARD
+from mlsim.dataset.region import TrainedRegion
+from mlsim.dataset.split import by_block
+from mlsim.deploy.artifact import ForceFieldArtifact
+from mlsim.deploy.bind import ForceField, load_forcefield
+from mlsim.deploy.card import Measured, Training
+from mlsim.deploy.committee import Committee
+from mlsim.deploy.export import export
+from mlsim.deploy.verify import verify
+from mlsim.errors import ArtifactError, InputError
+from mlsim.md import record
+from mlsim.md.label import LabelSettings
+from mlsim.md.settings import RunSettings
+from mlsim.md.signals import StopRequest
+from mlsim.md.simulate import Progress
+from mlsim.models.contract import AbstractEnergyModel, create
+from mlsim.settings import Settings
+from mlsim.train import checkpoint
+from mlsim.train.force_error import predict
+from mlsim.train.force_matching import RESULT
+from mlsim.train.mean_force import defaults, fit
+from mlsim.train.mean_force_error import MeanForceErrors, mean_force_errors
+from mlsim.train.settings import TrainSettings
+from mlsim.workflow.baseline import baseline_for, born_forces
+from mlsim.workflow.conformations import Conformations, read
+from mlsim.workflow.label import FRAMES, label
+from mlsim.workflow.run import run as run_md
+
+
+class RefineSettings(Settings):
+    """How frames are chosen and data are split.
+
+    ``uncertain_share`` of the run's frames, those with the largest force spread, are candidates (at least as many as
+    there shall be labels); frames before ``discard_ps`` are not. ``held_out`` of the labels stop the training early, as
+    many again test it.
+    """
+
+    uncertain_share: float = Field(0.1, gt=0, le=1)
+    discard_ps: float = Field(20.0, ge=0)
+    held_out: float = Field(0.1, gt=0, lt=0.5)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A new member: its artifact and its error on test labels, noise removed (None if it was made by earlier call)."""
+
+    artifact: ForceFieldArtifact
+    errors: MeanForceErrors | None
+
+
+def committee(names: Sequence[str], system: str) -> Committee:
+    """Force fields by name, bound to a system."""
+    return Committee.of([load_forcefield(forcefield_directory(name)) for name in names], load_system(system))
+
+
+def uncertain(found: Conformations, spread: Any, share: float, least: int) -> Conformations:
+    """The ``share`` of conformations with the largest ``spread`` [F], at least ``least`` (or all)."""
+    count = min(len(found), max(least, round(share * len(found))))
+    index = np.sort(np.argsort(spread, kind="stable")[len(found) - count :])
+    return found.take(index)
+
+
+def collect(
+    names: Sequence[str],
+    run: RunSettings,
+    labels: LabelSettings,
+    settings: RefineSettings,
+    directory: Path,
+    *,
+    box: Path | None = None,
+    processes: int = 1,
+    progress: tuple[Progress | None, Progress | None] = (None, None),
+    stop: StopRequest | None = None,
+) -> Path | None:
+    """Run with the first member, choose, and label; returns the label file, or None if stopped before it is complete.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Force fields; the first drives the run.
+    run : RunSettings
+        Its solvent is replaced.
+    progress : (of the run, of the labels)
+
+    Raises
+    ------
+    InputError
+        If the committee cannot be formed or the run is too short.
+    """
+    stop = stop or StopRequest()
+    place, target = directory / "run", directory / "labels"
+    members = committee(names, run.system)
+    if not _complete(place):
+        made = run.model_copy(update={"solvent": f"learned:{names[0]}"})
+        run_md(made, place, "resume" if (place / record.FILE).is_file() else "new", progress=progress[0], stop=stop)
+        if stop.reason is not None:
+            return None
+    found = read(place, load_system(run.system))
+    found = found.take(found.time_ps > settings.discard_ps)
+    if len(found) < labels.count:
+        raise InputError(f"{place}: {len(found)} frames after {settings.discard_ps:g} ps, {labels.count} labels wanted")
+    opinion = members.evaluate(found.positions)
+    candidates = uncertain(found, opinion.force_spread, settings.uncertain_share, labels.count)
+    path = label(labels, candidates, target, box=box, processes=processes, progress=progress[1], stop=stop)
+    return None if path is None or len(ForceFrames.load(path)) < labels.count else path
+
+
+def retrain(
+    names: Sequence[str],
+    data: Sequence[Path],
+    training: dict[str, Any],
+    settings: RefineSettings,
+    directory: Path,
+    name: str,
+    system: str,
+) -> tuple[Member, ...]:
+    """Train as many members as there were on all labels, export and verify them as ``name``-1, ``name``-2, ...
+
+    Parameters
+    ----------
+    data : sequence of Path
+        Earlier label files; those of ``directory`` are added.
+    training : dict
+        Training settings that differ from those that suit the number of labels.
+
+    Raises
+    ------
+    InputError
+        If some of the data have no covariance.
+    ArtifactError
+        If a new member fails its verification.
+    """
+    frames = concatenate([ForceFrames.load(p) for p in (*data, directory / "labels" / FRAMES)])
+    members = []
+    for number, old in enumerate(names, start=1):
+        source = load_forcefield(forcefield_directory(old))
+        members.append(_member(source, frames, training, settings, directory, f"{name}-{number}", number, system))
+    return tuple(members)
+
+
+def _member(
+    source: ForceField,
+    frames: ForceFrames,
+    training: dict[str, Any],
+    settings: RefineSettings,
+    directory: Path,
+    name: str,
+    number: int,
+    system: str,
+) -> Member:
+    place, target = directory / f"fit-{number}", directory / "forcefields" / name
+    if (target / "card.yaml").is_file():
+        return Member(_verified(ForceFieldArtifact.read(target)), None)
+    values = {**defaults(frames, settings.held_out), **training}
+    chosen = TrainSettings.parse({**values, "seed": number}, "training")
+    share = settings.held_out
+    parts = by_block(frames, (1 - 2 * share, share, share), chosen.block_ps, number)
+    card, molecule = source.artifact.card, load_system(system)
+    under = None
+    if card.baseline != "none":
+        under = baseline_for(card.baseline, molecule, parts.train, parts.valid)
+    if place.is_dir() and not (place / checkpoint.NAME).is_file():
+        shutil.rmtree(place)  # killed before its first epoch was over
+    start = "resume" if place.is_dir() else "new"
+    model = create(card.kind, source.artifact.config, number)
+    result = fit(model, parts.train, parts.valid, chosen, place, "auto", under, start)  # type: ignore[arg-type]
+    errors = _errors(result.model, parts.test, card.baseline, system, chosen)
+    summary = json.loads((place / RESULT).read_text())
+    row = errors.of("model").projected
+    described = Training(
+        data_digest=parts.train.digest,
+        data=f"{len(parts.train)} frozen-solute labels of {molecule.name}",
+        frames=len(parts.train),
+        atom_types=tuple(sorted(set(molecule.atom_types))),
+        settings_digest=str(summary["identity"]),
+        seed=number,
+        held_out=(
+            Measured(
+                quantity="mean-force error, noise removed",
+                value=row.value,
+                low=row.low,
+                high=row.high,
+                unit=errors.unit,
+            ),
+        ),
+        notes=f"refined from {card.name}",
+    )
+    description = card.description.model_copy(update={"training": described})
+    region = TrainedRegion.load(place / GUARD)
+    return Member(_verified(export(result.model, molecule, target, description, None, region)), errors)
+
+
+def _errors(
+    model: AbstractEnergyModel, test: ForceFrames, baseline: str, system: str, training: TrainSettings
+) -> MeanForceErrors:
+    forces = predict(model, test)
+    if baseline != "none":
+        forces = forces + born_forces(baseline, load_system(system), test.positions)
+    return mean_force_errors(test, {"model": forces}, training.block_ps, training.seed)
+
+
+def _verified(artifact: ForceFieldArtifact) -> ForceFieldArtifact:
+    """The artifact with a passed verification in its card."""
+    known = artifact.card.verified
+    if known is not None and known.passed and known.files_digest == artifact.digest:
+        return artifact
+    report = verify(artifact)
+    artifact = artifact.with_verification(report.record())
+    if not report.passed:
+        raise ArtifactError(f"{artifact.name}: failed its verification; see: mlsim verify {artifact.directory}")
+    return artifact
+
+
+def _complete(directory: Path) -> bool:
+    return (directory / record.FILE).is_file() and record.read(directory).get("status") == "complete"
