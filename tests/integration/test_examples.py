@@ -1,0 +1,30 @@
+"""Every example runs as it is written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Arguments that keep an example short; an example that is not listed here fails the test.
+SHORT = {"first_run.py": ["--ns", "0.02", "-o", "{out}"]}
+
+
+def test_every_python_example_is_listed() -> None:
+    assert {p.name for p in (ROOT / "examples").glob("*.py")} == set(SHORT)
+
+
+def test_examples_run(tmp_path: Path) -> None:
+    for name, arguments in SHORT.items():
+        words = [word.format(out=tmp_path / name) for word in arguments]
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "examples" / name), *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        assert list((tmp_path / name).rglob("*.png")), "an example ends in a picture"
