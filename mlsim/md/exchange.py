@@ -34,13 +34,15 @@ from mlsim.md.settings import RunSettings
 from mlsim.seeds import numpy_stream
 from mlsim.units import kT, steps_for
 
-_NO_END, _BOTTOM, _TOP = 0, 1, 2
+_BOTTOM, _TOP = 1, 2
+#: Settings of a plain run that replica exchange cannot heed.
+_MEANINGLESS = {"temperature_K", "replicas", "bias", "mts_inner_steps", "guard"}
 
 
 class ExchangeSettings(RunSettings):
     """A replica-exchange run: ``ns`` at each of ``temperatures_K`` (lowest first), an attempt every ``exchange_ps``.
 
-    ``temperature_K`` and ``replicas`` of a plain run have no meaning here and must keep their defaults.
+    Settings of a plain run without a place here (``temperature_K``, ``replicas``, ``bias`` ...) keep their defaults.
     """
 
     temperatures_K: tuple[float, ...] = Field(min_length=2, max_length=256)
@@ -55,9 +57,8 @@ class ExchangeSettings(RunSettings):
 
     @model_validator(mode="after")
     def _plain(self) -> ExchangeSettings:
-        for name in ("temperature_K", "replicas", "bias", "mts_inner_steps"):
-            default = RunSettings.model_fields[name].default
-            if getattr(self, name) != default:
+        for name, info in RunSettings.model_fields.items():
+            if name in _MEANINGLESS and getattr(self, name) != info.default:
                 raise ValueError(f"{name} has no place in replica exchange; leave it out")
         return self
 
