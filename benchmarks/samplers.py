@@ -6,6 +6,7 @@ Bandwidths come from the median rule. Rows are computed one seed at a time and k
 interrupted run goes on where it stopped.
 
     python benchmarks/samplers.py run        # all missing rows, then the exact checks, speed and claims
+    python benchmarks/samplers.py run --only lj13/
     python benchmarks/samplers.py table      # print the table
 """
 
@@ -241,8 +242,8 @@ def save(data: dict[str, Any]) -> None:
     RESULT.write_text(json.dumps(data, indent=1) + "\n")
 
 
-def run() -> None:
-    """Compute what is missing."""
+def run(only: str) -> None:
+    """Compute the missing rows whose key contains ``only`` (all of them for an empty string)."""
     torch.set_num_threads(1)
     data: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     data.setdefault("rows", [])
@@ -260,6 +261,8 @@ def run() -> None:
         target = by_name(name)
         for method in methods:
             key = f"{name}/{count}/{gradients}/{method}" + (f" ({label})" if label else "")
+            if only not in key:
+                continue
             for seed in seeds:
                 runs = rows[key]["runs"] if key in rows else []
                 if any(existing["seed"] == seed for existing in runs):
@@ -307,7 +310,12 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("run", "table"))
-    {"run": run, "table": table}[parser.parse_args().what]()
+    parser.add_argument("--only", default="", help="part of the keys of the rows to compute")
+    chosen = parser.parse_args()
+    if chosen.what == "run":
+        run(chosen.only)
+    else:
+        table()
 
 
 if __name__ == "__main__":
