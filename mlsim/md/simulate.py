@@ -343,8 +343,8 @@ def degrees_of_freedom(system: System) -> int:
 def identity(
     settings: RunSettings, molecule: Molecule, potential: Potential, bias: DihedralBias | None, seed: int
 ) -> str:
-    kept = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k not in _FREE}
     """Digest of all that decides a trajectory; only settings that differ from their defaults enter it."""
+    kept = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k not in _FREE}
     content = [kept, molecule.n_atoms, molecule.elements, potential.describe(), bias and bias.describe(), seed]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -24,6 +24,10 @@ from mlsim.workflow.fan_out import fan_out
 from mlsim.workflow.guard import guards_for
 
 
+#: What a run that was killed before its first step leaves behind; a new run takes it over.
+_PREPARED = {".lock", "start.npz", "start.new.npz", "start.pdb"}
+
+
 @dataclass(frozen=True)
 class ReplicaTask:
     """One replica's work, picklable."""
@@ -81,7 +85,7 @@ def run(
     if start == "new":
         if (directory / record.FILE).exists():
             raise OccupiedError(f"{directory}: already holds a run; continue it with --resume or choose another -o")
-        if directory.exists() and any(p.name != ".lock" for p in directory.iterdir()):
+        if directory.exists() and any(p.name not in _PREPARED for p in directory.iterdir()):
             raise OccupiedError(f"{directory}: not empty and not a run; choose another -o")
     if settings.seed is None:
         settings = settings.model_copy(update={"seed": seeds.fresh_seed()})

@@ -144,6 +144,8 @@ def test_a_full_disk_stops_with_one_line_and_nothing_before_the_checkpoint_is_lo
         (["run", "alanine-dipeptide", "--solvent", "vacuum", "--ns", "1", "--temperature", "0"], "temperature_K"),
         (["run", "alanine-dipeptide", "--solvent", "vacuum"], "ns"),
         (["run", "alanine-dipeptide", "--ns", "one"], "ns"),
+        (["run", "alanine-dipeptide", "--ns", "1", "--solvent", "vacuum", "--platform", "HIP"], "not available"),
+        (["run", "chignolin", "--ns", "1", "--solvent", "issnet:issnet-ala2"], "not transferable"),
         (["run", "nothing.pdb", "--ns", "1"], "nothing.pdb"),
         (["run", "nothing.yaml", "--ns", "1"], "no such file"),
         (["run", "--resume"], "no run to resume"),
