@@ -228,10 +228,11 @@ def claims_of(data: dict[str, Any]) -> list[dict[str, Any]]:
         )
     if "speed" in data:
         at = {row["particles"]: row for row in data["speed"]}
-        most("4.8a", "exact DW-4 field, 200 particles: ms per step, one thread", at[200]["field_ms"], 60.0)
-        claim(
-            "4.8b", "the same with 2,000 particles (scaling curve in 'speed')", at[2000]["field_ms"], "reported", True
-        )
+        busy = at[200]["load_average"]
+        wall = f"exact DW-4 field, 200 particles, one thread: wall ms per step (load average {busy:.1f})"
+        most("4.8a", wall, at[200]["field_ms"], 60.0)
+        most("4.8b", "the same in CPU ms, which is the wall time of a free core", at[200]["cpu_ms"], 60.0)
+        claim("4.8c", "2,000 particles, CPU ms (scaling curve in 'speed')", at[2000]["cpu_ms"], "reported", True)
     return out
 
 
