@@ -35,6 +35,7 @@ from mlsim.md.integrator import verlet
 from mlsim.md.potential import skeleton
 from mlsim.md.settings import RunSettings
 from mlsim.md.trajectory import Run
+from mlsim.units import KJ_PER_KCAL, PS_PER_NS
 from mlsim.workflow.force_field import load_forcefield
 from mlsim.workflow.run import run
 
@@ -97,16 +98,16 @@ def reweighted(model: str, molecule: Molecule, flat: Run, forcefield: str, work:
     log_weights = hamiltonian(target, sampled_energy, flat.temperature_K, bias)
     atoms = ramachandran_atoms(molecule)[1].reshape(-1, 4)
     angles = dihedrals(positions, atoms)
-    surface = estimate(angles, flat.temperature_K, label=model, cv_names=CVS, log_weights=log_weights, run=index)
+    surface = estimate(angles, flat.temperature_K, cv_names=CVS, log_weights=log_weights, run=index)
     return surface.labelled(model, {"sampling": "reweighted from flattened ISSNet runs"})
 
 
 def claims(comparison: Comparison, learned: str) -> list[Claim]:
     """Must-show 1.2: not worse than the best GB model, clearly better than vacuum."""
     rows = {row.label: row for row in comparison.rows}
-    ours = rows[learned].rmse_corrected.value
-    best = min((rows[m].rmse_corrected.value, m) for m in GB_MODELS)
-    vacuum = rows["vacuum"].rmse_corrected.value
+    ours = rows[learned].rmse_corrected.value / KJ_PER_KCAL
+    best = min((rows[m].rmse_corrected.value / KJ_PER_KCAL, m) for m in GB_MODELS)
+    vacuum = rows["vacuum"].rmse_corrected.value / KJ_PER_KCAL
     return [
         Claim(
             "1.2",
@@ -142,7 +143,7 @@ def main() -> None:
     surfaces = [
         from_runs([flat], CVS, discard_ps=DISCARD_PS).surface().labelled(learned, {"sampling": "direct, fixed bias"}),
         *(reweighted(m, molecule, flat, given.forcefield, given.work) for m in GB_MODELS),
-        from_runs([vacuum], CVS, discard_ps=VACUUM_NS * 200)
+        from_runs([vacuum], CVS, discard_ps=0.2 * PS_PER_NS * VACUUM_NS)
         .surface()
         .labelled("vacuum", {"sampling": "direct, metadynamics"}),
     ]
