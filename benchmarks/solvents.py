@@ -25,11 +25,12 @@ from mlsim.analysis.compare import Comparison, compare
 from mlsim.analysis.figures import panels
 from mlsim.analysis.pool import combine
 from mlsim.analysis.reweight import hamiltonian
-from mlsim.analysis.samples import from_runs
+from mlsim.analysis.samples import from_frames, from_runs
 from mlsim.analysis.surface import FreeEnergySurface, estimate
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
+from mlsim.dataset.frames import ForceFrames
 from mlsim.md.classical import GB_MODELS, GeneralizedBorn
 from mlsim.md.integrator import verlet
 from mlsim.md.potential import skeleton
@@ -126,6 +127,18 @@ def claims(comparison: Comparison, learned: str) -> list[Claim]:
     ]
 
 
+def against_training(surfaces: list[FreeEnergySurface]) -> list[dict[str, object]]:
+    """The same table against the run that ISSNet was trained on: for orientation, not a held-out test."""
+    path = Path("systems") / SYSTEM / "training" / "frames.h5"
+    if not path.is_file():
+        return []
+    frames = ForceFrames.load(path)
+    samples = from_frames(frames, CVS, discard_ps=1200.0, temperature_K=300.0, label="training data (not held out)")
+    comparison = compare(samples.surface(), surfaces)
+    print(report.table(comparison))
+    return [report.comparison_record(comparison)]
+
+
 def main() -> None:
     """Sample what is missing, compare, write JSON, table and figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -155,7 +168,7 @@ def main() -> None:
     write_result(
         "solvents",
         question=__doc__.splitlines()[0],
-        rows=[report.comparison_record(comparison)],
+        rows=[report.comparison_record(comparison), *against_training(surfaces)],
         claims=claims(comparison, learned),
     )
     (given.work / "table.txt").write_text(report.table(comparison) + "\n")

@@ -35,9 +35,7 @@ def require_shape(array: Any, shape: tuple[int | None, ...], what: str) -> Float
     expected = "[" + ", ".join("*" if n is None else str(n) for n in shape) + "]"
     try:
         values = np.asarray(array)
-        if values.dtype.kind not in "fiu":
-            values = values.astype(np.float64)
-        elif values.dtype.kind in "iu":
+        if values.dtype.kind not in "fiu" or values.dtype.kind in "iu":
             values = values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{what}: expected numbers of shape {expected}, got {type(array).__name__}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
+from typing import Any
 
 import typer
 
@@ -14,7 +15,7 @@ from mlsim.errors import MlsimError
 GROUPS = ("run", "exchange", "build", "reference", "label", "train", "deploy", "refine", "analyse", "sample", "doctor")
 
 #: Base of the argument parser's own errors (typer brings its own copy of click in some versions).
-_USAGE_ERROR: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="mlsim",

@@ -278,7 +278,8 @@ class _Engine:
         if self.bias is not None:
             self.bias.save(self.directory / "bias.npz")
         wall = self.wall_before + time.monotonic() - began
-        ending = {"status": status, "reason": reason, "step": self.step, "wall_seconds": round(wall, 3)}
+        ending: dict[str, Any] = {"status": status, "reason": reason, "step": self.step}
+        ending["wall_seconds"] = round(wall, 3)
         ending |= {o.name: o.summary() for o in self.observers if isinstance(o, Summarised)}
         record.write(self.directory, {**self.record, **ending})
         return Outcome(Replica(self.directory), status, reason, self.step, wall)  # type: ignore[arg-type]

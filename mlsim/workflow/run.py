@@ -23,7 +23,6 @@ from mlsim.md.simulate import Outcome, Progress, simulate
 from mlsim.workflow.fan_out import fan_out
 from mlsim.workflow.guard import guards_for
 
-
 #: What a run that was killed before its first step leaves behind; a new run takes it over.
 _PREPARED = {".lock", "start.npz", "start.new.npz", "start.pdb"}
 
