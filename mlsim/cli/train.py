@@ -184,7 +184,8 @@ def _report(result: FitResult, test: ForceFrames, baseline: str, settings: Any, 
         from mlsim.train.mean_force_error import mean_force_errors
 
         alone = predict(result.model, test)
-        predicted = {"model": alone} if forces is None else {baseline: forces, "model": alone + forces}
+        predicted: dict[str, Any] = {} if forces is None else {baseline: forces}
+        predicted["model"] = alone if forces is None else alone + forces
         found = mean_force_errors(test, predicted, settings.block_ps, settings.seed)
         (result.directory / "mean_force.json").write_text(json.dumps(found.as_dict(), indent=2) + "\n")
         print_mean_force(found)

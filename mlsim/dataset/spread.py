@@ -42,8 +42,11 @@ def farthest(points: Floats, count: int, seed: int) -> NDArray[np.int64]:
     chosen = np.empty(count, dtype=np.int64)
     chosen[0] = numpy_stream(seed, "dataset.spread").integers(len(z))
     nearest = np.full(len(z), np.inf)
+    z = z - z.mean(axis=0)
+    squares = (z**2).sum(axis=1)
     for k in range(1, count):
-        nearest = np.minimum(nearest, ((z - z[chosen[k - 1]]) ** 2).sum(axis=1))
+        last = chosen[k - 1]
+        nearest = np.minimum(nearest, np.maximum(squares + squares[last] - 2 * (z @ z[last]), 0.0))
         nearest[chosen[:k]] = -1.0
         chosen[k] = int(nearest.argmax())
     return chosen

@@ -63,6 +63,7 @@ class LabelTask:
         molecule = load_system(self.settings.system)
         chosen = Conformations.from_bytes((self.directory / CHOSEN).read_bytes())
         held = HeldSolute(_box(molecule, chosen, self.settings, self.directory), self.settings, str(self.numbers[0]))
+        held.settle()
         for number in self.numbers:
             if stop.reason is not None:
                 break

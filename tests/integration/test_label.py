@@ -79,6 +79,18 @@ def made(some: Conformations, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def test_processes_share_the_labels_and_a_box_can_be_taken_from_elsewhere(
+    made: Path, some: Conformations, tmp_path: Path
+) -> None:
+    stop = StopRequest()
+    progress = StopAfterOne(StopRequest())
+    path = label(tiny(), some, tmp_path / "l", box=made / "box", processes=2, progress=progress, stop=stop)
+    assert path is not None
+    assert len(ForceFrames.load(path)) == 2
+    assert progress.seen == 2 * UNITS_PER_LABEL
+    assert (tmp_path / "l" / "box" / "start.npz").read_bytes() == (made / "box" / "start.npz").read_bytes()
+
+
 def test_labels_carry_error_bars_and_provenance(made: Path, ala2: Molecule) -> None:
     frames = ForceFrames.load(made / "labels.h5")
     assert len(frames) == 2

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
+from mlsim.cli import train as cli
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.train.force_matching import ForceMatching
@@ -118,3 +122,17 @@ def test_a_student_learns_from_noisy_means(tmp_path: Path) -> None:
     before = MeanForceMatching(ForceMatching(student(), train, valid, settings(), None), train, valid, None).validate()
     result = fit(student(), train, valid, settings(epochs=15, batch_size=16), tmp_path / "fit", "off")
     assert result.history[-1]["valid"] < 0.7 * before
+
+
+def test_the_command_takes_labels_with_covariance_and_prints_the_error_without_noise(tmp_path: Path) -> None:
+    path = noisy(toy_frames(), 5, 5.0).save(tmp_path / "labels.h5")
+    app = typer.Typer()
+    cli.register(app)
+    small = "--features 6 --blocks 1 --radial-functions 6 --epochs 2 --block-ps 8 --gap-ps 0 --held-out 0.2"
+    outcome = CliRunner().invoke(app, ["train", "issnet", str(path), "-o", str(tmp_path / "fit"), *small.split()])
+    assert outcome.exit_code == 0, outcome.output
+    assert "error in the mean force on" in outcome.stdout
+    rows = json.loads((tmp_path / "fit" / "mean_force.json").read_text())["rows"]
+    assert [row["predictor"] for row in rows] == ["zero", "model"]
+    assert rows[0]["projected"]["value"] < rows[0]["raw"]["value"]
+    assert "batch_size: 14" in (tmp_path / "fit" / "train.yaml").read_text()  # suits 115 labels
