@@ -1,0 +1,237 @@
+"""What the speed benchmark runs: one OpenMM Context (or several) per contender, made from the public parts of mlsim."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from openmm import Context, CustomGBForce, Force, GBSAOBCForce, Platform, System, app
+
+from benchmarks.pyg_schnet import PygEnergy, kept
+from mlsim.chem.molecule import Molecule
+from mlsim.deploy.artifact import ForceFieldArtifact
+from mlsim.deploy.bind import Backend, ForceField
+from mlsim.deploy.card import Description
+from mlsim.deploy.export import export
+from mlsim.deploy.openmm_force import Callback, python_force, torch_force, torchforce_problem
+from mlsim.deploy.replicated import BatchedCallback, batched_force
+from mlsim.md import platforms
+from mlsim.md.classical import FACTORIES, Vacuum
+from mlsim.md.integrator import langevin_middle
+from mlsim.md.potential import PotentialRequest, build_system
+from mlsim.md.prepare import minimise
+from mlsim.md.replicas import build_replicas, tiled
+from mlsim.md.settings import RunSettings
+from mlsim.models.contract import create
+from mlsim.models.issnet import ISSNetSettings
+
+TIMESTEP_FS = 4.0
+SETTINGS = RunSettings(ns=1.0, timestep_fs=TIMESTEP_FS)
+
+
+@dataclass(eq=False)
+class Engine:
+    """Contexts that are stepped in turn; ``copies`` molecules move per step in each of them."""
+
+    platform: str
+    copies: int
+    integrators: list[Any] = field(default_factory=list)
+    contexts: list[Context] = field(default_factory=list)
+
+    def step(self, steps: int) -> None:
+        """Step every Context."""
+        for integrator in self.integrators:
+            integrator.step(steps)
+
+
+def engine(
+    system: System,
+    positions: np.ndarray,
+    choice: platforms.PlatformChoice,
+    integrator: Callable[[], Any],
+    copies: int = 1,
+    contexts: int = 1,
+) -> Engine:
+    """``contexts`` Contexts of one System, thermalised."""
+    made = Engine(choice.name, copies * contexts)
+    for k in range(contexts):
+        one = integrator()
+        context = Context(system, one, Platform.getPlatformByName(choice.name), choice.properties)
+        context.setPositions(positions)
+        context.setVelocitiesToTemperature(SETTINGS.temperature_K, k + 1)
+        made.integrators.append(one)
+        made.contexts.append(context)
+    return made
+
+
+def middle() -> Any:
+    """The default integrator at 4 fs."""
+    return langevin_middle(SETTINGS.temperature_K, SETTINGS.friction_per_ps, SETTINGS.timestep_ps, 7)
+
+
+def fastest(system: System, positions: np.ndarray) -> platforms.PlatformChoice:
+    """Reference, or the CPU platform with one thread, whichever is faster for this System."""
+    return platforms.choose("auto", 1, system, positions, middle)
+
+
+REFERENCE = platforms.PlatformChoice("Reference", {}, float("nan"))
+
+
+def classical(name: str, molecule: Molecule) -> Engine:
+    """Vacuum, a GB model or TIP3P, as ``mlsim run`` would set it up, on its fastest platform."""
+    potential = FACTORIES[name](None, PotentialRequest(molecule))
+    prepared = potential.prepare(molecule)
+    system = build_system(prepared, potential, "hbonds", SETTINGS.hydrogen_mass_Da)
+    start = minimise(system, prepared.positions, SETTINGS, 100)
+    return engine(system, start, fastest(system, start), middle)
+
+
+def native_obc2(molecule: Molecule) -> Engine:
+    """OBC2 through OpenMM's hand-written ``GBSAOBCForce``, which its force-field files no longer use."""
+    system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da)
+    full = molecule.system_template(app.NoCutoff, ("implicit/obc2.xml",))
+    custom = next(f for f in full.getForces() if isinstance(f, CustomGBForce))
+    force = GBSAOBCForce()
+    force.setNonbondedMethod(GBSAOBCForce.NoCutoff)
+    names = [custom.getPerParticleParameterName(k) for k in range(custom.getNumPerParticleParameters())]
+    offset = 0.009
+    for k in range(custom.getNumParticles()):
+        value = dict(zip(names, custom.getParticleParameters(k), strict=True))
+        force.addParticle(value["charge"], value["or"] + offset, value["sr"] / value["or"])
+    _require_equal(molecule, force, custom)
+    system.addForce(force)
+    start = minimise(system, molecule.positions, SETTINGS, 100)
+    return engine(system, start, fastest(system, start), middle)
+
+
+def _require_equal(molecule: Molecule, native: Force, custom: Force) -> None:
+    found = []
+    for force in (native, custom):
+        system = System()
+        for _ in range(molecule.n_atoms):
+            system.addParticle(1.0)
+        system.addForce(copy.deepcopy(force))
+        context = Context(system, middle(), Platform.getPlatformByName("Reference"))
+        context.setPositions(molecule.positions)
+        found.append(context.getState(getEnergy=True).getPotentialEnergy()._value)
+    if abs(found[0] - found[1]) > 1e-3 * abs(found[1]):
+        raise ValueError(f"native and custom OBC2 differ: {found[0]} and {found[1]} kJ/mol")
+
+
+# ---- learned ----
+
+
+def force_field(config: ISSNetSettings, molecule: Molecule, place: Path) -> ForceField:
+    """A network of random weights, exported for ``molecule``: its cost is that of a trained one.
+
+    Its energies are scaled down to 1e-3, so that it does not disturb the simulation.
+    """
+    directory = place / f"random-{molecule.name}-{config.digest()}"
+    if not directory.exists():
+        small = config.model_copy(update={"energy_scale": 1e-3, "baseline": "none"})
+        model = create("issnet", small.model_dump(), 1)
+        description = Description.parse(
+            {"scope": "molecule", "training": {"atom_types": sorted(set(molecule.atom_types))}}
+        )
+        export(model, molecule, directory, description)
+    return ForceField(ForceFieldArtifact.read(directory))
+
+
+def learned(field_: ForceField, molecule: Molecule, backend: Backend, start: np.ndarray) -> Engine:
+    """Vacuum plus the network through ``PythonForce``."""
+    return _with(python_force(field_.bind(molecule, backend), molecule.n_atoms), molecule, start)
+
+
+def through_torchforce(field_: ForceField, molecule: Molecule, start: np.ndarray) -> Engine | None:
+    """Vacuum plus the network through ``TorchForce``; None where openmmtorch cannot be used."""
+    if torchforce_problem() is not None:
+        return None
+    return _with(torch_force(field_.bind(molecule, "torchscript")), molecule, start)
+
+
+def pyg(config: ISSNetSettings, molecule: Molecule, start: np.ndarray) -> Engine:
+    """Vacuum plus PyTorch Geometric's SchNet through the same ``PythonForce``."""
+    import openmm
+
+    evaluator = kept(PygEnergy(config, molecule.n_atoms))
+    return _with(openmm.PythonForce(Callback(evaluator, "pyg")), molecule, start)
+
+
+def _with(force: Force, molecule: Molecule, start: np.ndarray) -> Engine:
+    system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da)
+    system.addForce(force)
+    return engine(system, start, REFERENCE, middle)
+
+
+def several(field_: ForceField, molecule: Molecule, copies: int, start: np.ndarray) -> Engine:
+    """``copies`` independent Contexts with the compiled kernel, as ``mlsim run --replicas`` runs them."""
+    system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da)
+    system.addForce(python_force(field_.bind(molecule), molecule.n_atoms))
+    return engine(system, start, REFERENCE, middle, contexts=copies)
+
+
+def together(
+    field_: ForceField | None, molecule: Molecule, copies: int, start: np.ndarray, backend: Backend = "compiled"
+) -> Engine:
+    """``copies`` molecules in one Context: vacuum, or with one batched call of the network."""
+    system = build_replicas(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da, copies)
+    if field_ is not None:
+        system.addForce(batched_force(field_.bind(molecule, backend), copies))
+    return engine(system, tiled(start, copies), REFERENCE, middle, copies=copies)
+
+
+def pyg_together(config: ISSNetSettings, molecule: Molecule, copies: int, start: np.ndarray) -> Engine:
+    """``copies`` molecules in one Context with PyTorch Geometric's SchNet in one batch."""
+    import openmm
+
+    system = build_replicas(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da, copies)
+    evaluator = kept(PygEnergy(config, molecule.n_atoms))
+    system.addForce(openmm.PythonForce(BatchedCallback(evaluator, "pyg", copies)))
+    return engine(system, tiled(start, copies), REFERENCE, middle, copies=copies)
+
+
+# ---- arithmetic ----
+
+
+def multiplications(config: ISSNetSettings, n_atoms: int, n_pairs: int) -> int:
+    """Fused multiply-adds of one energy with forces: matrix products per atom, table and sums per pair.
+
+    Per atom forward 2 L + L (L - 1) / 2 products of F x F, the same backward; per pair, block and feature 3 for the
+    cubic and 2 for the sums forward, 2 for its slope and 5 for the sums backward (the first block needs fewer).
+    """
+    wide, blocks = config.features, config.blocks
+    products = 2 * blocks + blocks * (blocks - 1) // 2
+    return n_atoms * wide**2 * 2 * products + n_pairs * wide * 12 * blocks
+
+
+def peak_gflops(seconds: float = 0.2) -> float:
+    """Best single-precision rate of a 384 x 384 matrix product on one core, GFLOP/s: what the machine can do."""
+    import time
+
+    size, best = 384, 0.0
+    a = torch.ones(size, size)
+    for _ in range(10):
+        began, count = time.process_time(), 0
+        while time.process_time() - began < seconds / 10:
+            torch.mm(a, a)
+            count += 1
+        best = max(best, count * 2 * size**3 / (time.process_time() - began) / 1e9)
+    return best
+
+
+def pairs_within(molecule: Molecule, cutoff_nm: float, positions: np.ndarray) -> int:
+    """Pairs of atoms within the cutoff."""
+    i, j = np.triu_indices(molecule.n_atoms, 1)
+    return int((np.linalg.norm(positions[i] - positions[j], axis=1) < cutoff_nm).sum())
+
+
+def one_thread() -> None:
+    """One thread for torch, OpenMP and Numba in this process."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
