@@ -10,6 +10,10 @@ take 4 fs steps with HBonds constraints and the Langevin middle integrator, on t
 (one-thread) CPU platforms for the classical ones and on Reference for the learned ones. The network of alanine
 dipeptide is the shipped one; the others have its size and random weights, which cost the same.
 
+OpenMM's CPU platform hands every step to a thread. On the machine where this was written a GB step of alanine dipeptide
+took 0.13 ms of it while other work kept the cores awake, and 0.6 to 1.1 ms on idle cores; so the ratio to the best
+single repeat of a GB model is claimed beside the usual one.
+
 Claims are made from processor time unless ``--clock wall`` is given, which is right on a quiet machine only.
 """
 
@@ -217,6 +221,9 @@ def claims_of(parts: dict[str, dict[str, Any]], clock: str) -> list[Claim]:
         gb = max(("obc2", "gbn2"), key=lambda k: np.median(rates[k]))
         number, factor = ("3.4", 2.0) if system == "chignolin" else ("3.1", 5.0)
         add(number, f"{system}: steps/s over the faster GB model ({gb})", ratio(rates, ours, gb), factor)
+        best = max(max(rates[k]) for k in ("obc2", "gbn2"))
+        against_best = Spread.of([r / best for r in rates[ours]])
+        add(number, f"{system}: steps/s over the best single repeat of either GB model", against_best, factor)
         native = "obc2, native GBSAOBCForce"
         add(number, f"{system}: steps/s over OBC2 by native GBSAOBCForce", ratio(rates, ours, native), factor)
         add("3.3", f"{system}: steps/s over PyTorch Geometric's SchNet", ratio(rates, ours, pyg), 20.0)
