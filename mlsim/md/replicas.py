@@ -9,18 +9,19 @@ A potential whose force is not made of such terms says itself how it acts on cop
 one evaluates all copies in one call. Generalized Born forces have no pair form and are refused.
 
 Why ``mlsim run --replicas R`` nevertheless runs R independent Contexts on a CPU. Alanine dipeptide on the Reference
-platform, us of one core per step and copy (processor time on a busy machine, best of three interleaved repeats;
-``python -m benchmarks.md_speed --parts replicas`` repeats it):
+platform, us of one core per step and copy (quiet machine, median of three interleaved repeats;
+``python -m benchmarks.md_speed --parts replicas-alanine-dipeptide`` repeats it):
 
-=====================  ===========  ======  ======  ======  ======
-copies in one Context  independent       1       4      16      64
-=====================  ===========  ======  ======  ======  ======
-vacuum                         8.2     9.6     9.0     8.7     9.0
-ISSNet, compiled              46.4    70.6    49.5    41.7    38.1
-=====================  ===========  ======  ======  ======  ======
+=====================  ======  ======  ======  ======
+copies                      1       4      16      64
+=====================  ======  ======  ======  ======
+vacuum, one Context       9.0     8.8     8.8     8.7
+ISSNet, one Context      61.9    45.0    37.8    37.0
+ISSNet, independent      39.9    40.8    41.6    41.3
+=====================  ======  ======  ======  ======
 
 The evaluation itself costs the same alone or among others: its matrix products already run at the speed of the vector
-unit. One Context saves only the call into Python, a factor of 1.2 at most, and would cost exactness: OpenMM draws the
+unit. One Context saves only the call into Python, a factor of 1.1, and would cost exactness: OpenMM draws the
 noise of all atoms from one stream, and iterates the constraints of all copies until the last has converged, so the
 path of a copy would depend on its neighbours. Own streams per copy inside a CustomIntegrator (MRG32k3a in double
 precision) turned a vacuum step of 21 us into one of 128 us in the same run. Independent Contexts need none of this:
