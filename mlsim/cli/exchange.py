@@ -43,9 +43,10 @@ def exchange(
     from mlsim.cli.progress import MdProgress
     from mlsim.errors import InputError, SettingsError
     from mlsim.md.exchange import ExchangeSettings, temperature_ladder
+    from mlsim.md.record import saved_settings
     from mlsim.md.signals import listening
     from mlsim.settings import read_yaml
-    from mlsim.workflow.exchange import done_steps, run_exchange, settings_of
+    from mlsim.workflow.exchange import done_steps, run_exchange
 
     if output is None:
         raise InputError("expected an output directory, got none; add -o DIR")
@@ -64,7 +65,7 @@ def exchange(
     }
     given = {key: value for key, value in given.items() if value is not None}
     if resume:
-        saved = settings_of(output).model_dump()
+        saved = saved_settings(ExchangeSettings, output).model_dump()
         settings = ExchangeSettings.parse({**saved, "max_hours": None, **given}, "command line")
         done = done_steps(output, settings)
     else:

@@ -46,10 +46,11 @@ def run(
     """Run molecular dynamics: mlsim run SYSTEM --solvent issnet --ns 1 -o DIR, or mlsim run config.yaml."""
     from mlsim.cli.progress import MdProgress
     from mlsim.errors import InputError, SettingsError
+    from mlsim.md.record import saved_settings
     from mlsim.md.settings import RunSettings
     from mlsim.md.signals import listening
     from mlsim.settings import read_yaml
-    from mlsim.workflow.run import done_steps, settings_of
+    from mlsim.workflow.run import done_steps
     from mlsim.workflow.run import run as run_md
 
     if output is None:
@@ -71,7 +72,7 @@ def run(
     }
     given = {key: value for key, value in given.items() if value is not None}
     if resume:
-        saved = settings_of(output).model_dump()
+        saved = saved_settings(RunSettings, output).model_dump()
         settings = RunSettings.parse({**saved, "max_hours": None, **given}, "command line")
         done = done_steps(output, settings)
     else:

@@ -85,14 +85,13 @@ class DihedralBias:
         self.grid = np.array(grid, dtype=np.float64)
         self.tempering = tempering
         self._temperature_K = temperature_K
-        self._force: CustomCompoundBondForce | None = None
-        self._tables: list[Continuous2DFunction] = []
+        self._forces: list[CustomCompoundBondForce] = []
 
     # ---- force ----
 
     def add_to(self, system: System) -> None:
         """Add the bias force (group ``BIAS_GROUP``)."""
-        self._tables, self._forces = [], []
+        self._forces = []
         for atoms, grid in zip(self._atoms, self.grid, strict=True):
             phi, psi = atoms
             force = CustomCompoundBondForce(5, "bias(dihedral(p1, p2, p3, p4), dihedral(p2, p3, p4, p5))")

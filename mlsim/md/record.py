@@ -7,10 +7,13 @@ import platform as host
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlsim.errors import InputError, MissingError
 from mlsim.md.restart import write_atomically
+from mlsim.settings import Settings
+
+S = TypeVar("S", bound=Settings)
 
 FILE = "run.json"
 _PACKAGES = ("mlsim", "openmm", "openmmtorch", "torch", "numpy", "numba", "mdtraj", "pymbar")
@@ -30,6 +33,20 @@ def versions() -> dict[str, str | None]:
 def command_line() -> str:
     """The command as it was typed (program name without its folder)."""
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def saved_settings(kind: type[S], directory: Path) -> S:
+    """The resolved settings that a run saved (its root seed filled in).
+
+    Raises
+    ------
+    MissingError
+        If there is no run.
+    """
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise MissingError(f"{directory}: no run to resume here (no config.yaml); start it without --resume")
+    return kind.from_yaml(path)
 
 
 def write(directory: Path, record: dict[str, Any]) -> None:

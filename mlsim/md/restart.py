@@ -15,7 +15,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,6 +109,17 @@ class Checkpoint:
             )
             reason = " ".join(str(error).split()) or type(error).__name__
             raise CheckpointError(f"{path}: corrupted checkpoint ({reason}); {advice}") from None
+
+
+def steps_done(directories: Iterable[Path]) -> int:
+    """Steps in the checkpoints of ``directories`` together; one without a checkpoint counts as not begun."""
+    total = 0
+    for directory in directories:
+        try:
+            total += Checkpoint.load(directory).step
+        except MissingError:
+            continue
+    return total
 
 
 def sync_directory(directory: Path) -> None:

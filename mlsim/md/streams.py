@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,21 @@ def cut_back(path: Path, size: int) -> None:
     os.truncate(path, size)
 
 
-class RecordStream(Stream):
+class _HeldStream(Stream):
+    """A file held open for the life of the run."""
+
+    _file: IO[Any]
+
+    def sync(self) -> int:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class RecordStream(_HeldStream):
     """Fixed-size rows of numbers: raw little-endian ``dtype``, C order."""
 
     def __init__(self, path: Path, dtype: str = "<f4") -> None:
@@ -68,16 +82,8 @@ class RecordStream(Stream):
         """Write one record."""
         self._file.write(np.ascontiguousarray(row, dtype=self._dtype).tobytes())
 
-    def sync(self) -> int:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
 
-    def close(self) -> None:
-        self._file.close()
-
-
-class TableStream(Stream):
+class TableStream(_HeldStream):
     """CSV with a header line."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -90,14 +96,6 @@ class TableStream(Stream):
     def append(self, row: Sequence[float]) -> None:
         """Write one row; whole numbers without a decimal point, others with 10 significant digits."""
         self._file.write(",".join(str(v) if isinstance(v, int) else f"{v:.10g}" for v in row) + "\n")
-
-    def sync(self) -> int:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class CoordinateStream(Stream):

@@ -14,7 +14,6 @@ References: Neal 2011; Beskos et al. 2013 (acceptance 0.65 to 0.8).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 
@@ -23,45 +22,13 @@ from mlsim.samplers.algorithm import (
     LogDensity,
     Projection,
     Sampler,
-    begin,
     evaluate,
     everywhere,
     normal_like,
     require_positive,
 )
 from mlsim.samplers.langevin import truncate
-from mlsim.samplers.mala import adapt
-
-
-class State(NamedTuple):
-    """Particles, log p, score, and the log step size of each particle."""
-
-    positions: torch.Tensor
-    log_density: torch.Tensor
-    score: torch.Tensor
-    log_size: torch.Tensor
-    steps: int
-
-
-class Info(NamedTuple):
-    """Mean acceptance probability and geometric mean step size."""
-
-    gradients: int
-    acceptance: float
-    size: float
-
-
-def init(
-    positions: torch.Tensor,
-    generator: torch.Generator,
-    log_density: LogDensity,
-    project: Projection,
-    size: float,
-) -> State:
-    """Project, evaluate once, start every particle at ``size``."""
-    positions = project(positions.detach().clone())
-    value, score = begin(log_density, positions)
-    return State(positions, value, project(score), positions.new_full((len(positions),), math.log(size)), 0)
+from mlsim.samplers.mala import Info, State, adapt, init
 
 
 def step(

@@ -23,27 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlsim.dataset import batches, split
+from mlsim.dataset import batches
 from mlsim.dataset.frames import ForceFrames
 from mlsim.models.contract import AbstractEnergyModel
-from mlsim.seeds import numpy_stream
-from mlsim.shapes import Floats, Ints
+from mlsim.shapes import Floats
+from mlsim.train.bootstrap import BlockBootstrap, Interval
 from mlsim.train.projection import remove_rigid
 
-_RESAMPLES = 1000
 _BATCH = 64
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 @dataclass(frozen=True)
@@ -102,24 +89,11 @@ def force_errors(frames: ForceFrames, predicted: dict[str, Floats], block_ps: fl
     seed : int
         Root seed of the resampling.
     """
-    number = split.block_index(frames, block_ps)
-    _, number = np.unique(number, return_inverse=True)
-    n_blocks = int(number.max()) + 1
-    draws = numpy_stream(seed, "train.force_error").integers(n_blocks, size=(_RESAMPLES, n_blocks))
-    counts = np.bincount(number)
+    blocks = BlockBootstrap(frames, block_ps, seed, "train.force_error")
     rows = []
     for name, forces in {"zero": np.zeros(1), **predicted}.items():
         error = np.asarray(frames.forces, dtype=np.float64) - forces
-        raw = _interval(error, number, counts, draws)
-        rows.append(ForceError(name, raw, _interval(remove_rigid(error, frames.positions), number, counts, draws)))
-    return ForceErrors(tuple(rows), len(frames), n_blocks, block_ps)
-
-
-def _interval(error: Floats, number: Ints, counts: Ints, draws: Ints) -> Interval:
-    """RMS of ``error`` [F, N, 3] per component with its bootstrap interval."""
-    per_frame = np.square(error).mean(axis=(1, 2))
-    sums = np.bincount(number, weights=per_frame)
-    value = float(np.sqrt(sums.sum() / counts.sum()))
-    replicates = np.sqrt(sums[draws].sum(axis=1) / counts[draws].sum(axis=1))
-    low, high = np.percentile(replicates, [2.5, 97.5])
-    return Interval(value, float(low), float(high))
+        internal = remove_rigid(error, frames.positions)
+        raw, projected = (blocks.interval(np.square(e).mean(axis=(1, 2))) for e in (error, internal))
+        rows.append(ForceError(name, raw, projected))
+    return ForceErrors(tuple(rows), len(frames), blocks.n_blocks, block_ps)

@@ -23,15 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsim.dataset import split
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
-from mlsim.seeds import numpy_stream
 from mlsim.shapes import Floats, require_shape
-from mlsim.train.force_error import Interval
+from mlsim.train.bootstrap import BlockBootstrap, Interval
 from mlsim.train.projection import remove_rigid
-
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -99,16 +95,11 @@ def mean_force_errors(
     covariance = np.asarray(frames.covariance, dtype=np.float64)
     noise = np.einsum("fii->f", covariance) / components
     kept = np.array([_internal_trace(c, x) for c, x in zip(covariance, frames.positions, strict=True)]) / components
-    _, number = np.unique(split.block_index(frames, block_ps), return_inverse=True)
-    n_blocks = int(number.max()) + 1
-    draws = numpy_stream(seed, "train.mean_force_error").integers(n_blocks, size=(_RESAMPLES, n_blocks))
+    blocks = BlockBootstrap(frames, block_ps, seed, "train.mean_force_error")
     labels = np.asarray(frames.forces, dtype=np.float64)
 
     def interval(per_frame: Floats) -> Interval:
-        sums, counts = np.bincount(number, weights=per_frame), np.bincount(number)
-        replicates = _root(sums[draws].sum(axis=1) / counts[draws].sum(axis=1))
-        low, high = np.percentile(replicates, [2.5, 97.5])
-        return Interval(float(_root(per_frame.mean())), float(low), float(high))
+        return blocks.interval(per_frame, _root)
 
     rows = []
     for name, forces in {"zero": np.zeros_like(labels), **predicted}.items():

@@ -12,13 +12,13 @@ from typing import Literal
 
 from mlsim import seeds
 from mlsim.chem.catalog import load_system
-from mlsim.errors import MissingError, OccupiedError
+from mlsim.errors import OccupiedError
 from mlsim.md import record
 from mlsim.md.exchange import ExchangeSettings
 from mlsim.md.exchange_run import Dynamics, ExchangeOutcome, Moved, Mover, Segment, exchange
 from mlsim.md.platforms import PlatformChoice
 from mlsim.md.potential import PotentialRequest, build_system, resolve
-from mlsim.md.restart import Checkpoint
+from mlsim.md.restart import steps_done
 from mlsim.md.signals import StopRequest
 from mlsim.md.simulate import Progress
 
@@ -96,24 +96,6 @@ def _move(segment: Segment) -> Moved:
     return _dynamics.move(segment)
 
 
-def settings_of(directory: Path) -> ExchangeSettings:
-    """The resolved settings that a run saved (seed filled in).
-
-    Raises
-    ------
-    MissingError
-        If there is no run.
-    """
-    path = directory / "config.yaml"
-    if not path.is_file():
-        raise MissingError(f"{directory}: no run to resume here (no config.yaml); start it without --resume")
-    settings = ExchangeSettings.from_yaml(path)
-    return settings.model_copy(update={"seed": record.read(directory)["seed"]})
-
-
 def done_steps(directory: Path, settings: ExchangeSettings) -> int:
     """Steps that earlier calls already did, summed over temperatures."""
-    try:
-        return Checkpoint.load(directory).step * len(settings.temperatures_K)
-    except MissingError:
-        return 0
+    return steps_done([directory]) * len(settings.temperatures_K)

@@ -19,11 +19,11 @@ from pydantic import Field
 
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
-from mlsim.errors import InputError, MissingError
+from mlsim.errors import InputError
 from mlsim.md.bias import bias_for
 from mlsim.md.classical import ExplicitWater
 from mlsim.md.forces import ForceRecorder, collect
-from mlsim.md.restart import Checkpoint
+from mlsim.md.restart import steps_done
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
 from mlsim.md.simulate import Outcome, Progress, simulate
@@ -93,13 +93,7 @@ class SeedTask:
 
 def done_steps(directory: Path, seeds: Iterable[int]) -> int:
     """Steps that earlier calls did for ``seeds`` together."""
-    total = 0
-    for seed in seeds:
-        try:
-            total += Checkpoint.load(seed_directory(directory, seed)).step
-        except MissingError:
-            continue
-    return total
+    return steps_done(seed_directory(directory, seed) for seed in seeds)
 
 
 def gather(molecule: Molecule, directory: Path) -> Path:

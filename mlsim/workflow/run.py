@@ -7,16 +7,18 @@ replicas run beside it, on how many processes, or in which order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from mlsim import seeds
 from mlsim.chem.catalog import load_system
-from mlsim.errors import MissingError, OccupiedError
+from mlsim.chem.molecule import Molecule
+from mlsim.errors import OccupiedError
 from mlsim.md import record
 from mlsim.md.bias import bias_for
-from mlsim.md.potential import PotentialRequest, resolve
-from mlsim.md.restart import storage, write_atomically
+from mlsim.md.potential import Potential, PotentialRequest, resolve
+from mlsim.md.restart import steps_done, storage, write_atomically
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
 from mlsim.md.simulate import Outcome, Progress, simulate
@@ -29,7 +31,7 @@ _PREPARED = {".lock", "start.npz", "start.new.npz", "start.pdb"}
 
 @dataclass(frozen=True)
 class ReplicaTask:
-    """One replica's work, picklable."""
+    """One replica's work, picklable: a process of its own builds molecule and potential again."""
 
     settings: RunSettings
     directory: Path
@@ -38,9 +40,13 @@ class ReplicaTask:
 
     def __call__(self, progress: Progress | None, stop: StopRequest) -> Outcome:
         """Simulate it in this process."""
+        return self.simulate(*ingredients(self.settings), progress, stop)
+
+    def simulate(
+        self, molecule: Molecule, potential: Potential, progress: Progress | None, stop: StopRequest
+    ) -> Outcome:
+        """Simulate it with molecule and potential at hand."""
         assert self.settings.seed is not None
-        molecule = load_system(self.settings.system)
-        potential = resolve(self.settings.solvent, PotentialRequest(molecule, self.settings.bridge))
         several = self.settings.replicas > 1
         seed = seeds.derive(self.settings.seed, f"replica {self.index}")
         place = replica_directory(self.directory, self.index) if several else self.directory
@@ -50,6 +56,12 @@ class ReplicaTask:
         return simulate(
             molecule, potential, self.settings, place, seed, start, bias, guards, progress=progress, stop=stop
         )
+
+
+def ingredients(settings: RunSettings) -> tuple[Molecule, Potential]:
+    """The molecule and the potential that the settings name."""
+    molecule = load_system(settings.system)
+    return molecule, resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
 
 
 def replica_directory(directory: Path, index: int) -> Path:
@@ -89,13 +101,12 @@ def run(
     if settings.seed is None:
         settings = settings.model_copy(update={"seed": seeds.fresh_seed()})
     # fail before anything is written: unknown system, solvent, or an artifact that does not fit
-    molecule = load_system(settings.system)
-    potential = resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
+    molecule, potential = ingredients(settings)
     guards_for(settings, potential, molecule, stop)
     bias_for(molecule, settings)
     tasks = tuple(ReplicaTask(settings, directory, k, start) for k in range(settings.replicas))
     if settings.replicas == 1:
-        return (tasks[0](progress, stop),)
+        return (tasks[0].simulate(molecule, potential, progress, stop),)
     with storage(directory):
         directory.mkdir(parents=True, exist_ok=True)
     summary: dict[str, Any] = {
@@ -108,39 +119,17 @@ def run(
     }
     write_atomically(directory / "config.yaml", settings.to_yaml())
     record.write(directory, summary)
-    outcomes = fan_out(tasks, min(processes, settings.replicas), progress, stop)
+    workers = min(processes, settings.replicas)
+    if workers > 1:
+        outcomes = fan_out(tasks, workers, progress, stop)
+    else:
+        outcomes = fan_out([partial(t.simulate, molecule, potential) for t in tasks], 1, progress, stop)
     complete = all(o.status == "complete" for o in outcomes) and len(outcomes) == settings.replicas
     record.write(directory, {**summary, "status": "complete" if complete else "stopped", "reason": stop.reason})
     return outcomes
 
 
-def settings_of(directory: Path) -> RunSettings:
-    """The resolved settings that a run saved (seed filled in).
-
-    Raises
-    ------
-    MissingError
-        If there is no run.
-    """
-    path = directory / "config.yaml"
-    if not path.is_file():
-        raise MissingError(f"{directory}: no run to resume here (no config.yaml); start it without --resume")
-    settings = RunSettings.from_yaml(path)
-    saved = record.read(directory)
-    return settings.model_copy(update={"seed": settings.seed if settings.seed is not None else saved["seed"]})
-
-
 def done_steps(directory: Path, settings: RunSettings) -> int:
     """Steps that earlier calls already did, summed over replicas (for progress bars)."""
-    from mlsim.md.restart import Checkpoint
-
-    places = (
-        [directory] if settings.replicas == 1 else [replica_directory(directory, k) for k in range(settings.replicas)]
-    )
-    total = 0
-    for place in places:
-        try:
-            total += Checkpoint.load(place).step
-        except MissingError:
-            continue
-    return total
+    several = [replica_directory(directory, k) for k in range(settings.replicas)]
+    return steps_done([directory] if settings.replicas == 1 else several)

@@ -11,8 +11,9 @@ from mlsim.cli.main import app
 from mlsim.errors import InputError, OccupiedError, SettingsError
 from mlsim.md.exchange import ExchangeSettings
 from mlsim.md.exchange_run import LOG
+from mlsim.md.record import saved_settings
 from mlsim.md.trajectory import Run
-from mlsim.workflow.exchange import run_exchange, settings_of
+from mlsim.workflow.exchange import run_exchange
 
 SHORT = ("--solvent", "vacuum", "--platform", "Reference", "--exchange-ps", "0.1", "--report-ps", "0.1", "--seed", "4")
 
@@ -31,7 +32,7 @@ def test_the_verb_runs_resumes_and_reports(tmp_path: Path) -> None:
     assert "exchanged with the next" in said
     invoke("-o", str(place), "--resume", "--ns", "0.0008")
     assert Run.open(place / "state-02").replicas[0].n_frames == 8
-    assert settings_of(place).temperatures_K == (300.0, 328.634, 360.0)
+    assert saved_settings(ExchangeSettings, place).temperatures_K == (300.0, 328.634, 360.0)
 
 
 def test_missing_arguments_are_named() -> None:
