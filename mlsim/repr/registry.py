@@ -1,0 +1,172 @@
+"""Encoders by name: kinds (classes), shipped ones (directories in ``pretrained/``), and whatever a user points to.
+
+``load_encoder(source)`` finds the class by itself. ``source`` is, in this order: a directory written by
+``Encoder.save``; a directory in transformers' layout (``config.json``), whose ``model_type`` decides; the name of a
+shipped encoder; a name on the Hugging Face hub (``owner/name``), which transformers fetches or finds in its cache.
+
+A class is imported when it is first asked for, so that listing encoders loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlsim.errors import ArtifactError, DependencyError, InputError, MissingError
+
+if TYPE_CHECKING:
+    from mlsim.repr.encoder import Encoder
+
+#: kind -> "module:Class"
+_KINDS: dict[str, str] = {
+    "beit": "mlsim.repr.beit.encoder:BeitEncoder",
+    "hsic": "mlsim.repr.hsic.encoder:HsicEncoder",
+    "quip": "mlsim.repr.quip.encoder:QuipEncoder",
+}
+#: transformers' ``model_type`` -> kind
+_FOREIGN = {"beit": "beit", "roberta": "quip"}
+#: Where the shipped encoders lie.
+PRETRAINED = Path(__file__).resolve().parent / "pretrained"
+_CONFIG = "encoder.json"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """One shipped encoder: its name, kind, directory, how its inputs are made, and its card."""
+
+    name: str
+    kind: str
+    directory: Path
+    inputs: str
+    card: dict[str, Any]
+
+
+def register(kind: str, target: str) -> None:
+    """Make an encoder class known; ``target`` is ``"package.module:Class"`` and is imported at first use.
+
+    Raises
+    ------
+    InputError
+        If the kind is taken.
+    """
+    if _KINDS.setdefault(kind, target) != target:
+        raise InputError(f"encoder kind '{kind}' is taken by {_KINDS[kind]}; choose another name for {target}")
+
+
+def kinds() -> tuple[str, ...]:
+    """Names of the known encoder classes."""
+    return tuple(sorted(_KINDS))
+
+
+def encoder_type(kind: str) -> type[Encoder]:
+    """The class registered as ``kind``.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    DependencyError
+        If a package it needs is not installed; the message says what to install.
+    """
+    if kind not in _KINDS:
+        raise InputError(f"unknown encoder kind '{kind}'; known: {', '.join(kinds())}")
+    module, name = _KINDS[kind].split(":")
+    try:
+        found: type[Encoder] = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        if (error.name or "").startswith("mlsim"):
+            raise
+        raise DependencyError(
+            f"encoder kind '{kind}' needs {error.name or error}; install it with: pip install \"mlsim[repr]\""
+        ) from None
+    return found
+
+
+def available() -> tuple[Shipped, ...]:
+    """The shipped encoders, by name."""
+    from mlsim.settings import read_yaml
+
+    found = []
+    for path in sorted(PRETRAINED.glob(f"*/{_CONFIG}")):
+        record = json.loads(path.read_text())
+        card = path.parent / "card.yaml"
+        inputs = record.get("inputs", {}).get("kind", "array")
+        contents = read_yaml(card) if card.is_file() else {}
+        found.append(Shipped(path.parent.name, record["kind"], path.parent, inputs, contents))
+    return tuple(found)
+
+
+def directory_of(source: str | Path) -> Path:
+    """Directory of a saved or shipped encoder.
+
+    Raises
+    ------
+    MissingError
+        With a suggestion, if there is none.
+    """
+    for place in (Path(source), PRETRAINED / str(source)):
+        if (place / _CONFIG).is_file():
+            return place
+    known = [shipped.name for shipped in available()]
+    close = difflib.get_close_matches(str(source), known, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else f"shipped: {', '.join(known) or 'none'}"
+    raise MissingError(f"no encoder '{source}'; expected a directory with {_CONFIG} or a shipped name; {hint}")
+
+
+def load_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
+    """Load any encoder; the class follows from its files.
+
+    Parameters
+    ----------
+    source : str or Path
+        Directory of a saved encoder, directory in transformers' layout, shipped name, or hub name ``owner/name``.
+    device : str
+        Where to compute.
+
+    Raises
+    ------
+    MissingError
+        If there is no such encoder.
+    ArtifactError
+        If its files are damaged or of no known kind.
+    DependencyError
+        If an optional package is missing.
+    """
+    foreign = Path(source) / "config.json"
+    if not (Path(source) / _CONFIG).is_file() and foreign.is_file():
+        return _foreign_type(foreign.read_text(), foreign).from_pretrained(source, device=device)
+    try:
+        directory = directory_of(source)
+    except MissingError:
+        if isinstance(source, Path) or Path(source).exists() or str(source).count("/") != 1 or str(source)[0] in "./~":
+            raise
+        return _from_hub(str(source), device)
+    record = json.loads((directory / _CONFIG).read_text())
+    return encoder_type(str(record.get("kind"))).from_pretrained(directory, device=device)
+
+
+def _foreign_type(text: str, where: Any) -> type[Encoder]:
+    try:
+        model = json.loads(text).get("model_type")
+    except (json.JSONDecodeError, AttributeError):
+        raise ArtifactError(f"{where}: expected transformers' configuration (JSON)") from None
+    if model not in _FOREIGN:
+        raise ArtifactError(f"{where}: model_type '{model}' is no encoder known here; known: {', '.join(_FOREIGN)}")
+    return encoder_type(_FOREIGN[model])
+
+
+def _from_hub(name: str, device: str) -> Encoder:
+    try:
+        from transformers.utils import cached_file
+    except Exception:
+        raise DependencyError(f"encoder '{name}' needs transformers: pip install \"mlsim[repr]\"") from None
+    try:
+        path = cached_file(name, "config.json")
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MissingError(f"no encoder '{name}': not a directory, not shipped, and the hub says: {reason}") from None
+    return _foreign_type(Path(str(path)).read_text(), name).from_pretrained(name, device=device)
