@@ -34,7 +34,7 @@ AMBER_FF14SB_CLASSES: tuple[str, ...] = (
 )
 # fmt: on
 
-_MODELS: dict[str, str] = {"issnet": "mlsim.models.issnet:ISSNet"}
+_MODELS: dict[str, str] = {"ebm": "mlsim.models.ebm:EnergyBasedModel", "issnet": "mlsim.models.issnet:ISSNet"}
 
 
 class ModelSettings(Settings):
