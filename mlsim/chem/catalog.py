@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlsim.chem import cluster
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.pdb_reader import read_pdb
 from mlsim.chem.peptide import build
@@ -57,7 +58,7 @@ def find_system(name: str | Path) -> SystemEntry:
 
 
 def load_system(text: str | Path) -> Molecule:
-    """Molecule for whatever a user calls a system: a name, a directory, a PDB file, or a sequence.
+    """Molecule for whatever a user calls a system: a name, a directory, a PDB file, a sequence, or a cluster.
 
     Raises
     ------
@@ -72,6 +73,9 @@ def load_system(text: str | Path) -> Molecule:
     try:
         return find_system(given).load()
     except MissingError:
+        points = cluster.named(given)
+        if points is not None:
+            return points
         if not _reads_as_sequence(given):
             raise
     return build(given)

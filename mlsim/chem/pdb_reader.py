@@ -5,7 +5,7 @@ applied to another. Here residues are sorted by chain and number, atoms by templ
 translated (OpenMM's ``pdbNames.xml``), and hydrogens whose names are still unknown are recognised by the heavy atom
 they sit on. Missing hydrogens are added; nothing else is guessed: missing heavy atoms, D-amino acids, chain breaks,
 disulfides, ligands and a second chain are refused by name. Only the first model and the first alternate location of
-an atom are read. Water and ions are left out with a warning, for solvent is added by the run that wants it.
+an atom are read. A file of nothing but the points of a cluster is read as one (:mod:`mlsim.chem.cluster`). Water and ions are left out with a warning, for solvent is added by the run that wants it.
 
 Format: wwPDB, Atomic Coordinate Entry Format Version 3.3, section ATOM/HETATM.
 """
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mlsim.chem import checks
 from mlsim.chem.assembly import assemble
+from mlsim.chem.cluster import RESIDUE, cluster
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.sequence import VARIANTS, Sequence, from_states, state_of
 from mlsim.chem.templates import (
@@ -85,6 +86,8 @@ def read_pdb(path: str | Path) -> Molecule:
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; expected a PDB file") from None
     found = _parse(text.splitlines(), str(path))
+    if all(residue.code == RESIDUE for residue in found.values()):
+        return cluster(path.stem, [atom for key in found for atom in found[key].atoms.values()])
     residues, dropped = _select(found, str(path))
     if dropped:
         warnings.warn(f"{path}: {dropped} left out (solvent is added by the run)", stacklevel=2)

@@ -6,6 +6,7 @@ compiled               the tabulated kernel computes what the network computes (
 bridges                both OpenMM bridges give one energy, the network's
 gradient               forces are minus the gradient, against differences of the energy in float64
 rigid motion           rotation, reflection and translation change no energy and turn the forces along
+                       (of a model in the plane, ``space: 2``: within the plane)
 equal atoms            exchanging atoms of one type and charge changes nothing
 cutoff                 energy and force have no jump where a pair crosses the cutoff
 =====================  ===========================================================================================
@@ -219,15 +220,19 @@ def _gradient(subject: _Subject) -> Iterator[CheckResult]:
 
 def _rigid_motion(subject: _Subject) -> Iterator[CheckResult]:
     generator = seeds.numpy_stream(1, "verify rigid motion")
-    turn, _ = np.linalg.qr(generator.normal(size=(3, 3)))
-    for name, motion in (("rotation", turn * np.linalg.det(turn)), ("reflection", -turn * np.linalg.det(turn))):
+    space = int(subject.field.artifact.config.get("space", 3))
+    turn, mirror = np.eye(3), np.diag([-1.0, 1.0, 1.0])
+    turn[:space, :space], _ = np.linalg.qr(generator.normal(size=(space, space)))
+    if np.linalg.det(turn) < 0.0:
+        turn = turn @ mirror
+    for name, motion in (("rotation", turn), ("reflection", turn @ mirror)):
         energies, forces = subject.exact.evaluate(subject.positions @ motion + generator.normal(size=3))
         yield _check(f"rigid motion: energy, {name}", subject.energy_error(energies), EXACT)
         yield _check(f"rigid motion: forces, {name}", subject.force_error(forces @ motion.T), EXACT)
     total = np.abs(subject.forces.sum(axis=1)).max() / subject.force_scale
     yield _check("rigid motion: net force", total, EXACT)
-    torque = np.abs(np.cross(subject.positions, subject.forces).sum(axis=1)).max() / subject.force_scale
-    yield _check("rigid motion: net torque", torque, EXACT, unit="nm")
+    torques = np.cross(subject.positions, subject.forces).sum(axis=1)[:, 0 if space == 3 else 2 :]
+    yield _check("rigid motion: net torque", np.abs(torques).max() / subject.force_scale, EXACT, unit="nm")
 
 
 def equal_atoms(molecule: Molecule) -> list[list[int]]:
@@ -262,6 +267,9 @@ def _cutoff(subject: _Subject) -> Iterator[CheckResult]:
         x = np.repeat(apart[None], 2, axis=0)
         x[:, 1] = [[cutoff - hair, 0.0, 0.0], [cutoff + hair, 0.0, 0.0]]
         energies, forces = subject.bind(kind, "float64").evaluate(x)
-        yield _check(f"cutoff: energy jump, {kind}", abs(energies[1] - energies[0]) / subject.energy_scale, EXACT)
+        slope = 0.5 * ((forces[0] + forces[1]) * (x[0] - x[1])).sum()  # of what does not end at the cutoff
+        yield _check(
+            f"cutoff: energy jump, {kind}", abs(energies[1] - energies[0] - slope) / subject.energy_scale, EXACT
+        )
         jump = np.abs(forces[1] - forces[0]).max() / subject.force_scale
         yield _check(f"cutoff: force jump, {kind}", jump, GRADIENT)

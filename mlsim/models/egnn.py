@@ -23,7 +23,7 @@ Reference: Satorras, Hoogeboom & Welling 2021, arXiv:2102.09844.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
 from mlsim.models.schnet import activation, linear
