@@ -5,7 +5,8 @@ applied to another. Here residues are sorted by chain and number, atoms by templ
 translated (OpenMM's ``pdbNames.xml``), and hydrogens whose names are still unknown are recognised by the heavy atom
 they sit on. Missing hydrogens are added; nothing else is guessed: missing heavy atoms, D-amino acids, chain breaks,
 disulfides, ligands and a second chain are refused by name. Only the first model and the first alternate location of
-an atom are read. A file of nothing but the points of a cluster is read as one (:mod:`mlsim.chem.cluster`). Water and ions are left out with a warning, for solvent is added by the run that wants it.
+an atom are read. Water and ions are left out with a warning, for solvent is added by the run that wants it. A file of
+nothing but the points of a cluster is read as one (:mod:`mlsim.chem.cluster`).
 
 Format: wwPDB, Atomic Coordinate Entry Format Version 3.3, section ATOM/HETATM.
 """

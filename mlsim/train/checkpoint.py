@@ -50,6 +50,8 @@ class TrainState:
     best_epoch : int
     history : list of dict
         One row per epoch, numbers only.
+    memory : dict of Tensor
+        What the objective remembers between epochs (particles of a replay buffer); empty for most.
     """
 
     identity: str
@@ -60,6 +62,7 @@ class TrainState:
     optimizer: dict[str, Any] = field(default_factory=dict)
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save(state: TrainState, directory: Path) -> None:

@@ -21,17 +21,16 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from mlsim.dataset import batches
 from mlsim.errors import UnphysicalError
-from mlsim.models.contract import AbstractEnergyModel
 from mlsim.train import checkpoint, history
 from mlsim.train.checkpoint import TrainState
 from mlsim.train.settings import TrainSettings
@@ -60,6 +59,19 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """An objective with a state of its own, which goes into the checkpoint."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """The state, as tensors that later calls do not change."""
+        ...
+
+    def recall(self, memory: dict[str, Tensor]) -> None:
+        """Take over what :meth:`memory` gave."""
+        ...
+
+
 def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
     """Learning rate of step number ``step`` (from 0) of ``total``."""
     if step < settings.warmup_steps:
@@ -72,7 +84,7 @@ def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
 
 
 def run(
-    model: AbstractEnergyModel,
+    model: nn.Module,
     objective: Objective,
     settings: TrainSettings,
     state: TrainState,
@@ -90,6 +102,8 @@ def run(
     """
     trained = _Trained(model, settings)
     trained.restore(state)
+    if isinstance(objective, Remembering) and state.memory:
+        objective.recall(state.memory)
     per_epoch = batches.count(objective.n_frames, settings.batch_size)
     started, stopped = time.monotonic(), _verdict(state, settings)
     size = min(settings.batch_size, objective.n_frames)
@@ -127,6 +141,8 @@ def run(
                 "seconds": time.monotonic() - before,
             }
             trained.record(state, row)
+            if isinstance(objective, Remembering):
+                state.memory = objective.memory()
             checkpoint.save(state, directory)
             history.write_table(state.history, directory)
             bar.set_postfix(train=f"{row['train']:.2f}", valid=f"{valid:.2f}", best=state.best_epoch)
@@ -154,7 +170,7 @@ def _advice(what: str, value: float, epoch: int, step: int) -> str:
 class _Trained:
     """The model with its optimizer and moving average."""
 
-    def __init__(self, model: AbstractEnergyModel, settings: TrainSettings) -> None:
+    def __init__(self, model: nn.Module, settings: TrainSettings) -> None:
         self.model = model
         self.settings = settings
         self.parameters = [p for p in model.parameters() if p.requires_grad]
