@@ -221,8 +221,8 @@ class Encoder(ABC):
         text = json.dumps(record, indent=1) + "\n"
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            _replace(directory / WEIGHTS, lambda path: save_file(state, path))
-            _replace(directory / CONFIG, lambda path: path.write_text(text))
+            write_whole(directory / WEIGHTS, lambda path: save_file(state, path))
+            write_whole(directory / CONFIG, lambda path: path.write_text(text))
         except (OSError, SafetensorError) as error:
             raise StorageError(f"{directory}: could not write the encoder: {error}; choose another place") from None
         return directory
@@ -303,8 +303,8 @@ def fill(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> Non
     module.load_state_dict(dict(state))
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside ``path`` and move into place."""
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write(partial)`` write beside ``path``, then move into place: whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write(partial)
