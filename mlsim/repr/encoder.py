@@ -54,10 +54,10 @@ class InputSettings(Settings):
     ``array`` means: the caller brings arrays, nothing is known about molecules; ``text`` means strings.
     """
 
-    kind: Literal["array", "text", "distance-map", "contact-map", "distances", "torsions"] = "array"
+    kind: Literal["array", "text", "distance-map", "contact-map", "extension-map", "distances", "torsions"] = "array"
     atoms: Literal["heavy", "backbone", "ca", "all"] = "heavy"
     size: int = Field(default=24, ge=2, le=512, description="side of a map in pixels")
-    scale_nm: float = Field(default=1.0, gt=0.0, description="distance that becomes 1 - 1/e in a distance map")
+    scale_nm: float = Field(default=0.5, gt=0.0, description="distance that becomes 1 - 1/e in a distance map")
     cutoff_nm: float = Field(default=0.45, gt=0.0, description="half-way distance of a contact")
 
 

@@ -128,7 +128,7 @@ def _with_head(encoder: BeitEncoder, classes: int, seed: int) -> BeitForImageCla
         config.use_shared_relative_position_bias, config.use_relative_position_bias = False, True
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = BeitForImageClassification(config)
+        model: Any = BeitForImageClassification(config)
         nn.init.trunc_normal_(model.classifier.weight, std=_HEAD_WIDTH)
     state = dict(encoder.model.beit.state_dict())
     state.pop("embeddings.mask_token", None)

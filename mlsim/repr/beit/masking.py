@@ -97,7 +97,7 @@ def draw(
     """``count`` masks, flattened, bool [count, h w]; each hides at least one patch."""
     if kind == "random":
         return np.stack([scattered(grid, target, rng).ravel() for _ in range(count)])
-    masks = []
+    masks: list[NDArray[np.bool_]] = []
     while len(masks) < count:
         mask = blockwise(grid, target, rng, min_block)
         if mask.any():

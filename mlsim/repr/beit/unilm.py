@@ -157,7 +157,9 @@ def _config(state: Mapping[str, Tensor]) -> BeitConfig:
     patch = state["patch_embed.proj.weight"].shape[-1]
     window = (round((len(table) - 3) ** 0.5) + 1) // 2  # rows = (2 window - 1)^2 + 3
     words = "lm_head.weight" in state
-    given = {"vocab_size": len(state["lm_head.weight"])} if words else {"num_labels": len(state["head.weight"])}
+    given: dict[str, Any] = (
+        {"vocab_size": len(state["lm_head.weight"])} if words else {"num_labels": len(state["head.weight"])}
+    )
     return BeitConfig(
         hidden_size=hidden,
         num_hidden_layers=layers,
