@@ -1,0 +1,36 @@
+"""SSL-HSIC: features that depend on what two views of one thing have in common, and the dependence measure itself.
+
+    from mlsim.repr.hsic import TimeLaggedHSIC, hsic_test
+    coordinates = TimeLaggedHSIC(lag=10).fit([features]).transform(features)
+
+Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "HsicEncoder": "mlsim.repr.hsic.encoder",
+    "ImageSettings": "mlsim.repr.hsic.images",
+    "ObjectiveSettings": "mlsim.repr.hsic.objectives",
+    "PretrainSettings": "mlsim.repr.hsic.pretrain",
+    "TimeLaggedHSIC": "mlsim.repr.hsic.time_lagged",
+    "TimeLaggedSettings": "mlsim.repr.hsic.time_lagged",
+    "hsic": "mlsim.repr.hsic.estimators",
+    "hsic_test": "mlsim.repr.hsic.dependence",
+    "pretrain_images": "mlsim.repr.hsic.images",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mlsim.repr.hsic' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
