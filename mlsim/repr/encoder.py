@@ -21,7 +21,6 @@ weights and ``mlsim encode`` follows it.
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +34,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mlsim.errors import ArtifactError, InputError, MissingError, StorageError
+from mlsim.errors import ArtifactError, InputError, MissingError
+from mlsim.repr.storage import whole
 from mlsim.settings import Settings
 
 FORMAT = "mlsim-encoder"
@@ -219,12 +219,10 @@ class Encoder(ABC):
         }
         state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state().items()}
         text = json.dumps(record, indent=1) + "\n"
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            write_whole(directory / WEIGHTS, lambda path: save_file(state, path))
-            write_whole(directory / CONFIG, lambda path: path.write_text(text))
-        except (OSError, SafetensorError) as error:
-            raise StorageError(f"{directory}: could not write the encoder: {error}; choose another place") from None
+        with whole(directory / WEIGHTS) as partial:
+            save_file(state, partial)
+        with whole(directory / CONFIG) as partial:
+            partial.write_text(text)
         return directory
 
     @classmethod
@@ -301,13 +299,3 @@ def fill(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> Non
         odd = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
         raise ArtifactError(f"{what}: weights do not fit the configuration: {', '.join(odd[:5])} differ")
     module.load_state_dict(dict(state))
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write(partial)`` write beside ``path``, then move into place: whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

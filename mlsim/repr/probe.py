@@ -5,7 +5,7 @@
     ridge           R^2 of a linear prediction of numbers
 
 The scaler and the probe are fitted on the training part only. Rows of time series must be split by blocks or runs,
-never at random: neighbouring frames would leak. Libraries do the fitting (scikit-learn); this file says what is reported.
+never at random: neighbouring frames would leak. Libraries do the fitting (scikit-learn); here is what is reported.
 """
 
 from __future__ import annotations

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from mlsim.errors import CheckpointError, InputError, UnphysicalError
+from mlsim.errors import InputError, UnphysicalError
 from mlsim.repr.beit import masking
 from mlsim.repr.beit.encoder import BeitEncoder
 from mlsim.repr.beit.masking import Masking
 from mlsim.repr.beit.network import NetworkSettings, masked_model
 from mlsim.repr.beit.target import Target, Words
-from mlsim.repr.encoder import InputSettings, Progress, write_whole
+from mlsim.repr.encoder import InputSettings, Progress
+from mlsim.repr.storage import load_checkpoint, save_checkpoint
 from mlsim.settings import Settings
 
 
@@ -210,29 +211,22 @@ def _store(
     path: Path, identity: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator
 ) -> None:
     content = {
-        "identity": identity,
         "step": step,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "rng": json.dumps(rng.bit_generator.state),
     }
-    write_whole(path, lambda partial: torch.save(content, partial))
+    save_checkpoint(path, identity, content)
 
 
 def _restore(
     path: Path | None, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator
 ) -> int:
+    """Steps already done."""
     if path is None or not path.is_file():
         return 0
-    try:
-        content = torch.load(path, weights_only=True)
-        if content["identity"] != identity:
-            raise CheckpointError(f"{path}: belongs to a training with other data or settings; remove it or them")
-        model.load_state_dict(content["model"])
-        optimizer.load_state_dict(content["optimizer"])
-        rng.bit_generator.state = json.loads(content["rng"])
-        return int(content["step"])
-    except (KeyError, RuntimeError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path}: damaged: {str(error).splitlines()[0]}; remove it to start again") from None
+    content = load_checkpoint(path, identity)
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    rng.bit_generator.state = json.loads(content["rng"])
+    return int(content["step"])
