@@ -180,7 +180,7 @@ def test_cyclic_shifts_do_not_call_two_independent_slow_series_dependent() -> No
                 x[t] = 0.98 * x[t - 1] + noise[t]
             series.append(x)
         for pairing, hits in found.items():
-            test = hsic_test(series[0], series[1], pairing=pairing, permutations=99, seed=seed)  # type: ignore[arg-type]
+            test = hsic_test(series[0], series[1], pairing=pairing, permutations=99, seed=seed)  # type: ignore
             hits.append(test.p_value <= 0.05)
     assert np.mean(found["frames"]) > 0.5
     assert np.mean(found["cyclic"]) < 0.25

@@ -7,8 +7,9 @@ distribution. With R re-pairings, and the observed value counted among them,
 
 is a valid p-value for any kernel and any number of samples.
 
-Why ``cyclic``: frames of a trajectory are correlated in time, and re-pairing single frames destroys that correlation and makes
-independent series look dependent. Shifting one series against the other by a random number of frames keeps both.
+Why ``cyclic``: frames of a trajectory are correlated in time, and re-pairing single frames destroys that correlation
+and makes independent series look dependent. Shifting one series against the other by a random number of frames keeps
+both.
 
 Symbols: R ``permutations``.
 

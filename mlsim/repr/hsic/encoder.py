@@ -3,8 +3,8 @@
     vectors [n, d]          hidden.1, ..., features, and with slow axes: slow
     images [n, c, s, s]     conv.1, ..., features            (also [n, s, s] for one channel)
 
-``slow`` are the features on the unit sphere, rotated and scaled by ``slow_axes``: the first column is the slowest. An encoder
-made by :class:`~mlsim.repr.hsic.time_lagged.TimeLaggedHSIC` has it, one trained on images does not.
+``slow`` are the features on the unit sphere, rotated and scaled by ``slow_axes``: the first column is the slowest. An
+encoder made by :class:`~mlsim.repr.hsic.time_lagged.TimeLaggedHSIC` has it, one trained on images does not.
 """
 
 from __future__ import annotations

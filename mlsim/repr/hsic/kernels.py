@@ -4,9 +4,9 @@
     rbf      k(d) = exp(-d^2 / (2 c^2))
     linear   k(x, y) = x . y
 
-Bochner: a kernel of the difference is k(d) = E_w cos(w . (x - y)), so that phi(x) = [cos(W x), sin(W x)] / sqrt(D) with D
-frequencies has E phi(x) . phi(y) = k(x, y). For rbf w = g / c with g ~ N(0, I). The inverse multiquadric is a scale
-mixture of Gaussians,
+Bochner: a kernel of the difference is k(d) = E_w cos(w . (x - y)), so that phi(x) = [cos(W x), sin(W x)] / sqrt(D)
+with D frequencies has E phi(x) . phi(y) = k(x, y). For rbf w = g / c with g ~ N(0, I). The inverse multiquadric is a
+scale mixture of Gaussians,
 
     c / sqrt(c^2 + d^2) = E_z exp(-z^2 d^2 / (2 c^2)),  z ~ N(0, 1)   =>   w = |z| g / c     (z^2/2 ~ Gamma(1/2)),
 

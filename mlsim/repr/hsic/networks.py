@@ -1,15 +1,16 @@
-"""Small networks that features come from: a multilayer perceptron for vectors and a convolutional one for square images.
+"""Small networks that features come from: a perceptron for vectors and a convolutional one for square images.
 
     mlp   x -> (x - mean) whitening -> [linear, SiLU] depth times -> linear -> features [b, out]
-    cnn   x -> [conv 3x3, batch norm, ReLU], the second and later with stride 2 -> mean over a 2 x 2 grid -> features [b, 4 C]
+    cnn   x -> [conv 3x3, batch norm, ReLU] depth times, from the second on with stride 2 -> mean over a 2 x 2 grid
 
-Why the perceptron whitens its input: molecular features are strongly correlated, and the slow motions often carry little
-variance. Whitening gives every linear direction the same weight at the start, as TICA and VAMPnets do. Directions
-with a variance below 1e-6 of the largest are dropped: they are numerical noise.
+Why the perceptron whitens its input: molecular features are strongly correlated, and the slow motions often carry
+little variance. Whitening gives every linear direction the same weight at the start, as TICA and VAMPnets do.
+Directions with a variance below 1e-6 of the largest are dropped: they are numerical noise.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import numpy as np
@@ -65,7 +66,7 @@ class Mlp(Network):
         self.register_buffer("mean", torch.zeros(settings.shape[0]))
         self.register_buffer("whitening", torch.eye(settings.shape[0])[:, :n_in].contiguous())
         sizes = [n_in, *[settings.width] * settings.depth]
-        self.hidden = nn.ModuleList(linear(a, b, generator) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.hidden = nn.ModuleList(linear(a, b, generator) for a, b in itertools.pairwise(sizes))
         self.out = linear(sizes[-1], settings.out, generator)
         self.activation = nn.SiLU()
         self.layers = (*(f"hidden.{k + 1}" for k in range(settings.depth)), "features")
@@ -93,7 +94,7 @@ class Cnn(Network):
         super().__init__()
         channels = [settings.shape[0], *[settings.width * min(2, 2**k) for k in range(settings.depth)]]
         self.convs = nn.ModuleList()
-        for k, (a, b) in enumerate(zip(channels[:-1], channels[1:], strict=True)):
+        for k, (a, b) in enumerate(itertools.pairwise(channels)):
             conv: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, a, b, 3, stride=2 if k else 1, padding=1, bias=False)
             nn.init.kaiming_normal_(conv.weight, generator=generator)
             self.convs.append(nn.Sequential(conv, nn.BatchNorm2d(b), nn.ReLU()))

@@ -1,16 +1,18 @@
 """What is minimised in self-supervised learning: SSL-HSIC, and InfoNCE and BYOL behind the same interface.
 
-An objective takes views Z [K, B, d] of B things, normalised to unit length. Without a target network K = 2; with one the four
-are, in this order, predictions of view 1 and view 2 and the target's view of 2 and 1 (no gradient), see ``twins``.
+An objective takes views Z [K, B, d] of B things, normalised to unit length. Without a target network K = 2; with one
+the four are, in this order, predictions of view 1 and view 2 and the target's view of 2 and 1 (no gradient), see
+``twins``.
 
     hsic      gamma sqrt(HSIC(Z, Z)) - HSIC(Z, Y)                                exact or from random features
     infonce   mean over i of -log softmax_j(z_i . z'_j / T)_i, both directions, other views of the batch as negatives
     byol      2 - 2 mean z_i . t_i, prediction against target
 
-Why gamma is 1 and not the paper's 3: features that fall into M equal clusters far apart, one thing in each view of a cluster,
-have HSIC(Z, Y) / sqrt(HSIC(Z, Z)) = sqrt(M - 1), whatever the kernel. The loss rewards them only if M > 1 + gamma^2: ten clusters
-for gamma = 3, which a batch of thousands of photographs has, three for gamma = 1. A molecule with two metastable
-states needs gamma < 1, hence 0.3 in ``time_lagged``. The sweep {0, 0.3, 1, 3} is in ``benchmarks/repr/hsic.py``.
+Why gamma is 1 and not the paper's 3: features that fall into M equal clusters far apart, one thing in each view of a
+cluster, have HSIC(Z, Y) / sqrt(HSIC(Z, Z)) = sqrt(M - 1), whatever the kernel. The loss rewards them only if M > 1 +
+gamma^2: ten clusters for gamma = 3, which a batch of thousands of photographs has, three for gamma = 1. A molecule
+with two metastable states needs gamma < 1, hence 0.3 in ``time_lagged``. The sweep {0, 0.3, 1, 3} is in
+``benchmarks/repr/hsic.py``.
 
 Symbols: gamma ``gamma``; T ``temperature``; k ``kernel``; D ``random_features``.
 

@@ -3,8 +3,8 @@
 Where the views come from (augmented images, frames a lag apart) is a callable, so that nothing here knows about either.
 Adam with a cosine from ``learning_rate`` to zero after a linear rise over the first twentieth of the steps.
 
-The networks are small and a run takes seconds to minutes; nothing is written before the end, so that a killed run leaves
-nothing behind.
+The networks are small and a run takes seconds to minutes; nothing is written before the end, so that a killed run
+leaves nothing behind.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The learned length scale of a kernel.
 
-The features move while they are trained, and with them the distances at which a kernel of fixed scale has its slope. The scale c
-therefore follows them: after every step it climbs the mean over pairs of log |d^2 dk/d(d^2)|, see ``kernels``. The
-features do not see this gradient, and the loss does not move c; otherwise the loss would be lowered by c alone.
+The features move while they are trained, and with them the distances at which a kernel of fixed scale has its slope.
+The scale c therefore follows them: after every step it climbs the mean over pairs of log |d^2 dk/d(d^2)|, see
+``kernels``. The features do not see this gradient, and the loss does not move c; otherwise the loss would be lowered
+by c alone.
 
 Symbols: c ``value``; d^2 ``squared``.
 

@@ -4,8 +4,8 @@ Of all linear combinations u . (y - mean) the slowest is the one with the larges
 
     C_t u = lambda C_0 u,    C_0 = (<y_t y_t^T> + <y_{t+lag} y_{t+lag}^T>) / 2,    C_t = symmetrised <y_t y_{t+lag}^T>
 
-means over all pairs of frames that lie a lag apart within one trajectory. Every process with eigenvalue lambda has the implied
-timescale t = -lag / ln |lambda|.
+means over all pairs of frames that lie a lag apart within one trajectory. Every process with eigenvalue lambda has the
+implied timescale t = -lag / ln |lambda|.
 
 Why after a self-supervised network: its features are defined up to a rotation only. The axes give them an order, a
 scale (unit variance) and a timescale, so that they can be read, plotted and used as collective variables.

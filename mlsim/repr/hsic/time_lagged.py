@@ -1,12 +1,15 @@
 """TimeLaggedHSIC: collective variables from what a frame and the frame a lag later have in common.
 
-    positives (x_t, x_{t+lag})  ->  whitening, perceptron f  ->  z = f(x) / |f(x)|  ->  L = gamma sqrt(HSIC(Z, Z)) - HSIC(Z, Y)
+    positives (x_t, x_{t+lag}) -> whitening, perceptron f -> z = f(x) / |f(x)| -> L = gamma sqrt(HSIC(Z, Z)) - HSIC(Z,
+    Y)
 
 What is gone after a lag cannot be predicted from the other view and is dropped by the features; what stays is the slow
-part. Unlike TICA the features are nonlinear, unlike VAMPnets no covariance matrix is inverted in the loss. After training the
-features are rotated by ``slow_axes``, so that column one is the slowest and every column has an implied timescale.
+part. Unlike TICA the features are nonlinear, unlike VAMPnets no covariance matrix is inverted in the loss. After
+training the features are rotated by ``slow_axes``, so that column one is the slowest and every column has an implied
+timescale.
 
-Why gamma is 0.3 here: two metastable states are two clusters, which the loss rewards only for gamma < 1 (``objectives``).
+Why gamma is 0.3 here: two metastable states are two clusters, which the loss rewards only for gamma < 1
+(``objectives``).
 
 Symbols: lag in frames; L see ``objectives``.
 

@@ -67,8 +67,8 @@ class Twins(nn.Module):
             return
         for slow, fast in zip(self.target.parameters(), self._online[0].parameters(), strict=True):
             slow.lerp_(fast, 1.0 - self.decay)
-        for slow, fast in zip(self.target.buffers(), self._online[0].buffers(), strict=True):
-            slow.copy_(fast)
+        for held, moving in zip(self.target.buffers(), self._online[0].buffers(), strict=True):
+            held.copy_(moving)
 
 
 def _perceptron(n_in: int, widths: tuple[int, ...], generator: torch.Generator) -> nn.Module:
