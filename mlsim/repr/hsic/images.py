@@ -29,7 +29,7 @@ from mlsim.shapes import Floats, require_shape
 
 
 class AugmentationSettings(Settings):
-    """Strength of the changes: ``shift`` (pixels), ``contrast`` (relative), ``noise`` (image units), ``erase`` (sides)."""
+    """Strength of the changes: ``shift`` (pixels), ``contrast`` (relative), ``noise`` (values), ``erase`` (sides)."""
 
     shift: int = Field(1, ge=0)
     contrast: float = Field(0.3, ge=0, lt=1)
