@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from mlsim.deploy import kernel
 from mlsim.deploy.pair_loops import PANEL, Network, Pairs
+from mlsim.deploy.product import ROWS
 from mlsim.deploy.table import FilterTable
 from mlsim.errors import ArtifactError, InputError
 
@@ -77,9 +78,17 @@ class CompiledEnergy:
         x = np.ascontiguousarray(positions, dtype=np.float64)
         if x.shape != (self.network.atoms, 3):
             raise InputError(f"positions (nm): expected shape [{self.n_atoms}, 3], got {list(x.shape)}")
-        energy, forces = np.empty(1), np.empty(x.size)
-        kernel.evaluate(x.reshape(-1), energy, forces, *self._memory().handle)
-        return energy.item(), forces.reshape(x.shape)
+        desk = self.desk()
+        desk.positions[...] = x
+        energy, forces = desk.run()
+        return energy, forces.copy()
+
+    def desk(self) -> Desk:
+        """Where the calling thread puts positions of one molecule and finds energy and forces, without any copy."""
+        desk: Desk | None = getattr(self._local, "desk", None)
+        if desk is None:
+            desk = self._local.desk = Desk(self.network)
+        return desk
 
     def evaluate(self, positions: Array, threads: int = 1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Energies [R] and forces [R, N, 3] of R copies at ``positions`` [R, N, 3] (nm); NaN in, NaN out.
@@ -95,7 +104,9 @@ class CompiledEnergy:
         energies, forces = np.empty(len(x)), np.empty_like(x)
 
         def work(part: slice) -> None:
-            kernel.evaluate(x[part].reshape(-1), energies[part], forces[part].reshape(-1), *self._memory().handle)
+            memory = self._memory()
+            kernel.point(memory.handle, x[part], energies[part], forces[part])
+            kernel.evaluate(memory.handle, self.network.readout)
 
         bounds = np.linspace(0, len(x), max(1, min(threads, len(x))) + 1).astype(int)
         parts = [slice(a, b) for a, b in itertools.pairwise(bounds)]
@@ -123,7 +134,34 @@ class _Memory:
         self.pairs = Pairs(_empty(net.atoms + 1, np.int64), *(_empty(most, kind) for kind in kinds))
         sizes = (wide, area, area, area, wide, wide, wide)
         self.scratch = kernel.Scratch(*(_empty(size, dtype) for size in sizes))
-        self.handle = kernel.handle_of(net, self.pairs, self.scratch)
+        self.constants = np.array([net.cutoff, net.inverse_spacing, net.tiny])
+        self.handle = kernel.handle_of(net, self.constants, self.pairs, self.scratch)
+
+
+class Desk(_Memory):
+    """Memory of one thread for one molecule at a time: fill ``positions``, then :meth:`run`.
+
+    Attributes
+    ----------
+    positions : float64 [N, 3], nm
+    """
+
+    def __init__(self, net: Network) -> None:
+        super().__init__(net)
+        self.positions = _empty(net.atoms * 3, np.float64).reshape(-1, 3)
+        self._energy, self._forces = _empty(1, np.float64), _empty(net.atoms * 3, np.float64).reshape(-1, 3)
+        self._like, self._strength = net.readout, 1
+        kernel.point(self.handle, self.positions, self._energy, self._forces)
+
+    def run(self, strength: int = 1) -> tuple[float, NDArray[np.float64]]:
+        """Energy (kJ/mol), and forces [N, 3] (kJ/mol/nm) times ``strength``; the next run overwrites the forces.
+
+        The energy is NaN if a position is not finite or a force is not.
+        """
+        if strength != self._strength:
+            self.handle[kernel.STRENGTH] = self._strength = strength
+        kernel.evaluate(self.handle, self._like)
+        return self._energy.item(), self._forces
 
 
 def bind(
@@ -174,7 +212,7 @@ def _network(
     if table.values.shape[0] != blocks or table.values.shape[2] != features:
         raise ArtifactError(f"filter table {table.values.shape} does not fit {blocks} blocks of {features} features")
     width = _up(features, PANEL)
-    rows = _up(len(types), kernel.ROWS)
+    rows = _up(len(types), ROWS)
 
     def weight(name: str, *shape: int) -> Array:
         value = np.asarray(weights[name], dtype=np.float64)

@@ -21,7 +21,7 @@ residual features are never formed, and the first block's inputs x = X are const
 Symbol -> variable: x ``inputs`` · m ``messages`` · a ``hidden`` with act' ``slopes`` · X, p, Z ``offsets`` · A, M and
 transposes ``weights`` (starts in ``places``) · w ``readout`` · t ``fraction`` · k ``cell`` · dE/d(y) ``g_y``.
 
-Arrays are flat. Rows are padded to a multiple of 4 atoms and features to a multiple of 32 with zeros that stay zero.
+Arrays are flat. Rows are padded to a multiple of 6 atoms and features to a multiple of 32 with zeros that stay zero.
 Distances and forces are accumulated in float64 whatever the type of the network, so that a molecule may drift far
 from the origin. A NaN or infinite position makes energy and forces NaN (``probe``), a force that is not finite makes
 the energy NaN: callers need to check the energy only.
@@ -39,11 +39,10 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from mlsim.deploy.pair_loops import PANEL, Array, Network, Pairs, find_pairs, gather, push, scatter, scatter_slopes
-from mlsim.deploy.simd import LANES, add, fill, fma, load, mul, pointer, spread, store, tanh, total, zeros
+from mlsim.deploy.pair_loops import Array, Network, Pairs, find_pairs, gather, push, scatter, scatter_slopes
+from mlsim.deploy.product import multiply
+from mlsim.deploy.simd import LANES, add, fill, fma, load, mul, pointer, store, tanh, total, zeros
 
-#: Rows per tile of the matrix product.
-ROWS = 4
 #: Activations by number (``Network.activation``).
 TANH, SILU = 0, 1
 
@@ -58,53 +57,6 @@ class Scratch(NamedTuple):
     hidden: Array  # [rows, wide]
     slopes: Array  # [rows, wide]
     g_hidden: Array  # [rows, wide]
-
-
-@numba.njit(error_model="numpy")
-def multiply(
-    a: Array,
-    a0: int,
-    a_row: int,
-    b: Array,
-    b0: int,
-    c: Array,
-    c0: int,
-    c_row: int,
-    start: Array,
-    s0: int,
-    rows: int,
-    depth: int,
-    width: int,
-) -> None:
-    """c = start + a b for row-major a [rows, depth], c and start [rows, width] and packed b [depth, width]."""
-    for column in range(0, width, PANEL):
-        for row in range(0, rows, ROWS):
-            here = s0 + row * c_row + column
-            p0, q0 = load(start, here), load(start, here + LANES)
-            p1, q1 = load(start, here + c_row), load(start, here + c_row + LANES)
-            p2, q2 = load(start, here + 2 * c_row), load(start, here + 2 * c_row + LANES)
-            p3, q3 = load(start, here + 3 * c_row), load(start, here + 3 * c_row + LANES)
-            at, left = b0 + column * depth, a0 + row * a_row
-            for k in range(left, left + depth):
-                u, v = load(b, at), load(b, at + LANES)
-                at += PANEL
-                s = spread(a, k)
-                p0, q0 = fma(s, u, p0), fma(s, v, q0)
-                s = spread(a, k + a_row)
-                p1, q1 = fma(s, u, p1), fma(s, v, q1)
-                s = spread(a, k + 2 * a_row)
-                p2, q2 = fma(s, u, p2), fma(s, v, q2)
-                s = spread(a, k + 3 * a_row)
-                p3, q3 = fma(s, u, p3), fma(s, v, q3)
-            here = c0 + row * c_row + column
-            store(c, here, p0)
-            store(c, here + LANES, q0)
-            store(c, here + c_row, p1)
-            store(c, here + c_row + LANES, q1)
-            store(c, here + 2 * c_row, p2)
-            store(c, here + 2 * c_row + LANES, q2)
-            store(c, here + 3 * c_row, p3)
-            store(c, here + 3 * c_row + LANES, q3)
 
 
 @numba.njit(error_model="numpy")
@@ -134,10 +86,18 @@ def clear(values: Array, count: int) -> None:
 
 
 @numba.njit(error_model="numpy")
-def _evaluate(positions: Array, energies: Array, forces: Array, net: Network, pairs: Pairs, scratch: Scratch) -> None:
+def _evaluate(
+    positions: Array,
+    energies: Array,
+    forces: Array,
+    strength: int,
+    net: Network,
+    pairs: Pairs,
+    scratch: Scratch,
+) -> None:
     """Energies [R] (kJ/mol) and forces [R * N * 3] (kJ/mol/nm) of R copies of a molecule at positions [R * N * 3] (nm).
 
-    All three are flat float64 arrays; the last two are overwritten.
+    All three are flat float64 arrays; the last two are overwritten, forces ``strength`` times as large as they are.
     """
     inputs, messages, plane, g_plane, hidden, slopes, g_hidden = scratch
     rows, width, blocks, offsets, places = net.rows, net.features, net.blocks, net.offsets, net.places
@@ -246,7 +206,7 @@ def _evaluate(positions: Array, energies: Array, forces: Array, net: Network, pa
                     width,
                     at // rows,
                 )
-        push(positions, first, net, pairs, number, forces)
+        push(positions, first, net, pairs, number, strength, forces)
         for k in range(first, first + net.atoms * 3):
             energies[r] += forces[k] * 0.0
 
@@ -257,18 +217,24 @@ def _view(handle: Array, slot: int, like: Array) -> Array:
     return numba.carray(pointer(handle[slot], like), handle[slot + 1])
 
 
+#: Arrays of the types that a handle can point to, beside that of the network.
+_NUMBERS, _CELLS = np.zeros(1), np.zeros(1, np.int32)
+#: Slots of a handle: how strong the forces are made, and address and length of what goes in and out.
+STRENGTH, POSITIONS, ENERGIES, FORCES = 6, 7, 9, 11
+_FIRST = 13
+
+
 def _entry() -> Any:
     """The compiled entry, kept on disk for the next process where there is a writable place for it."""
     place = Path(__file__).parent
-    sources = b"".join((place / name).read_bytes() for name in ("simd.py", "pair_loops.py", "kernel.py"))
-    revision = hashlib.sha256(sources).hexdigest()
+    names = ("simd.py", "pair_loops.py", "product.py", "kernel.py")
+    revision = hashlib.sha256(b"".join((place / name).read_bytes() for name in names)).hexdigest()
 
-    def evaluate(
-        positions: Array, energies: Array, forces: Array, handle: Array, numbers: Array, cells: Array, readout: Array
-    ) -> None:
+    def evaluate(handle: Array, like: Array) -> None:
         if len(revision) == 0:  # a closure variable is part of the cache's key: edited sources are compiled anew
             return
-        h = handle
+        h, k = handle, _FIRST
+        constants = _view(h, k, _NUMBERS)
         net = Network(
             h[0],
             h[1],
@@ -276,33 +242,34 @@ def _entry() -> Any:
             h[3],
             h[4],
             h[5],
-            numbers[0],
-            numbers[1],
-            numbers[2],
-            _view(h, 6, readout),
-            _view(h, 8, readout),
-            _view(h, 10, handle),
-            _view(h, 12, readout),
-            readout,
+            constants[0],
+            constants[1],
+            constants[2],
+            _view(h, k + 2, like),
+            _view(h, k + 4, like),
+            _view(h, k + 6, handle),
+            _view(h, k + 8, like),
+            _view(h, k + 10, like),
         )
         pairs = Pairs(
-            _view(h, 14, handle),
-            _view(h, 16, cells),
-            _view(h, 18, cells),
-            _view(h, 20, readout),
-            _view(h, 22, numbers),
-            _view(h, 24, readout),
+            _view(h, k + 12, handle),
+            _view(h, k + 14, _CELLS),
+            _view(h, k + 16, _CELLS),
+            _view(h, k + 18, like),
+            _view(h, k + 20, _NUMBERS),
+            _view(h, k + 22, like),
         )
         scratch = Scratch(
-            _view(h, 26, readout),
-            _view(h, 28, readout),
-            _view(h, 30, readout),
-            _view(h, 32, readout),
-            _view(h, 34, readout),
-            _view(h, 36, readout),
-            _view(h, 38, readout),
+            _view(h, k + 24, like),
+            _view(h, k + 26, like),
+            _view(h, k + 28, like),
+            _view(h, k + 30, like),
+            _view(h, k + 32, like),
+            _view(h, k + 34, like),
+            _view(h, k + 36, like),
         )
-        _evaluate(positions, energies, forces, net, pairs, scratch)
+        positions, energies = _view(h, POSITIONS, _NUMBERS), _view(h, ENERGIES, _NUMBERS)
+        _evaluate(positions, energies, _view(h, FORCES, _NUMBERS), h[STRENGTH], net, pairs, scratch)
 
     try:
         return numba.njit(nogil=True, cache=True, error_model="numpy")(evaluate)
@@ -310,18 +277,31 @@ def _entry() -> Any:
         return numba.njit(nogil=True, error_model="numpy")(evaluate)
 
 
-def handle_of(net: Network, pairs: Pairs, scratch: Scratch) -> tuple[Array, ...]:
-    """What :func:`evaluate` takes after positions, energies and forces.
+def handle_of(net: Network, constants: Array, pairs: Pairs, scratch: Scratch) -> Array:
+    """What :func:`evaluate` takes: sizes and addresses of all arrays in one array of integers.
 
-    Sizes and addresses of all arrays in one array of integers: Numba spends 0.15 us on the door for every array of a
-    call, a fifth of an evaluation for the 26 that a network and its memory have. The caller keeps the arrays alive.
+    Numba spends 0.15 us on the door for every array of a call, a fifth of an evaluation for the 26 that a network and
+    its memory have. The caller keeps the arrays alive, and points the handle to positions, energies and forces.
+
+    Parameters
+    ----------
+    constants : float64 [3]
+        ``cutoff``, ``inverse_spacing`` and ``tiny`` of the network.
     """
-    arrays = [net.table, net.weights, net.places, net.offsets, *pairs, *scratch]
+    arrays = [constants, net.table, net.weights, net.places, net.offsets, net.readout, *pairs, *scratch]
     slots = [number for array in arrays for number in (array.ctypes.data, array.size)]
-    handle = np.array([*net[:6], *slots], dtype=np.int64)
-    return handle, np.array([net.cutoff, net.inverse_spacing, net.tiny]), pairs.partner, net.readout
+    return np.array([*net[:6], 1, *[0] * (_FIRST - 7), *slots], dtype=np.int64)
 
 
-#: ``evaluate(positions, energies, forces, *handle_of(...))``: energies [R] (kJ/mol) and forces [R * N * 3] (kJ/mol/nm)
-#: of R copies of a molecule at positions [R * N * 3] (nm), flat float64 arrays; the GIL is released.
+def point(handle: Array, positions: Array, energies: Array, forces: Array) -> None:
+    """Let ``handle`` read positions [R * N * 3] (nm), write energies [R] (kJ/mol) and forces [R * N * 3] (kJ/mol/nm).
+
+    All three are contiguous float64 arrays that the caller keeps alive.
+    """
+    for slot, array in ((POSITIONS, positions), (ENERGIES, energies), (FORCES, forces)):
+        handle[slot : slot + 2] = array.ctypes.data, array.size
+
+
+#: ``evaluate(handle, like)``: energies and forces of R copies of a molecule, where :func:`point` said; forces are
+#: multiplied by ``handle[STRENGTH]``. ``like`` is any array of the network's type. The GIL is released.
 evaluate = _entry()

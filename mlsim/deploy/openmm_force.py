@@ -42,8 +42,10 @@ from numpy.typing import NDArray
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy import compiled
 from mlsim.deploy.bind import Backend, BoundForceField, Evaluator, ForceField, Precision, exported_energy
+from mlsim.deploy.compiled import Desk
 from mlsim.errors import DependencyError, InputError, UnphysicalError
 from mlsim.md import callback
+from mlsim.md.impulses import Impulses
 
 Bridge = Literal["auto", "torch", "python"]
 BRIDGES: tuple[Bridge, ...] = ("auto", "torch", "python")
@@ -61,18 +63,41 @@ class Callback:
     evaluator : Evaluator
     name : str
         Of the force field, for messages.
+    impulses : Impulses, optional
+        When the force acts; by default at every step.
     """
 
-    def __init__(self, evaluator: Evaluator, name: str) -> None:
-        self.evaluator, self.name = evaluator, name
+    def __init__(self, evaluator: Evaluator, name: str, impulses: Impulses | None = None) -> None:
+        self.evaluator, self.name, self.impulses = evaluator, name, impulses
+        self._desk = getattr(evaluator, "desk", None)
+        self._nothing = np.zeros((evaluator.n_atoms, 3))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a copy of a System acts at every step: nobody tells it when one begins
+        return Callback, (self.evaluator, self.name)
 
     def __call__(self, state: openmm.State) -> tuple[float, NDArray[np.float64]]:
         """Energy (kJ/mol) and forces [N, 3] (kJ/mol/nm) for OpenMM."""
         try:
-            return self.compute(_positions(state, self.evaluator.n_atoms))
+            strength = 1 if self.impulses is None else self.impulses.strength(state)
+            if strength == 0:
+                return 0.0, self._nothing
+            if self._desk is not None:
+                return self._quickly(state, self._desk(), strength)
+            positions = np.empty((self.evaluator.n_atoms, 3))
+            callback.read_positions(state, positions)
+            energy, forces = self.compute(positions)
+            return energy, forces if strength == 1 else strength * forces
         except BaseException as error:  # also KeyboardInterrupt, which OpenMM would swallow
             callback.stash(error)
             raise
+
+    def _quickly(self, state: openmm.State, desk: Desk, strength: int) -> tuple[float, NDArray[np.float64]]:
+        """With the compiled kernel: no copies, and its energy alone tells whether anything is not finite."""
+        callback.read_positions(state, desk.positions)
+        energy, forces = desk.run(strength)
+        if not math.isfinite(energy):
+            raise UnphysicalError(self._complaint(desk.positions, energy, forces))
+        return energy, forces
 
     def compute(self, positions: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Energy and forces, or an error that says what is wrong with them.
@@ -128,19 +153,24 @@ def make_force(
     """
     if bridge not in BRIDGES:
         raise InputError(f"bridge: expected one of {', '.join(BRIDGES)}, got '{bridge}'")
-    if bridge == "auto":
-        plain = backend in ("auto", "torchscript") and field.artifact.kind not in compiled.KINDS
-        bridge = "torch" if plain and torchforce_problem() is None else "python"
-    if bridge == "python":
+    if takes_callbacks(field, bridge, backend):
         return python_force(field.bind(molecule, backend, precision), molecule.n_atoms)
     if backend not in ("auto", "torchscript"):
         raise InputError(f"bridge 'torch' runs TorchScript; backend '{backend}' needs bridge 'python'")
     return torch_force(field.bind(molecule, "torchscript", precision))
 
 
-def python_force(bound: BoundForceField, n_particles: int) -> openmm.PythonForce:
+def takes_callbacks(field: ForceField, bridge: Bridge, backend: Backend = "auto") -> bool:
+    """Whether the bridge that is used calls back into Python (``auto`` decides by what there is)."""
+    if bridge == "auto":
+        plain = backend in ("auto", "torchscript") and field.artifact.kind not in compiled.KINDS
+        return not (plain and torchforce_problem() is None)
+    return bridge == "python"
+
+
+def python_force(bound: BoundForceField, n_particles: int, impulses: Impulses | None = None) -> openmm.PythonForce:
     """``PythonForce`` on the first N of ``n_particles`` particles."""
-    force = openmm.PythonForce(Callback(bound.evaluator, bound.field.name))
+    force = openmm.PythonForce(Callback(bound.evaluator, bound.field.name, impulses))
     if n_particles > bound.n_atoms:
         force.setParticles(list(range(bound.n_atoms)))
     force.setName(f"learned:{bound.field.name}")
@@ -215,14 +245,3 @@ def _has_kernels() -> bool:
 class _Silence(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         return "simtk.openmm" not in record.getMessage()
-
-
-def _positions(state: openmm.State, atoms: int) -> NDArray[np.float64]:
-    """Positions [N, 3], nm. OpenMM's method without units: 0.8 us instead of 8."""
-    quick: Any = getattr(state, "_getVectorAsNumpy", None)
-    if quick is None:
-        found: NDArray[np.float64] = state.getPositions(asNumpy=True)._value
-        return found
-    out = np.empty((atoms, 3))
-    quick(openmm.State.Positions, out)
-    return out

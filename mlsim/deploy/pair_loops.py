@@ -168,11 +168,11 @@ def scatter(
 
 
 @numba.njit(error_model="numpy")
-def push(positions: Array, first: int, net: Network, pairs: Pairs, number: int, forces: Array) -> None:
-    """forces -= dE/dd dd/dr for every pair."""
-    length = pairs.length
+def push(positions: Array, first: int, net: Network, pairs: Pairs, number: int, strength: int, forces: Array) -> None:
+    """forces -= strength dE/dd dd/dr for every pair."""
+    length, scale = pairs.length, -net.inverse_spacing * strength
     for p in range(number):
-        length[p] = -pairs.g_place[p] * net.inverse_spacing / length[p]
+        length[p] = pairs.g_place[p] * scale / length[p]
     for i in range(net.atoms):
         a = first + 3 * i
         x, y, z = positions[a], positions[a + 1], positions[a + 2]

@@ -17,10 +17,11 @@ from mlsim.chem.catalog import forcefield_directory, forcefield_for
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.templates import sequence_of
 from mlsim.deploy.bind import ForceField, load_forcefield, require_fit
-from mlsim.deploy.openmm_force import BRIDGES, Bridge, make_force
+from mlsim.deploy.openmm_force import BRIDGES, Bridge, make_force, python_force, takes_callbacks
 from mlsim.deploy.replicated import batched_force
 from mlsim.errors import InputError, MissingError
 from mlsim.md.classical import GeneralizedBorn, Vacuum
+from mlsim.md.impulses import Impulses
 from mlsim.md.potential import Potential, PotentialRequest, Sum
 
 
@@ -50,6 +51,17 @@ class LearnedPotential:
     def add_to(self, system: System, molecule: Molecule, group: int) -> None:
         """Add the force, by the chosen bridge, to the solute atoms."""
         force = make_force(self.source, molecule, self.bridge)
+        force.setForceGroup(group)
+        system.addForce(force)
+
+    @property
+    def impulsive(self) -> bool:
+        """Whether the force can act as impulses: only a callback can skip a step, ``TorchForce`` cannot."""
+        return takes_callbacks(self.source, self.bridge)
+
+    def add_impulses_to(self, system: System, molecule: Molecule, group: int, impulses: Impulses) -> None:
+        """Add the force, acting when ``impulses`` says so."""
+        force = python_force(self.source.bind(molecule), molecule.n_atoms, impulses)
         force.setForceGroup(group)
         system.addForce(force)
 

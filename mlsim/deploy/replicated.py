@@ -7,6 +7,7 @@ batch of one evaluation; each has the energy and forces that it would have alone
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import openmm
@@ -32,12 +33,16 @@ class BatchedCallback:
 
     def __init__(self, evaluator: Evaluator, name: str, copies: int, threads: int = 1) -> None:
         self.evaluator, self.name, self.copies, self.threads = evaluator, name, copies, threads
+        self._positions = np.empty((copies * evaluator.n_atoms, 3))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BatchedCallback, (self.evaluator, self.name, self.copies, self.threads)
 
     def __call__(self, state: openmm.State) -> tuple[float, NDArray[np.float64]]:
         """Energy of all copies together (kJ/mol), and forces [copies * N, 3] (kJ/mol/nm)."""
         try:
-            positions = state.getPositions(asNumpy=True)._value
-            return self.compute(positions.reshape(self.copies, -1, 3))
+            callback.read_positions(state, self._positions)
+            return self.compute(self._positions.reshape(self.copies, -1, 3))
         except BaseException as error:  # also KeyboardInterrupt, which OpenMM would swallow
             callback.stash(error)
             raise

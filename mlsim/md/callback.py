@@ -1,4 +1,4 @@
-"""The original exception behind an OpenMM callback.
+"""What every OpenMM callback needs: positions without delay, and its exception without loss.
 
 OpenMM turns whatever a Python callback raises into a bare ``OpenMMException``: type, traceback and even
 KeyboardInterrupt are lost. A callback stashes its exception here first; the runner takes it back and raises that.
@@ -7,6 +7,11 @@ KeyboardInterrupt are lost. A callback stashes its exception here first; the run
 from __future__ import annotations
 
 import threading
+from typing import Any
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
 
 _LOCK = threading.Lock()
 _PENDING: list[BaseException] = []
@@ -23,3 +28,19 @@ def take() -> BaseException | None:
     """Return the stashed exception, if any, and forget it."""
     with _LOCK:
         return _PENDING.pop() if _PENDING else None
+
+
+_POSITIONS = openmm.State.Positions
+
+
+def read_positions(state: openmm.State, out: NDArray[np.float64]) -> None:
+    """Write the positions of ``state`` (nm) into ``out`` [N, 3], C-contiguous.
+
+    OpenMM's method without units takes 0.5 us where ``getPositions`` takes 8; where a version does not have it, the
+    public one is used.
+    """
+    quick: Any = getattr(state, "_getVectorAsNumpy", None)
+    if quick is None:
+        out[...] = state.getPositions(asNumpy=True)._value
+    else:
+        quick(_POSITIONS, out)

@@ -25,19 +25,29 @@ velocities of BAOAB read 12 % too cold at inner steps of 4 fs, so a plain 4 fs s
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from openmm import Integrator, LangevinMiddleIntegrator, MTSLangevinIntegrator, System, VerletIntegrator, unit
 
 from mlsim.errors import InputError
+from mlsim.md.impulses import ImpulseLangevin, Impulses, can_be_impulsive
+from mlsim.md.potential import Potential, terms_of
 from mlsim.md.settings import RunSettings
 
+I = TypeVar("I", LangevinMiddleIntegrator, ImpulseLangevin, MTSLangevinIntegrator)
 #: Relative tolerance of bond constraints. 1e-6 keeps the drift of a 4 fs run far below the thermostat's noise.
 CONSTRAINT_TOLERANCE = 1e-6
 #: Force group of the smooth solvent terms of a run with a multiple time step.
 SLOW_GROUP = 1
 
 
-def canonical(settings: RunSettings, system: System, seed: int) -> Integrator:
+def canonical(settings: RunSettings, system: System, seed: int, impulses: Impulses | None = None) -> Integrator:
     """The integrator that ``settings`` ask for, with a fixed random seed (1 .. 2^31 - 1).
+
+    Parameters
+    ----------
+    impulses : Impulses, optional
+        The rhythm that ``system`` was built with.
 
     Raises
     ------
@@ -45,6 +55,9 @@ def canonical(settings: RunSettings, system: System, seed: int) -> Integrator:
         If a multiple time step would save nothing, because no force of ``system`` is in ``SLOW_GROUP``.
     """
     s = settings
+    if impulses is not None:
+        engine = ImpulseLangevin(s.temperature_K, s.friction_per_ps, s.timestep_ps, impulses)
+        return _seeded(engine, seed)
     if s.mts_inner_steps == 1:
         return langevin_middle(s.temperature_K, s.friction_per_ps, s.timestep_ps, seed)
     used = {force.getForceGroup() for force in system.getForces()}
@@ -57,32 +70,58 @@ def canonical(settings: RunSettings, system: System, seed: int) -> Integrator:
     return langevin_multiple(s.temperature_K, s.friction_per_ps, s.timestep_ps, groups, seed)
 
 
+def impulses_for(settings: RunSettings, potential: Potential) -> Impulses | None:
+    """The rhythm that ``settings`` ask for; None if every force acts at every step.
+
+    Raises
+    ------
+    InputError
+        If impulses are asked for and no term of ``potential`` can act so, or together with a multiple time step.
+    """
+    every = settings.learned_every
+    if every == 1:
+        return None
+    if settings.mts_inner_steps > 1:
+        raise InputError(f"learned_every {every} and mts_inner_steps {settings.mts_inner_steps}: choose one of them")
+    if not any(can_be_impulsive(term) for term in terms_of(potential)):
+        raise InputError(
+            f"learned_every {every}: solvent '{settings.solvent}' has no learned force that runs through Python; use 1"
+        )
+    return Impulses(every)
+
+
 def langevin_middle(
     temperature_K: float, friction_per_ps: float, timestep_ps: float, seed: int
 ) -> LangevinMiddleIntegrator:
     """Langevin middle integrator with a fixed random seed (1 .. 2^31 - 1)."""
-    integrator = LangevinMiddleIntegrator(
-        temperature_K * unit.kelvin, friction_per_ps / unit.picosecond, timestep_ps * unit.picosecond
+    return _seeded(
+        LangevinMiddleIntegrator(
+            temperature_K * unit.kelvin, friction_per_ps / unit.picosecond, timestep_ps * unit.picosecond
+        ),
+        seed,
     )
-    integrator.setConstraintTolerance(CONSTRAINT_TOLERANCE)
-    integrator.setRandomNumberSeed(seed)
-    return integrator
 
 
 def langevin_multiple(
     temperature_K: float, friction_per_ps: float, timestep_ps: float, groups: list[tuple[int, int]], seed: int
 ) -> MTSLangevinIntegrator:
     """Langevin with a multiple time step; ``groups`` are (force group, evaluations per step)."""
-    integrator = MTSLangevinIntegrator(
-        temperature_K * unit.kelvin, friction_per_ps / unit.picosecond, timestep_ps * unit.picosecond, groups
+    return _seeded(
+        MTSLangevinIntegrator(
+            temperature_K * unit.kelvin, friction_per_ps / unit.picosecond, timestep_ps * unit.picosecond, groups
+        ),
+        seed,
     )
-    integrator.setConstraintTolerance(CONSTRAINT_TOLERANCE)
-    integrator.setRandomNumberSeed(seed)
-    return integrator
 
 
 def verlet(timestep_ps: float) -> VerletIntegrator:
     """Leapfrog Verlet, NVE."""
     integrator = VerletIntegrator(timestep_ps * unit.picosecond)
     integrator.setConstraintTolerance(CONSTRAINT_TOLERANCE)
+    return integrator
+
+
+def _seeded(integrator: I, seed: int) -> I:
+    integrator.setConstraintTolerance(CONSTRAINT_TOLERANCE)
+    integrator.setRandomNumberSeed(seed)
     return integrator

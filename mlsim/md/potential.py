@@ -22,6 +22,7 @@ from openmm import HarmonicBondForce, System, app, unit
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
+from mlsim.md.impulses import Impulses, Impulsive, can_be_impulsive
 
 ENTRY_POINT_GROUP = "mlsim.potentials"
 
@@ -102,7 +103,12 @@ def is_slow(term: Potential) -> bool:
 
 
 def build_system(
-    molecule: Molecule, potential: Potential, constraints: str, hydrogen_mass_Da: float, slow_group: int = 0
+    molecule: Molecule,
+    potential: Potential,
+    constraints: str,
+    hydrogen_mass_Da: float,
+    slow_group: int = 0,
+    impulses: Impulses | None = None,
 ) -> System:
     """Particles, constraints and forces.
 
@@ -116,10 +122,16 @@ def build_system(
         Mass of solute hydrogens after repartitioning, Da (the heavy neighbour gives the difference).
     slow_group : int
         Force group of the slow terms; all others are in group 0.
+    impulses : Impulses, optional
+        Rhythm of the terms that can act as impulses.
     """
     system = skeleton(molecule, constraints, hydrogen_mass_Da)
     for term in terms_of(potential):
-        term.add_to(system, molecule, slow_group if is_slow(term) else 0)
+        group = slow_group if is_slow(term) else 0
+        if impulses is not None and isinstance(term, Impulsive) and can_be_impulsive(term):
+            term.add_impulses_to(system, molecule, group, impulses)
+        else:
+            term.add_to(system, molecule, group)
     return system
 
 

@@ -19,6 +19,9 @@ class RunSettings(Settings):
     ``mts_inner_steps: n`` evaluates the learned or generalized Born solvent once per time step and the molecular
     mechanics n times, every ``timestep_fs`` / n (see :mod:`mlsim.md.integrator`).
 
+    ``learned_every: n`` lets a learned solvent act at every n-th step only, n times as strong, with everything else
+    as it is (see :mod:`mlsim.md.impulses`).
+
     ``guard`` watches whether a run with a learned force field stays in the region that it was trained on: ``report``
     says what fraction was outside, ``stop`` also stops the run there.
 
@@ -33,6 +36,7 @@ class RunSettings(Settings):
     timestep_fs: float = Field(4.0, gt=0, le=10)
     friction_per_ps: float = Field(1.0, gt=0, le=1000)
     mts_inner_steps: int = Field(1, ge=1, le=16)
+    learned_every: int = Field(1, ge=1, le=8)
     hydrogen_mass_Da: float = Field(1.5, ge=1.0, le=4.1)
     constraints: Literal["hbonds", "none"] = "hbonds"
     replicas: int = Field(1, ge=1, le=4096)

@@ -25,7 +25,7 @@ from mlsim.errors import CheckpointError, MissingError, MlsimError, OccupiedErro
 from mlsim.md import callback, platforms, record
 from mlsim.md.bias import BIAS_GROUP, DihedralBias
 from mlsim.md.guard import Guard, Snapshot
-from mlsim.md.integrator import SLOW_GROUP, canonical
+from mlsim.md.integrator import SLOW_GROUP, canonical, impulses_for
 from mlsim.md.observer import Observer, Summarised
 from mlsim.md.potential import Potential, build_system
 from mlsim.md.prepare import minimise, starting_molecule
@@ -138,8 +138,9 @@ class _Engine:
         self.molecule = starting_molecule(molecule, potential, settings, seed, directory)
         self.n_solute = len(self.molecule.solute)
         slow_group = SLOW_GROUP if settings.mts_inner_steps > 1 else 0
+        self.impulses = impulses_for(settings, potential)
         self.system = build_system(
-            self.molecule, potential, settings.constraints, settings.hydrogen_mass_Da, slow_group
+            self.molecule, potential, settings.constraints, settings.hydrogen_mass_Da, slow_group, self.impulses
         )
         if bias is not None:
             bias.add_to(self.system)
@@ -201,7 +202,7 @@ class _Engine:
         record.write(directory, {**self.record, "step": self.step, "wall_seconds": self.wall_before})
 
     def _integrator(self, seed: int) -> Integrator:
-        return canonical(self.settings, self.system, openmm_seed(seed, "integrator"))
+        return canonical(self.settings, self.system, openmm_seed(seed, "integrator"), self.impulses)
 
     def _platform(self, start: str, seed: int) -> tuple[platforms.PlatformChoice, Any]:
         if start == "resume" and self.settings.platform == "auto":

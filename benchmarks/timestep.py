@@ -1,0 +1,201 @@
+"""How long may a time step be, and how seldom may the learned solvent act, before temperature or free energies change?
+
+Every row runs replicas of alanine dipeptide with the shipped ISSNet through ``mlsim run`` (300 K, friction 1/ps, HBonds
+constraints, compiled kernel in float32) with one choice of time step, ``learned_every`` and hydrogen mass. A blow-up
+(NaN, 3000 K, energy jump) stops a run, so a row that is there is stable. Means have standard errors over replicas;
+free energies over phi and psi (24 x 24 bins, F < 3 kcal/mol) are compared with those of the 2 fs row, raw and with the
+noise of both taken out. The row of the default step has 16 replicas of 10 ns. NVE: drift of the total energy with
+Verlet, as in ``benchmarks.stability``.
+
+    python -m benchmarks.timestep --rows 4fs-every1-1.5Da 2fs-every1-1.5Da     (resumable, row by row)
+    python -m benchmarks.timestep                                              (all rows; about 1.5 h on one core)
+
+Rows that were not run are left out of the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch  # noqa: F401 - before openmm, or the Torch plugin fails to load
+from tqdm import tqdm
+
+from benchmarks.result import Claim, write_result
+from benchmarks.stability import SYSTEM, TEMPERATURE_K, drift
+from mlsim.analysis.compare import compare
+from mlsim.analysis.samples import from_runs
+from mlsim.analysis.surface import FreeEnergySurface
+from mlsim.md import record
+from mlsim.md.settings import RunSettings
+from mlsim.md.trajectory import Run
+from mlsim.units import KJ_PER_KCAL
+from mlsim.workflow.run import run
+
+#: Start of every replica that is left out, ps.
+DISCARD_PS = 100.0
+REPORT_PS = 0.5
+TRUTH = "2fs-every1-1.5Da"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One choice, and how much of it is run."""
+
+    timestep_fs: float
+    learned_every: int
+    hydrogen_mass_Da: float
+    replicas: int
+    ns: float
+
+    @property
+    def name(self) -> str:
+        """Key on the command line."""
+        return f"{self.timestep_fs:g}fs-every{self.learned_every}-{self.hydrogen_mass_Da:g}Da"
+
+    def settings(self, solvent: str) -> RunSettings:
+        """What ``mlsim run`` is told."""
+        return RunSettings(
+            system=SYSTEM,
+            solvent=solvent,
+            ns=self.ns,
+            temperature_K=TEMPERATURE_K,
+            timestep_fs=self.timestep_fs,
+            learned_every=self.learned_every,
+            hydrogen_mass_Da=self.hydrogen_mass_Da,
+            replicas=self.replicas,
+            seed=7,
+            report_ps=REPORT_PS,
+            platform="Reference",
+        )
+
+
+_ALL = (
+    Row(2.0, 1, 1.5, 8, 5.0),
+    Row(4.0, 1, 1.5, 16, 10.0),
+    Row(4.0, 1, 3.0, 8, 5.0),
+    Row(4.0, 2, 1.5, 8, 5.0),
+    Row(4.0, 2, 3.0, 8, 5.0),
+    Row(4.0, 3, 1.5, 4, 2.0),
+    Row(2.0, 2, 1.5, 8, 5.0),
+)
+ROWS = {row.name: row for row in _ALL}
+
+
+class _Bar:
+    """Progress as a bar of tqdm."""
+
+    def __init__(self, total: int, name: str) -> None:
+        self._bar = tqdm(total=total, desc=name, mininterval=20)
+
+    def advance(self, steps: int) -> None:
+        """Count ``steps``."""
+        self._bar.update(steps)
+
+
+def simulate(row: Row, solvent: str, work: Path) -> None:
+    """Run (or continue) a row; an exception of the runner is a blow-up and ends the benchmark."""
+    place, settings = work / row.name, row.settings(solvent)
+    start = "resume" if (place / record.FILE).exists() else "new"
+    run(settings, place, start, progress=_Bar(settings.total_steps * row.replicas, row.name))  # type: ignore[arg-type]
+
+
+def mean_of(values: list[np.ndarray]) -> dict[str, float]:
+    """Mean over replicas with its standard error."""
+    means = np.array([v.mean() for v in values])
+    return {"value": float(means.mean()), "standard_error": float(means.std(ddof=1) / np.sqrt(len(means)))}
+
+
+def measured(row: Row, work: Path) -> tuple[dict[str, Any], FreeEnergySurface]:
+    """What the finished replicas of a row say."""
+    found = Run.open(work / row.name)
+    done = tuple(r for r in found.replicas if r.record["status"] == "complete")
+    kept = [r.times_ps() > DISCARD_PS for r in done]
+    samples = from_runs([Run(found.directory, found.record, done)], ("phi", "psi"), discard_ps=DISCARD_PS)
+    surface = samples.surface().labelled(row.name)
+    assert surface.basins is not None
+    temperature = [r.column("temperature_K")[k] for r, k in zip(done, kept, strict=True)]
+    potential = [r.potential()[k] for r, k in zip(done, kept, strict=True)]
+    populations = {name: surface.basins.interval(name) for name in surface.basins.names}
+    return {
+        "row": row.name,
+        "timestep_fs": row.timestep_fs,
+        "learned_every": row.learned_every,
+        "hydrogen_mass_Da": row.hydrogen_mass_Da,
+        "replicas_finished": len(done),
+        "ns_each": float(done[0].record["settings"]["ns"]),
+        "temperature_K": mean_of(temperature),
+        "largest_temperature_K": float(max(t.max() for t in temperature)),
+        "potential_kJ_mol": mean_of(potential),
+        "spread_of_potential_kJ_mol": mean_of([np.std(p, keepdims=True) for p in potential]),
+        "largest_potential_kJ_mol": float(max(p.max() for p in potential)),
+        "populations": {k: {"value": v.value, "low": v.low, "high": v.high} for k, v in populations.items()},
+    }, surface
+
+
+def with_free_energies(
+    rows: dict[str, dict[str, Any]], surfaces: dict[str, FreeEnergySurface]
+) -> dict[str, dict[str, Any]]:
+    """Add the distance to the free energies of the 2 fs row, kcal/mol."""
+    others = [s for name, s in surfaces.items() if name != TRUTH]
+    if TRUTH not in surfaces or not others:
+        return rows
+    for found in compare(surfaces[TRUTH], others).rows:
+        for key, estimate in (("fes_rmse", found.rmse), ("fes_rmse_corrected", found.rmse_corrected)):
+            rows[found.label][f"{key}_kcal_mol"] = {
+                "value": estimate.value / KJ_PER_KCAL,
+                "low": estimate.low / KJ_PER_KCAL,
+                "high": estimate.high / KJ_PER_KCAL,
+            }
+    return rows
+
+
+def claims_of(rows: dict[str, dict[str, Any]], drifts: list[dict[str, float]], default: Row) -> list[Claim]:
+    """Must-show 3.5, the part about the default step."""
+    found = []
+    if default.name in rows:
+        row = rows[default.name]
+        finished = row["replicas_finished"] if row["ns_each"] >= 10.0 else 0
+        found.append(
+            Claim("3.5", f"replicas of 10 ns at {default.name} without a blow-up", finished, ">= 16", finished >= 16)
+        )
+    for row in drifts:
+        text = f"NVE drift at {row['timestep_fs']:g} fs in float32, kT/ns/dof (largest of {row['starts']:g} starts)"
+        found.append(Claim("3.5", text, row["largest"], "< 1e-3", row["largest"] < 1e-3))
+    return found
+
+
+def main() -> None:
+    """Run the rows that are asked for, then write what is there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS), metavar="ROW")
+    parser.add_argument("--replicas", type=int, default=None, help="only so many replicas of each row for now")
+    parser.add_argument("--solvent", default="issnet:issnet-ala2")
+    parser.add_argument("--work", type=Path, default=Path("runs/timestep"))
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    for name in given.rows:
+        row = ROWS[name]
+        count = row.replicas if given.replicas is None else min(given.replicas, row.replicas)
+        simulate(Row(**{**row.__dict__, "replicas": count}), given.solvent, given.work)
+    path = given.work / "drift.json"
+    if not path.exists():
+        drifts = [drift(given.solvent, 0.5, "none", 0.5, 4), drift(given.solvent, 1.0, "hbonds", 1.0, 4)]
+        path.write_text(json.dumps(drifts))
+    drifts = json.loads(path.read_text())
+    there = {name: measured(row, given.work) for name, row in ROWS.items() if (given.work / name / "run.json").exists()}
+    rows = with_free_energies({k: v[0] for k, v in there.items()}, {k: v[1] for k, v in there.items()})
+    for name, row in rows.items():
+        print(name, {k: v for k, v in row.items() if k not in ("row", "populations")})
+    usual = RunSettings(ns=1.0)
+    default = Row(usual.timestep_fs, usual.learned_every, usual.hydrogen_mass_Da, 16, 10.0)
+    found = claims_of(rows, drifts, default)
+    write_result("timestep", question=__doc__.splitlines()[0], rows=[*rows.values(), *drifts], claims=found)
+
+
+if __name__ == "__main__":
+    main()
