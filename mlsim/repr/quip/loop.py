@@ -10,8 +10,6 @@ once. It is read with ``weights_only=True``.
 
 from __future__ import annotations
 
-import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from mlsim.errors import CheckpointError, StorageError, UnphysicalError
+from mlsim.errors import UnphysicalError
+from mlsim.repr.storage import load_checkpoint, save_checkpoint
 from mlsim.seeds import derive, numpy_stream
 from mlsim.settings import Settings
 
@@ -107,7 +106,10 @@ def run(
     optimizer = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     losses: list[float] = []
     if directory is not None and (directory / CHECKPOINT).is_file():
-        losses = _resume(directory / CHECKPOINT, identity, module, optimizer)
+        content = load_checkpoint(directory / CHECKPOINT, identity)
+        module.load_state_dict(content["module"])
+        optimizer.load_state_dict(content["optimizer"])
+        losses = list(content["losses"])
     module.train()
     for step in range(len(losses), settings.steps):
         for group in optimizer.param_groups:
@@ -126,7 +128,8 @@ def run(
         optimizer.step()
         done = step + 1
         if directory is not None and (done % settings.checkpoint_every == 0 or done == settings.steps):
-            _write(directory, identity, module, optimizer, losses)
+            content = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}
+            save_checkpoint(directory / CHECKPOINT, identity, content)
         if progress is not None:
             progress(done, settings.steps)
     module.eval()
@@ -136,40 +139,3 @@ def run(
 def _schedule(step: int, settings: LoopSettings) -> float:
     warm = max(int(settings.warmup * settings.steps), 1)
     return min((step + 1) / warm, (settings.steps - step) / max(settings.steps - warm, 1))
-
-
-def _write(
-    directory: Path, identity: str, module: nn.Module, optimizer: torch.optim.Optimizer, losses: list[float]
-) -> None:
-    path = directory / CHECKPOINT
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    content = {
-        "identity": identity,
-        "module": module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "losses": losses,
-    }
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        torch.save(content, partial)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        raise StorageError(f"{path}: could not write the checkpoint: {error}; free space or go elsewhere") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _resume(path: Path, identity: str, module: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        found = content["identity"]
-        if found == identity:
-            module.load_state_dict(content["module"])
-            optimizer.load_state_dict(content["optimizer"])
-        losses = [float(x) for x in content["losses"]]
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(f"{path}: damaged ({reason}); remove it or choose another directory") from None
-    if found != identity:
-        raise CheckpointError(f"{path}: belongs to a training with other settings, model or data; choose another place")
-    return losses
