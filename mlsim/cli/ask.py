@@ -59,7 +59,11 @@ def _index(encoder: QuipEncoder, folder: Path, kept: Path | None) -> PhraseIndex
             return found
         typer.echo(f"{kept}: texts or encoder have changed; building the index again", err=True)
     with tqdm(total=len(texts), unit="text", disable=not sys.stderr.isatty()) as bar:
-        made = PhraseIndex.build(encoder, texts, progress=lambda done, _: bar.update(done - bar.n))
+
+        def show(done: int, total: int) -> None:
+            bar.update(done - bar.n)
+
+        made = PhraseIndex.build(encoder, texts, progress=show)
     if kept is not None:
         made.save(kept)
     return made

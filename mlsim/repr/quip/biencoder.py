@@ -75,6 +75,12 @@ def fresh_roberta(config: RobertaConfig, seed: int) -> RobertaModel:
         return RobertaModel(config, add_pooling_layer=False)
 
 
+def longest_input(config: RobertaConfig) -> int:
+    """Most tokens that a RoBERTa takes, special ones included (positions are counted from the padding token on)."""
+    padding = SPECIAL.index("<pad>") if config.pad_token_id is None else config.pad_token_id
+    return int(config.max_position_embeddings) - padding - 1
+
+
 class BiEncoder(nn.Module):
     """RoBERTa and the two heads (none: it gives features but answers no question)."""
 
@@ -94,8 +100,7 @@ class BiEncoder(nn.Module):
     @property
     def longest(self) -> int:
         """Most tokens that go in at once, special ones included."""
-        config = self.roberta.config
-        return int(config.max_position_embeddings - config.pad_token_id - 1)
+        return longest_input(self.roberta.config)
 
     def states(self, tokens: Tokens) -> Tensor:
         """Last hidden states [b, t, d]."""

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import RobertaConfig, RobertaModel
 
-from mlsim.repr.quip.biencoder import divergence, fresh_roberta
+from mlsim.repr.quip.biencoder import divergence, fresh_roberta, longest_input
 from mlsim.repr.quip.labels import Label, targets
 from mlsim.repr.quip.passages import Passage
 from mlsim.repr.quip.tokenizer import Tokens, tokenize
@@ -43,8 +43,7 @@ class CrossEncoder(nn.Module):
     @property
     def longest(self) -> int:
         """Most tokens of question and passage together."""
-        config = self.roberta.config
-        return int(config.max_position_embeddings - config.pad_token_id - 1)
+        return longest_input(self.roberta.config)
 
     def log_probabilities(self, tokens: Tokens) -> Tensor:
         """Log-probabilities [2, b, t] of start and end; ``-inf`` outside the passage."""

@@ -33,8 +33,7 @@ from mlsim.errors import ArtifactError, InputError, MissingError
 from mlsim.repr.encoder import Encoder, InputSettings, fill
 from mlsim.repr.quip.biencoder import BiEncoder, fresh_roberta
 from mlsim.repr.quip.heads import QaHead, load_head
-from mlsim.repr.quip.tokenizer import load_tokenizer, pad_id, require_layout, tokenize
-from mlsim.repr.quip.tokenizer import Tokens
+from mlsim.repr.quip.tokenizer import Tokens, load_tokenizer, number_of, require_layout, tokenize
 from mlsim.repr.quip.windows import WindowSettings, windows
 
 HEAD_FILES = ("model_qa_head_start.pt", "model_qa_head_end.pt")
@@ -271,9 +270,10 @@ class QuipEncoder(Encoder):
     def _wrap(self, ids: Sequence[Sequence[int]]) -> Tokens:
         """``<s> ids </s>``, padded."""
         width = max(len(row) for row in ids) + 2
-        full = np.full((len(ids), width), pad_id(self.tokenizer), dtype=np.int64)
+        full = np.full((len(ids), width), number_of(self.tokenizer, "<pad>"), dtype=np.int64)
+        begin, end = number_of(self.tokenizer, "<s>"), number_of(self.tokenizer, "</s>")
         for k, row in enumerate(ids):
-            full[k, : len(row) + 2] = [self.tokenizer.token_to_id("<s>"), *row, self.tokenizer.token_to_id("</s>")]
+            full[k, : len(row) + 2] = [begin, *row, end]
         mask = np.arange(width)[None, :] < np.asarray([len(row) + 2 for row in ids])[:, None]
         empty = np.zeros((*full.shape, 2), dtype=np.int64)
         tensors = torch.from_numpy(full), torch.from_numpy(mask)

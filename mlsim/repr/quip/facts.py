@@ -39,11 +39,12 @@ FRAMES = (
     "It is known that {s}.",
 )
 METHODS = ("NMR", "crystallography", "simulation", "spectroscopy", "calorimetry", "microscopy", "scattering")
-_SYLLABLES = (
+_INVENTORY = (
     "bet bex bix bon den des dol dram dres drim fem fil fol get glin glis glit glor glun glux gur kat kix "
     "kom kren krir krix lan las lel lil lur lux mes met mol mus nom pas pet pix plut pos pun ril rit ros "
-    "stol sum tel tin ton tot tres tul tun ven vet vur vut zar zen zir "
-).split()
+    "stol sum tel tin ton tot tres tul tun ven vet vur vut zar zen zir"
+)
+_SYLLABLES = _INVENTORY.split()
 #: One name in this many belongs to the test side, and one (clause, frame) pair in this many.
 _TEST_SHARE = 4
 
@@ -62,15 +63,21 @@ class Relation:
 
 def _verbs(name: str, roles: tuple[str, str], verbs: Sequence[tuple[str, str, str]]) -> Relation:
     """A relation of two molecules from (third person, participle, base form) of its verbs."""
-    clauses = [c for v, p, _ in verbs for c in (f"{{a}} {v} {{b}}", f"{{b}} is {p} by {{a}}", f"{{b}}, which {{a}} {v}")]
+    clauses = [
+        c for v, p, _ in verbs for c in (f"{{a}} {v} {{b}}", f"{{b}} is {p} by {{a}}", f"{{b}}, which {{a}} {v}")
+    ]
     clauses = [c + " , was purified" if ", which" in c else c for c in clauses]
-    first = [q for v, p, _ in verbs for q in (f"What {v} {{b}}?", f"Which molecule {v} {{b}}?", f"What is {{b}} {p} by?")]
+    first = [
+        q for v, p, _ in verbs for q in (f"What {v} {{b}}?", f"Which molecule {v} {{b}}?", f"What is {{b}} {p} by?")
+    ]
     second = [q for v, p, base in verbs for q in (f"What does {{a}} {base}?", f"What is {p} by {{a}}?")]
     return Relation(name, roles, tuple(c.replace(" ,", ",") for c in clauses), tuple(first), tuple(second))
 
 
 RELATIONS = (
-    _verbs("inhibits", ("inhibitor", "inhibited"), (("inhibits", "inhibited", "inhibit"), ("blocks", "blocked", "block"))),
+    _verbs(
+        "inhibits", ("inhibitor", "inhibited"), (("inhibits", "inhibited", "inhibit"), ("blocks", "blocked", "block"))
+    ),
     _verbs("binds", ("receptor", "ligand"), (("binds", "bound", "bind"), ("captures", "captured", "capture"))),
     _verbs("activates", ("activator", "activated"), (("activates", "activated", "activate"),)),
     _verbs("cleaves", ("protease", "substrate"), (("cleaves", "cleaved", "cleave"), ("cuts", "cut", "cut"))),
@@ -158,7 +165,11 @@ def side_of(name: str) -> Split:
 
 
 def sentence(
-    relation: Relation, arguments: tuple[str, str], split: Split, rng: np.random.Generator, frames: Sequence[str] = FRAMES
+    relation: Relation,
+    arguments: tuple[str, str],
+    split: Split,
+    rng: np.random.Generator,
+    frames: Sequence[str] = FRAMES,
 ) -> Fact:
     """Put a fact into words with a (clause, frame) pair of the given side."""
     pairs = [(c, f) for c in range(len(relation.clauses)) for f in range(len(frames))]
@@ -179,7 +190,9 @@ def _fill(relation: Relation, marked: str, arguments: tuple[str, str]) -> Fact:
     return Fact(relation, text, arguments, (starts[0], starts[1]))
 
 
-def second_argument(relation: Relation, molecules: Sequence[str], organisms: Sequence[str], rng: np.random.Generator) -> str:
+def second_argument(
+    relation: Relation, molecules: Sequence[str], organisms: Sequence[str], rng: np.random.Generator
+) -> str:
     """Draw what stands second in ``relation``."""
     if relation.second == "kelvin":
         return f"{rng.integers(290, 400)} kelvin"

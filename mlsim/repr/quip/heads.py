@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mlsim.errors import ArtifactError, MissingError
 
+_UNREADABLE = (OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError)
 _NAMES = ("dense.weight", "dense.bias", "out_proj.weight", "out_proj.bias")
 
 
@@ -49,7 +50,7 @@ def load_head(path: str | Path, width: int) -> QaHead:
         raise MissingError(f"{path}: no such file; expected a head file (dense.*, out_proj.*)")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except _UNREADABLE as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise ArtifactError(f"{path}: damaged or not a plain file of tensors ({reason})") from None
     if not isinstance(state, dict) or set(state) != set(_NAMES) or not all(torch.is_tensor(t) for t in state.values()):

@@ -57,7 +57,9 @@ class LoopSettings(Settings):
 class Objective(Protocol):
     """What is trained: a module, the number of items, and the loss of some of them."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """What has the parameters."""
 
     def __len__(self) -> int: ...
 
@@ -116,9 +118,7 @@ def run(
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(settings.seed, f"dropout-{step}"))
-            loss = objective.loss(
-                batch_of(step, len(objective), settings), numpy_stream(settings.seed, f"step-{step}")
-            )
+            loss = objective.loss(batch_of(step, len(objective), settings), numpy_stream(settings.seed, f"step-{step}"))
             optimizer.zero_grad()
             loss.backward()
         losses.append(float(loss.detach()))

@@ -16,8 +16,9 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import RobertaConfig, RobertaForMaskedLM
 
+from mlsim.repr.quip.biencoder import longest_input
 from mlsim.repr.quip.passages import Passage
-from mlsim.repr.quip.tokenizer import SPECIAL, tokenize
+from mlsim.repr.quip.tokenizer import SPECIAL, number_of, tokenize
 
 CHOSEN, MASKED, REPLACED = 0.15, 0.8, 0.1
 
@@ -37,7 +38,7 @@ class MaskedObjective:
             self.module: nn.Module = RobertaForMaskedLM(config)
         self.tokenizer = tokenizer
         self.passages = passages
-        self.longest = int(config.max_position_embeddings - config.pad_token_id - 1)
+        self.longest = longest_input(config)
         self.vocabulary = int(config.vocab_size)
 
     def __len__(self) -> int:
@@ -50,7 +51,7 @@ class MaskedObjective:
         fate = rng.random(chosen.shape)
         ids = tokens.ids.numpy().copy()
         random = rng.integers(len(SPECIAL), self.vocabulary, chosen.shape)
-        ids[chosen & (fate < MASKED)] = self.tokenizer.token_to_id("<mask>")
+        ids[chosen & (fate < MASKED)] = number_of(self.tokenizer, "<mask>")
         swapped = chosen & (fate >= MASKED) & (fate < MASKED + REPLACED)
         ids[swapped] = random[swapped]
         labels = torch.where(torch.from_numpy(chosen), tokens.ids, -100)

@@ -4,8 +4,8 @@ The texts are encoded once, into one vector per token. A question costs one shor
 
     start = V s,     end = V e,     score(i, j) = start_i + end_j
 
-with V [n, d] the token vectors and s, e the question's two vectors; the spans are then ranked by ``spans``. The search is
-exact: no clustering, no quantisation. Memory is 4 n d bytes, 50 MB for 1,000 abstracts with d = 64.
+with V [n, d] the token vectors and s, e the question's two vectors; the spans are then ranked by ``spans``. The
+search is exact: no clustering, no quantisation. Memory is 4 n d bytes, 50 MB for 1,000 abstracts with d = 64.
 
 On disk an index is a directory, ``phrases.npz`` (numbers) and ``index.json`` (texts, sources, digest of the encoder),
 written whole, the second last; loading it with another encoder is refused, because vectors of two encoders cannot be
@@ -129,9 +129,7 @@ class PhraseIndex:
         """Number of texts."""
         return len(self.texts)
 
-    def query(
-        self, encoder: QuipEncoder, question: str, top_k: int = 10, longest: int = LONGEST
-    ) -> list[Answer]:
+    def query(self, encoder: QuipEncoder, question: str, top_k: int = 10, longest: int = LONGEST) -> list[Answer]:
         """The ``top_k`` best phrases that do not overlap, best first.
 
         Raises

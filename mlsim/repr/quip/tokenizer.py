@@ -117,9 +117,12 @@ def require_layout(tokenizer: Tokenizer, where: str) -> Tokenizer:
     return tokenizer
 
 
-def pad_id(tokenizer: Tokenizer) -> int:
-    """Number of the padding token."""
-    return int(tokenizer.token_to_id("<pad>"))
+def number_of(tokenizer: Tokenizer, special: str) -> int:
+    """Number of a special token."""
+    number = tokenizer.token_to_id(special)
+    if number is None:
+        raise ArtifactError(f"the tokenizer has no token {special}; expected RoBERTa's layout")
+    return int(number)
 
 
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str] | Sequence[tuple[str, str]], longest: int) -> Tokens:
@@ -130,10 +133,10 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str] | Sequence[tuple[str, st
     encodings = tokenizer.encode_batch(list(texts))
     cut = [min(len(e.ids), longest) for e in encodings]
     width = max(cut)
-    ids = np.full((len(cut), width), pad_id(tokenizer), dtype=np.int64)
+    ids = np.full((len(cut), width), number_of(tokenizer, "<pad>"), dtype=np.int64)
     content = np.zeros(ids.shape, dtype=bool)
     offsets = np.zeros((*ids.shape, 2), dtype=np.int64)
-    last = tokenizer.token_to_id("</s>")
+    last = number_of(tokenizer, "</s>")
     for row, (encoding, n) in enumerate(zip(encodings, cut, strict=True)):
         pair = isinstance(texts[row], tuple)
         ids[row, :n] = encoding.ids[:n]

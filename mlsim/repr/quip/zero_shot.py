@@ -3,8 +3,8 @@
     S(x, y) = max_i r(x)_i . s_y  +  max_i r(x)_i . e_y          s_y, e_y: vectors of the question of class y
     prediction = argmax_y  S(x, y) - C_y,                        C_y = mean of S(w, y) over content-free words w
 
-The constant C_y removes what a question scores on any text ("Why is it bad ?" against "Why is it good ?"). The rationale
-is the best short span for the predicted class: what in the text answers the question (Jia, Lewis, Zettlemoyer 2021,
+The constant C_y removes what a question scores on any text ("Why is it bad ?" against "Why is it good ?"). The
+rationale is the best short span for the predicted class: what in the text answers the question (Jia et al. 2021,
 section 4.4).
 """
 
