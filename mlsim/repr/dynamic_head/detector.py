@@ -106,7 +106,8 @@ class Detector(nn.Module):
 
         Returns
         -------
-        Points, and per point class logits [B, P, classes], distances to the sides [B, P, 4] (pixels), centre-ness [B, P]
+        Points, and per point class logits [B, P, classes], distances to the sides [B, P, 4] (pixels) and logits of the
+        centre-ness [B, P].
         """
         levels = list(self.head(self.pyramid(images)).values())
         sizes = [(int(level.shape[2]), int(level.shape[3])) for level in levels]

@@ -1,7 +1,7 @@
 """Noisy images of turned and stretched shapes: a quick test for detectors.
 
 What: up to 5 ellipses, rectangles and triangles of 8 to 40 pixels, at any angle, with sides in a ratio of up to 3,
-brighter or darker than an uneven background with noise. The boxes are exact: they come from the outline, not from the pixels.
+brighter or darker than an uneven background with noise. The boxes are exact: they come from the outline.
 Why turned and stretched: shapes that fill their boxes leave deformable convolutions nothing to adapt to.
 """
 
