@@ -42,8 +42,8 @@ class Source:
 
 
 SOURCES = {
-    "alanine-dipeptide": Source("alanine-dipeptide", "issnet", 12.0, 300.0, (2,), (("train", 101), ("test", 202))),
-    "alanine-tripeptide": Source("alanine-tripeptide", "obc2", 5.0, 300.0, (2, 3), (("train", 103), ("test", 204))),
+    "alanine-dipeptide": Source("alanine-dipeptide", "issnet", 10.0, 450.0, (2,), (("train", 101), ("test", 202))),
+    "alanine-tripeptide": Source("alanine-tripeptide", "obc2", 4.0, 450.0, (2, 3), (("train", 103), ("test", 204))),
     "chignolin": Source("chignolin", "obc2", 0.4, 400.0, (), (("train", 105),)),
 }
 

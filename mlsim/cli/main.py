@@ -12,7 +12,21 @@ import typer
 from mlsim.errors import MlsimError
 
 #: Files of this room that define verbs, in the order of ``mlsim --help``.
-GROUPS = ("run", "exchange", "build", "reference", "label", "train", "deploy", "refine", "analyse", "sample", "detect", "doctor")
+GROUPS = (
+    "run",
+    "exchange",
+    "build",
+    "reference",
+    "label",
+    "train",
+    "deploy",
+    "refine",
+    "analyse",
+    "sample",
+    "encode",
+    "detect",
+    "doctor",
+)
 
 #: Base of the argument parser's own errors (typer brings its own copy of click in some versions).
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")

@@ -2,12 +2,13 @@
 
     distance map    x_ij = 1 - exp(-d_ij / s)                    s -> ``scale_nm``
     contact map     x_ij = 1 / (1 + exp((d_ij - c) / w))         c -> ``cutoff_nm``, w = 0.03 nm
-    extension map   x_ij = d_ij / (b n_ij)                       n_ij bonds between i and j, b = 0.155 nm
+    extension map   x_ij = (d_ij - lo) / (b n_ij - lo)           cut to [0, 1]; 0 for n_ij < 3
+                    n_ij bonds between i and j, b = 0.132 nm, lo = 0.24 nm
 
 d_ij is the distance of atoms i and j in nm. Every map is symmetric, unchanged by rotation and translation, and sees the
-handedness of a torsion through the handed side chains. The extension map divides by the longest distance that the
-covalent path allows, so that what is fixed by bonds and angles looks alike everywhere and what is left is conformation:
-in a plain distance map most of the contrast says which atoms are neighbours in the chain, which never changes.
+handedness of a torsion through the handed side chains. The extension map places a distance between contact and the
+stretched chain (b n: all torsions trans), and leaves out what bonds and angles fix; what is left is conformation. In a
+plain distance map most of the contrast says which atoms are neighbours in the chain, which never changes.
 
 Maps of N atoms are brought to the side that an encoder wants by linear interpolation (N smaller) or by averaging over
 areas (N larger). :func:`prepare` follows the ``InputSettings`` that an encoder was trained with.
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 #: Softness of a contact, nm.
 CONTACT_WIDTH = 0.03
-#: Longest step along a bond, nm; a bit over a C-C bond so that extensions stay below 1.
-BOND_LENGTH = 0.155
+#: Length of a stretched chain per bond and distance of non-bonded contact, nm.
+STRETCHED, CONTACT = 0.132, 0.24
 _BACKBONE = {"N", "CA", "C", "O"}
 _CAP_CARBONS = {"CH3"}
 _CHUNK = 4096
@@ -63,7 +64,7 @@ def contact_map(positions: Floats, *, size: int, cutoff_nm: float = 0.45) -> NDA
 
 
 def extension_map(positions: Floats, bonds: NDArray[np.int64], *, size: int) -> NDArray[np.float32]:
-    """Distances over the longest that the covalent path allows.
+    """Distances between contact (0) and a stretched chain (1).
 
     Parameters
     ----------
@@ -82,11 +83,12 @@ def extension_map(positions: Floats, bonds: NDArray[np.int64], *, size: int) -> 
         If ``bonds`` does not fit the positions.
     """
     atoms = np.asarray(positions).shape[1]
-    longest = np.asarray(require_shape(bonds, (atoms, atoms), "bonds between atoms")) * BOND_LENGTH
-    if (longest + np.eye(atoms) <= 0).any():
+    between = np.asarray(require_shape(bonds, (atoms, atoms), "bonds between atoms"))
+    if (between + np.eye(atoms) <= 0).any():
         raise InputError("extension map: expected every two atoms to be connected by bonds; use a distance map")
-    # minimum: a stretched bond may pass the nominal length
-    return _maps(positions, size, lambda d: np.minimum(d / (longest + np.eye(atoms)), 1.0))
+    free = between >= 3
+    span = np.where(free, between * STRETCHED - CONTACT, 1.0)
+    return _maps(positions, size, lambda d: np.where(free, np.clip((d - CONTACT) / span, 0.0, 1.0), 0.0))
 
 
 def square(images: Floats) -> NDArray[np.float32]:
