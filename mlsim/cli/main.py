@@ -25,6 +25,7 @@ GROUPS = (
     "sample",
     "encode",
     "detect",
+    "ask",
     "doctor",
 )
 
