@@ -37,7 +37,7 @@ from mlsim.seeds import numpy_stream
 
 QUESTION = __doc__.splitlines()[0]
 SEEDS = (1, 2, 3)
-STEPS = 500
+STEPS, BATCH = 600, 8
 IMAGES = 400
 #: Attentions of every contender, in the order in which rows are computed.
 CONTENDERS: dict[str, dict[str, Any]] = {
@@ -62,7 +62,7 @@ def row(contender: str, seed: int, work: Path) -> dict[str, Any]:
     """Train one detector and measure it."""
     model = detector(contender, seed)
     began = time.process_time()
-    result = fit(model, shapes, FitSettings(steps=STEPS, seed=seed), directory=work / f"{contender}-{seed}")
+    result = fit(model, shapes, FitSettings(steps=STEPS, batch_size=BATCH, seed=seed), directory=work / f"{contender}-{seed}")
     spent = time.process_time() - began
     generator = numpy_stream(seed, "held out")
     scenes = [shapes(generator) for _ in range(IMAGES)]

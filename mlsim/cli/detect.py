@@ -1,8 +1,8 @@
 """``mlsim detect``: boxes in a free-energy surface or in an image, by a small trained detector.
 
 INPUT is a surface of ``mlsim fes`` over two collective variables (``.npz``, or the directory that holds
-``surface.npz``), an image file, or a ``.npy`` array with values in [0, 1], such as a contact map. In a surface basins are
-looked for, periodic ones across the seam, and boxes come out in the units of the collective variables.
+``surface.npz``), an image file, or a ``.npy`` array with values in [0, 1], such as a contact map. In a surface basins
+are looked for, periodic ones across the seam, and boxes come out in the units of the collective variables.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ r"""Modulated deformable convolution (DCNv2) in plain torch: the input is sample
 k runs over the kernel's points, o_k is a learned shift in pixels, m_k a learned weight in [0, 1]; x between pixels is
 bilinear and zero outside the image.
 
-How: the image, padded by one row and column of zeros on every side, is a table with one row of C numbers per pixel. Every
-sample is a weighted sum of four rows, weights (1 - f_y)(1 - f_x) m, ...; torch has that as one operation with
+How: the image, padded by a row and a column of zeros on every side, is a table with one row of C numbers per pixel.
+Every sample is a weighted sum of four rows, weights (1 - f_y)(1 - f_x) m, ...; torch has that as one operation with
 gradients, ``embedding_bag``.
 
 Why not ``grid_sample``: its coordinates run from -1 to 1, and in single precision the way there and back moves every
