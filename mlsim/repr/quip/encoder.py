@@ -43,7 +43,7 @@ _AT_ONCE, _QUESTION_TOKENS = 64, 50
 
 @dataclass(frozen=True)
 class TokenStates:
-    """Tokens of one text, special ones left out.
+    """Tokens of one text, without special ones and bare spaces.
 
     Attributes
     ----------
@@ -264,7 +264,9 @@ class QuipEncoder(Encoder):
         for head, parts, encoding in zip(heads, kept, encodings, strict=True):
             if head is None:
                 raise InputError("quip encoder: a text has no tokens; remove it")
-            found.append((head, torch.cat(parts), np.asarray(encoding.offsets, dtype=np.int64)))
+            offsets = np.asarray(encoding.offsets, dtype=np.int64)
+            holds = offsets[:, 1] > offsets[:, 0]
+            found.append((head, torch.cat(parts)[torch.from_numpy(holds).to(head.device)], offsets[holds]))
         return found
 
     def _wrap(self, ids: Sequence[Sequence[int]]) -> Tokens:

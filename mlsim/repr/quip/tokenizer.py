@@ -36,7 +36,8 @@ class Tokens:
     mask : bool tensor [b, t]
         True at real tokens, special ones included.
     content : bool tensor [b, t]
-        True at tokens of the text (of the second text for pairs): where an answer may stand.
+        True at tokens of the text (of the second text for pairs) that hold characters: where an answer may stand.
+        A token that is nothing but a space holds none.
     offsets : int array [b, t, 2]
         Characters of each token in its text, end exclusive.
     """
@@ -144,5 +145,6 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str] | Sequence[tuple[str, st
         offsets[row, :n] = encoding.offsets[:n]
         if n < len(encoding.ids):
             ids[row, n - 1], content[row, n - 1] = last, False
+    content &= offsets[..., 1] > offsets[..., 0]
     where = np.arange(width)[None, :] < np.asarray(cut)[:, None]
     return Tokens(torch.from_numpy(ids), torch.from_numpy(where), torch.from_numpy(content), offsets)
