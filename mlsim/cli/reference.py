@@ -27,6 +27,9 @@ def reference(
     timestep_fs: Annotated[float | None, typer.Option(help="Time step, fs. [default: 4]")] = None,
     padding_nm: Annotated[float | None, typer.Option(help="Water around the solute, nm. [default: 0.85]")] = None,
     record_ps: Annotated[float | None, typer.Option(help="Time between force labels, ps. [default: 0.2]")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="openmm, or gromacs: fixed bias, faster on processors. [default: openmm]")
+    ] = None,
     platform: Annotated[str | None, typer.Option(help="auto, CPU, CUDA, OpenCL, HIP.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads per run; 0: all.")] = None,
     processes: Annotated[int, typer.Option(help="Seeds at the same time.")] = 1,
@@ -50,6 +53,7 @@ def reference(
         "timestep_fs": timestep_fs,
         "padding_nm": padding_nm,
         "record_ps": record_ps,
+        "engine": engine,
         "platform": platform,
         "threads": threads,
         "max_hours": max_hours,
@@ -64,7 +68,7 @@ def reference(
     with storage(output):
         output.mkdir(parents=True, exist_ok=True)
     tasks = [SeedTask(settings, output, number) for number in numbers]
-    done = done_steps(output, numbers)
+    done = done_steps(output, numbers, settings)
     with listening() as stop, MdProgress(total, done, settings.timestep_fs) as bar:
         outcomes = fan_out(tasks, processes, bar, stop)
     with locked(output):

@@ -95,6 +95,12 @@ class ForceRecorder:
         """Nothing to restore."""
 
 
+def has_frames(directory: Path) -> bool:
+    """Whether a recorded run has at least one frame."""
+    paths = [directory / name for name in FILES]
+    return all(path.is_file() and path.stat().st_size > 0 for path in paths)
+
+
 def collect(solute: Molecule, directories: Sequence[Path]) -> ForceFrames:
     """ForceFrames of one or several recorded runs (one ``run`` index each).
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +30,27 @@ NPT_PS = 60.0
 NPT_TIMESTEP_FS = 2.0
 
 
+class Equilibration(Protocol):
+    """From a box fresh from solvation to one at the right density."""
+
+    def __call__(self, molecule: Molecule, potential: Potential, settings: RunSettings, seed: int) -> Molecule:
+        """The molecule in an equilibrated box."""
+
+
 def starting_molecule(
-    molecule: Molecule, potential: Potential, settings: RunSettings, seed: int, directory: Path
+    molecule: Molecule,
+    potential: Potential,
+    settings: RunSettings,
+    seed: int,
+    directory: Path,
+    equilibration: Equilibration | None = None,
 ) -> Molecule:
     """The molecule as the run starts it; made on the first call, read from ``directory`` afterwards.
+
+    Parameters
+    ----------
+    equilibration : Equilibration, optional
+        Default: :func:`equilibrate_box`, by OpenMM.
 
     Raises
     ------
@@ -46,7 +64,7 @@ def starting_molecule(
     if not prepared.is_periodic:
         return prepared
     if not molecule.is_periodic:
-        prepared = equilibrate_box(prepared, potential, settings, seed)
+        prepared = (equilibration or equilibrate_box)(prepared, potential, settings, seed)
     with storage(stored):
         prepared.to_pdb(directory / "start.pdb")
         fresh = directory / "start.new.npz"
@@ -98,13 +116,17 @@ def equilibrate_box(molecule: Molecule, potential: Potential, settings: RunSetti
     box = np.array([[v.x, v.y, v.z] for v in state.getPeriodicBoxVectors()._value])
     final = np.array(state.getPositions(asNumpy=True)._value)
     factor = float((np.mean(volumes[blocks // 2 :]) / volumes[-1]) ** (1 / 3))
-    scaled = _scale_molecules(molecule.topology, final, factor)
-    fixed = Molecule(
-        molecule.name, molecule.topology, scaled, molecule.solute, np.asarray(box) * factor, molecule.force_field
-    )
-    fixed.topology.setPeriodicBoxVectors(fixed.box * unit.nanometer)
+    fixed = scaled_box(molecule, final, box, factor)
     relaxed = build_system(fixed, potential, settings.constraints, settings.hydrogen_mass_Da)
-    return fixed.with_positions(minimise(relaxed, scaled, settings, 50))
+    return fixed.with_positions(minimise(relaxed, fixed.positions, settings, 50))
+
+
+def scaled_box(molecule: Molecule, positions: NDArray[np.float64], box: NDArray[np.float64], factor: float) -> Molecule:
+    """``molecule`` at ``positions`` [N, 3] nm in ``box`` [3, 3] nm, both scaled by ``factor``, molecules rigid."""
+    moved = _scale_molecules(molecule.topology, positions, factor)
+    fixed = Molecule(molecule.name, molecule.topology, moved, molecule.solute, box * factor, molecule.force_field)
+    fixed.topology.setPeriodicBoxVectors(fixed.box * unit.nanometer)
+    return fixed
 
 
 def _scale_molecules(topology: app.Topology, positions: NDArray[np.float64], factor: float) -> NDArray[np.float64]:

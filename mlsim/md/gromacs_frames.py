@@ -1,0 +1,186 @@
+"""Frames of a GROMACS run in the files of this package: force labels, trajectory and log.
+
+    f = F_gromacs(r, w) - F_bias(r) - F_vacuum(r)              (solute atoms)
+
+``run.trr`` holds positions and total forces (without those of constraints) of all atoms. Bias and vacuum are evaluated
+by OpenMM in one Context on the positions of the frame, so that both are exactly known, and the bias energy of every
+frame with them. Frames are written as :class:`mlsim.md.forces.ForceRecorder` writes them.
+
+A harvest starts anew each time: it is minutes at most, and GROMACS may have cut its trajectory back.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import struct
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from openmm import Context, Platform
+
+from mlsim.chem.molecule import Molecule
+from mlsim.chem.torsions import dihedrals, ramachandran_atoms
+from mlsim.errors import DependencyError
+from mlsim.md.bias import BIAS_GROUP
+from mlsim.md.classical import Vacuum
+from mlsim.md.forces import FILES
+from mlsim.md.gromacs_input import add_cmap
+from mlsim.md.integrator import verlet
+from mlsim.md.potential import build_system
+from mlsim.md.restart import storage
+from mlsim.md.settings import RunSettings
+from mlsim.md.trajectory import COLUMNS
+
+
+def last_step(trajectory: Path, steps_per_frame: int) -> int:
+    """Step of the last whole frame of a ``.trr`` (0: none), from its size; frames are all of one size."""
+    if not trajectory.is_file() or trajectory.stat().st_size == 0:
+        return 0
+    with open(trajectory, "rb") as handle:
+        start = handle.read(256)
+    sizes = struct.unpack(">10i", start[24:64])
+    real = 8 if sizes[2] == 72 else 4  # of the box
+    header = 24 + 52 + 2 * real
+    frame = header + sum(sizes)
+    count = trajectory.stat().st_size // frame
+    return max(0, count - 1) * steps_per_frame
+
+
+def harvest(
+    solute: Molecule, grid: NDArray[np.float64] | None, settings: RunSettings, trajectory: Path, directory: Path
+) -> int:
+    """Write force frames, ``trajectory.xtc`` and ``log.csv`` of all frames after the first; returns their number.
+
+    Parameters
+    ----------
+    grid : float64 [R, 24, 24], kJ/mol, or None
+        The CMAP bias of the run.
+
+    Raises
+    ------
+    DependencyError
+        If MDAnalysis is not installed.
+    """
+    import mdtraj
+
+    n, atoms = solute.n_atoms, ramachandran_atoms(solute)[1].reshape(-1, 4)
+    inner = _Inner(solute, grid, settings)
+    fresh = [directory / f".{name}.new" for name in FILES]
+    positions: list[NDArray[np.float32]] = []
+    rows: list[tuple[float, ...]] = []
+    with storage(directory):
+        with open(fresh[0], "wb") as x_file, open(fresh[1], "wb") as f_file, open(fresh[2], "wb") as s_file:
+            for frame in frames(trajectory):
+                if frame.time_ps <= 0.0 or frame.forces is None:
+                    continue
+                time_ps, x, f = frame.time_ps, whole(frame.positions[:n], frame.box), frame.forces[:n]
+                forces, vacuum, bias = inner.evaluate(x)
+                x_file.write(x.astype("<f4").tobytes())
+                f_file.write((f - forces).astype("<f4").tobytes())
+                s_file.write(np.array([time_ps, bias, *dihedrals(x, atoms)], dtype="<f8").tobytes())
+                positions.append(x.astype(np.float32))
+                # the energy of the box is not needed by anyone; the solute's own is what a reader may want
+                rows.append((round(time_ps / settings.timestep_ps), time_ps, vacuum, np.nan, np.nan, bias))
+        for path, name in zip(fresh, FILES, strict=True):
+            os.replace(path, directory / name)
+        topology = mdtraj.load_topology(str(directory / "topology.pdb"))
+        xyz = np.array(positions) if positions else np.zeros((0, n, 3), dtype=np.float32)
+        if len(xyz):
+            new = directory / ".new.xtc"
+            mdtraj.Trajectory(xyz, topology, np.array([row[1] for row in rows])).save_xtc(str(new))
+            os.replace(new, directory / "trajectory.xtc")
+        with open(directory / ".log.new", "w", newline="") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(COLUMNS)
+            writer.writerows(rows)
+        os.replace(directory / ".log.new", directory / "log.csv")
+    return len(rows)
+
+
+def save_bias(solute: Molecule, grid: NDArray[np.float64], temperature_K: float, path: Path) -> None:
+    """Write the grid as :meth:`mlsim.md.bias.DihedralBias.save` does."""
+    labels = np.array(ramachandran_atoms(solute)[0])
+    np.savez_compressed(path, grid=grid, residues=labels, bias_factor=np.nan, temperature_K=temperature_K)
+
+
+class _Inner:
+    """Vacuum and bias of the solute at given positions."""
+
+    def __init__(self, solute: Molecule, grid: NDArray[np.float64] | None, settings: RunSettings) -> None:
+        system = build_system(solute, Vacuum(), settings.constraints, settings.hydrogen_mass_Da)
+        if grid is not None:
+            add_cmap(system, solute, grid, BIAS_GROUP)
+        self._context = Context(system, verlet(1e-3), Platform.getPlatformByName("Reference"))
+
+    def evaluate(self, positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, float]:
+        """Forces of vacuum and bias [n, 3], kJ/mol/nm, energy of vacuum and of bias, kJ/mol."""
+        self._context.setPositions(positions)
+        state = self._context.getState(getForces=True, getEnergy=True)
+        bias = self._context.getState(getEnergy=True, groups={BIAS_GROUP}).getPotentialEnergy()._value
+        total = state.getPotentialEnergy()._value
+        return np.array(state.getForces(asNumpy=True)._value), float(total - bias), float(bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame of a ``.trr``: all atoms as GROMACS keeps them (wrapped).
+
+    ``positions`` [N, 3], nm; ``forces`` [N, 3], kJ/mol/nm (None if not written); ``box`` [3], nm, edges.
+    """
+
+    time_ps: float
+    positions: NDArray[np.float64]
+    forces: NDArray[np.float64] | None
+    box: NDArray[np.float64]
+
+
+def frames(trajectory: Path) -> Iterator[Frame]:
+    """Read a ``.trr`` frame by frame (none, if GROMACS has not begun to write it).
+
+    Raises
+    ------
+    DependencyError
+        If MDAnalysis is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from MDAnalysis.coordinates.TRR import TRRReader
+    except ImportError as error:
+        raise DependencyError(
+            f'MDAnalysis is needed for GROMACS runs ({error}): pip install "mlsim[gromacs]"'
+        ) from None
+    if not trajectory.is_file() or trajectory.stat().st_size == 0:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with TRRReader(str(trajectory), convert_units=False, refresh_offsets=True) as reader:
+            for frame in reader:
+                forces = frame.forces.astype(np.float64) if frame.has_forces else None
+                positions = frame.positions.astype(np.float64)
+                yield Frame(float(frame.time), positions, forces, frame.dimensions[:3].astype(np.float64))
+
+
+def whole(positions: NDArray[np.float64], box: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Positions [n, 3] (nm) without jumps over the faces of a rectangular box: each atom beside the one before it."""
+    steps = np.diff(positions, axis=0)
+    steps -= np.round(steps / box) * box
+    return positions[0] + np.concatenate([np.zeros((1, 3)), np.cumsum(steps, axis=0)])
+
+
+def whole_molecules(
+    molecule: Molecule, positions: NDArray[np.float64], box: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """All positions [N, 3] (nm) with the solute and every water whole."""
+    n = len(molecule.solute)
+    parts = [whole(positions[:n], box)]
+    for residue in molecule.topology.residues():
+        atoms = [atom.index for atom in residue.atoms()]
+        if atoms[0] >= n:
+            parts.append(whole(positions[atoms], box))
+    return np.concatenate(parts)
