@@ -35,7 +35,9 @@ def export(
     compress: Annotated[
         str, typer.Option(help="Grid of the filter table: auto (as fine as needed) or a number of intervals.")
     ] = "auto",
-    temperature: Annotated[float, typer.Option(help="Temperature of the training data, K.")] = 300.0,
+    temperature: Annotated[
+        float, typer.Option(help="Temperature of the training data, K, if they do not say.")
+    ] = 300.0,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "MIT",
     frames: Annotated[
         Path | None, typer.Option(help="Training frames, for the guard, if the training directory has no guard.npz.")
@@ -55,12 +57,12 @@ def export(
     intervals = _intervals(compress)
     result = _json(fit / "result.json")
     model = weights.load(fit)
-    molecule = _molecule(system, str(result.get("molecule_digest", "")))
+    molecule = _molecule(system, str(result.get("molecule_digest", "")), fit / "molecule.pdb")
     test = fit / "test.json"
     settings = result.get("settings", {})
     training = Training(
         data_digest=f"{result.get('train_digest', 'none')}",
-        data=f"{result.get('n_train', 0)} frames of {molecule.name}",
+        data=str(result.get("data", f"{result.get('n_train', 0)} frames of {molecule.name}")),
         frames=result.get("n_train", 0),
         atom_types=tuple(sorted(set(molecule.atom_types))),
         settings_digest=str(result.get("identity", "")),
@@ -68,9 +70,8 @@ def export(
         held_out=tuple(_held_out(_json(test) if test.is_file() else result.get("held_out", {}))),
         notes=notes,
     )
-    description = Description.parse(
-        {"scope": scope, "temperature_K": temperature, "licence": licence, "training": training}, "command line"
-    )
+    told = {"scope": scope, "temperature_K": result.get("temperature_K", temperature), "licence": licence}
+    description = Description.parse(told | {"role": model.role, "training": training}, "command line")
     trained = _region(fit, frames, molecule)
     artifact = write(model, molecule, output / name, description, intervals, trained)
     table = artifact.card.table
@@ -178,8 +179,8 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _molecule(system: str | None, digest: str) -> Molecule:
-    """The molecule asked for, which must be the one trained on; or the known system that is."""
+def _molecule(system: str | None, digest: str, kept: Path) -> Molecule:
+    """The molecule asked for, which must be the one trained on; or the one kept with it; or the known system."""
     from mlsim.chem.catalog import load_system, systems
     from mlsim.errors import InputError
 
@@ -188,6 +189,8 @@ def _molecule(system: str | None, digest: str) -> Molecule:
         if digest and molecule.digest != digest:
             raise InputError(f"--system {system}: the model was trained on another molecule (digest {digest})")
         return molecule
+    if kept.is_file():
+        return load_system(kept)
     for entry in systems():
         molecule = entry.load()
         if molecule.digest == digest:

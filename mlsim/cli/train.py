@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlsim.cli.ebm import ebm
+
 if TYPE_CHECKING:
     from mlsim.dataset.frames import ForceFrames
     from mlsim.train.force_matching import FitResult
@@ -20,6 +22,7 @@ def register(app: typer.Typer) -> None:
     )
     group.command("issnet")(issnet)
     group.command("populations")(populations)
+    group.command("ebm")(ebm)
     group.callback()(_group)
     app.add_typer(group, name="train")
 

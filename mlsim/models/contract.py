@@ -52,6 +52,8 @@ class AbstractEnergyModel(nn.Module):
         Name under which the registry knows the class.
     settings_type : type
         The frozen settings class of ``config``.
+    role : str
+        ``solvation``: the energy stands on the molecule's own mechanics; ``potential``: it stands alone.
     config : ModelSettings
         Everything needed to build the same network again.
     seed : int
@@ -60,6 +62,7 @@ class AbstractEnergyModel(nn.Module):
 
     kind: ClassVar[str]
     settings_type: ClassVar[type[ModelSettings]]
+    role: ClassVar[str] = "solvation"
 
     def __init__(self, config: ModelSettings, seed: int = 0) -> None:
         super().__init__()

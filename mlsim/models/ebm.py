@@ -49,6 +49,7 @@ class EBMSettings(ModelSettings):
     length_nm: float = Field(0.1, gt=0.0)
     temperature_K: float = Field(300.0, gt=0.0)
     trap: float = Field(0.0, ge=0.0)
+    cage: float = Field(0.0, ge=0.0)
     core: float = Field(0.0, ge=0.0)
     springs: tuple[Spring, ...] = ()
 
@@ -65,6 +66,7 @@ class EnergyBasedModel(AbstractEnergyModel):
 
     kind: ClassVar[str] = "ebm"
     settings_type: ClassVar[type[ModelSettings]] = EBMSettings
+    role: ClassVar[str] = "potential"
 
     def __init__(self, config: EBMSettings, seed: int = 0) -> None:
         super().__init__(config, seed)
@@ -73,7 +75,7 @@ class EnergyBasedModel(AbstractEnergyModel):
         self.space, self.length_nm = config.space, config.length_nm
         self.unit = kT(config.temperature_K)
         self.cutoff = config.cutoff_nm / config.length_nm
-        self.prior = PriorEnergy(config.trap, config.core, config.springs)
+        self.prior = PriorEnergy(config.trap, config.cage, config.core, config.springs)
         self.embedding = nn.Parameter(torch.randn(len(config.vocabulary), width, generator=generator))
         self.charge_weight = nn.Parameter(torch.randn(width, generator=generator))
         self.radial = radial_basis(config.radial, config.n_radial, self.cutoff)

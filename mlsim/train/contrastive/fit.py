@@ -1,0 +1,148 @@
+"""Fit an energy-based model and write everything about it into a directory.
+
+The directory is what ``mlsim export`` takes: ``config.yaml`` and ``weights.safetensors``, ``train.yaml``,
+``contrastive.yaml``, ``history.csv``, ``learning-curve.png``, ``result.json``, ``checkpoint.pt``, and the replay buffer
+at the end, ``particles.npz``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from mlsim.errors import OccupiedError
+from mlsim.models import weights
+from mlsim.models.contract import AbstractEnergyModel
+from mlsim.train import checkpoint, history, loop
+from mlsim.train.atomic import replacing
+from mlsim.train.checkpoint import TrainState
+from mlsim.train.contrastive.divergence import ContrastiveDivergence
+from mlsim.train.contrastive.joint import JointDivergence
+from mlsim.train.contrastive.problem import Problem
+from mlsim.train.contrastive.settings import ContrastiveSettings
+from mlsim.train.settings import TrainSettings
+
+RESULT, SETTINGS, CONTRAST, PARTICLES = "result.json", "train.yaml", "contrastive.yaml", "particles.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class DensityFit:
+    """Outcome: why it stopped, epochs done, held-out error of the kept parameters, history."""
+
+    directory: Path
+    stopped: loop.Stopped
+    epochs: int
+    held_out: float
+    history: tuple[dict[str, float], ...]
+
+
+def fit(
+    problem: Problem,
+    train: TrainSettings,
+    contrast: ContrastiveSettings,
+    directory: str | Path,
+    facts: dict[str, Any],
+    progress: Literal["auto", "off"] = "auto",
+    start: Literal["new", "resume"] = "new",
+) -> DensityFit:
+    """Fit ``problem.model`` (changed in place) by contrastive divergence.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its model must be an :class:`AbstractEnergyModel` (others: :func:`carry_out`).
+    train, contrast : settings
+    directory : path
+    facts : dict
+        Entered into ``result.json``: where the data come from, the molecule's digest.
+    progress : {"auto", "off"}
+    start : {"new", "resume"}
+        Begin, or continue from the checkpoint in ``directory``.
+
+    Raises
+    ------
+    OccupiedError, CheckpointError, StorageError
+        If the directory is in use, its checkpoint is another run's or damaged, or the disk refuses.
+    UnphysicalError
+        If the loss is no number; the last good checkpoint stays.
+    """
+    objective = ContrastiveDivergence(problem, contrast, train.seed)
+    found = carry_out(objective, train, contrast, Path(directory), progress, start)
+    model = problem.model
+    assert isinstance(model, AbstractEnergyModel)
+    weights.save(model, found.directory)
+    history.draw(found.history, found.directory, objective.unit, {})
+    with (
+        replacing(found.directory / PARTICLES, "particles") as partial,
+        open(partial, "wb") as file,
+    ):
+        np.savez_compressed(file, particles=objective.negatives.particles.numpy())
+    summary = {
+        "kind": model.kind,
+        "stopped": found.stopped,
+        "epochs": found.epochs,
+        "held_out_error": found.held_out,
+        "held_out_unit": objective.unit,
+        "n_train": len(problem.train),
+        "train_digest": digest(problem.train),
+        "valid_digest": digest(problem.valid),
+        "settings": train.model_dump(mode="json"),
+        "contrastive": contrast.model_dump(mode="json"),
+        "identity": identity(problem, train, contrast),
+        "versions": {"torch": torch.__version__},
+        **facts,
+    }
+    _write(found.directory / RESULT, json.dumps(summary, indent=2) + "\n")
+    return found
+
+
+def carry_out(
+    objective: ContrastiveDivergence | JointDivergence,
+    train: TrainSettings,
+    contrast: ContrastiveSettings,
+    directory: Path,
+    progress: Literal["auto", "off"],
+    start: Literal["new", "resume"],
+) -> DensityFit:
+    """Run the loop for any model and leave the kept parameters in it; every contrastive fit ends here."""
+    problem = objective.problem
+    name = identity(problem, train, contrast)
+    if start == "resume":
+        state = checkpoint.load(directory, name)
+    else:
+        if directory.is_dir() and any(directory.iterdir()):
+            raise OccupiedError(f"{directory}: is not empty; resume the training in it or choose another directory")
+        state = TrainState(name)
+    _write(directory / SETTINGS, train.to_yaml())
+    _write(directory / CONTRAST, contrast.to_yaml())
+    stopped = loop.run(problem.model, objective, train, state, directory, progress)
+    if contrast.keep == "last":
+        problem.model.load_state_dict(state.average or state.weights)
+    return DensityFit(directory, stopped, state.epoch, objective.validate(), tuple(state.history))
+
+
+def identity(problem: Problem, train: TrainSettings, contrast: ContrastiveSettings) -> str:
+    """Digest of all that decides the result."""
+    model = problem.model
+    config = type(model).__name__
+    if isinstance(model, AbstractEnergyModel):
+        config = f"{model.config.digest()}/{model.seed}"
+    shapes = [f"{key}{tuple(value.shape)}" for key, value in model.state_dict().items()]
+    parts = (config, *shapes, train.identity(), contrast.digest(), digest(problem.train), digest(problem.valid))
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
+
+
+def digest(data: torch.Tensor) -> str:
+    """Content digest (16 hex digits) of data [F, d]."""
+    return hashlib.sha256(np.ascontiguousarray(data.numpy()).tobytes()).hexdigest()[:16]
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path, "record") as partial:
+        partial.write_text(text)

@@ -1,0 +1,121 @@
+"""A learning problem as the contrastive trainer sees it: an energy of vectors, its symmetry, and data.
+
+Models differ in what they take (a batch of conformations in nm, an image); samplers want vectors. A :class:`Problem` is
+where the two meet: ``energy`` maps vectors [B, d] to u [B] in units of kT, whatever lies behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mlsim.errors import InputError
+from mlsim.models.contract import BoundEnergy
+from mlsim.models.ebm import EBMSettings, EnergyBasedModel
+from mlsim.models.prior import Spring, equal_points
+from mlsim.samplers import Symmetry, orthogonal, permutations, translations
+
+#: (count, generator) -> vectors [count, d].
+Start = Callable[[int, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is learned from what.
+
+    Attributes
+    ----------
+    model : nn.Module
+        Whose parameters are fitted.
+    energy : callable
+        Vectors [B, d] -> u [B], differentiable twice; p ~ exp(-u).
+    symmetry : Symmetry
+        Group that u is invariant under; used by E-SVGD, and its centring by every sampler.
+    train, valid : Tensor [F, d]
+    start : callable
+        Where negatives begin.
+    length : float
+        Characteristic length of the data, in their own unit.
+    """
+
+    model: nn.Module
+    energy: Callable[[Tensor], Tensor]
+    symmetry: Symmetry
+    train: Tensor
+    valid: Tensor
+    start: Start
+    length: float
+
+    def __post_init__(self) -> None:
+        for name, data in (("training", self.train), ("held-out", self.valid)):
+            if data.ndim != 2 or data.shape[1] != self.symmetry.dimension or len(data) == 0:
+                raise InputError(
+                    f"{name} data: expected vectors [n, {self.symmetry.dimension}], got shape {list(data.shape)}"
+                )
+            if not bool(torch.isfinite(data).all()):
+                raise InputError(f"{name} data: expected finite numbers, got NaN or infinity")
+
+
+def conformations(
+    bound: BoundEnergy, train: Tensor, valid: Tensor, length: float = 1.0, start_noise: float = 1.0
+) -> Problem:
+    """The problem of conformations of one molecule or cluster.
+
+    Parameters
+    ----------
+    bound : BoundEnergy
+        An :class:`EnergyBasedModel` bound to its atoms; equal type and charge: equal atoms.
+    train, valid : Tensor [F, N, s]
+        Conformations in reduced lengths.
+    length : float
+        Characteristic length, reduced.
+    start_noise : float
+        Negatives begin at training conformations with this much noise, in units of ``length``.
+    """
+    model = bound.model
+    if not isinstance(model, EnergyBasedModel):
+        raise InputError(f"contrastive training: expected a model of kind 'ebm', got '{model.kind}'")
+    config = model.config
+    assert isinstance(config, EBMSettings)
+    n_points, space = len(bound.types), model.space
+    symmetry = (
+        orthogonal(space, points=n_points)
+        * permutations(equal_atoms(bound, config.springs), space=space)
+        * translations(space, points=n_points)
+    )
+    place = next(model.parameters())
+    data = symmetry.project(train.to(place).reshape(len(train), -1))
+    types, charges = bound.types, bound.charges.to(place)
+
+    def energy(vectors: Tensor) -> Tensor:
+        points = vectors.reshape(len(vectors), n_points, space)
+        return model.reduced(points, types, charges)
+
+    return Problem(
+        model,
+        energy,
+        symmetry,
+        data,
+        symmetry.project(valid.to(place).reshape(len(valid), -1)),
+        around(data, start_noise * length, symmetry),
+        length,
+    )
+
+
+def around(data: Tensor, noise: float, symmetry: Symmetry) -> Start:
+    """Starts at rows of ``data`` [F, d] with Gaussian noise of this standard deviation."""
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        chosen = data[torch.randint(len(data), (count,), generator=generator)]
+        return chosen + noise * symmetry.project(torch.randn(chosen.shape, generator=generator, dtype=data.dtype))
+
+    return draw
+
+
+def equal_atoms(bound: BoundEnergy, springs: Sequence[Spring]) -> tuple[int, ...]:
+    """A label per atom; equal labels have the same type, the same charge and the same springs."""
+    kinds = [(int(t), round(float(q), 6)) for t, q in zip(bound.types, bound.charges, strict=True)]
+    return equal_points(kinds, springs)

@@ -1,0 +1,250 @@
+"""Energy-based models from what is at hand: a test density's reference, force frames, a run, a trajectory.
+
+    source                  conformations                                    prior
+    dw4, lj13               stored long-run reference                        trap, cage, core
+    frames.h5               positions, drawn with weights exp(+V / kT)       springs on bonds and angles, cage, core
+    run directory, .xtc     positions as they are                            the same
+
+Force labels are not used. A bias V on the frames is undone by drawing frames with replacement with their weights, so
+that the model learns the unbiased ensemble; how many frames that is worth (``effective``) goes into the record.
+Held-out conformations are whole blocks of time, or for a reference, which is thinned to near independence, every
+``1/held_out``-th.
+
+Everything is measured on the training conformations: spring lengths and strengths, the core (0.95 of the smallest
+distance without a spring), the cage (1.2 of the farthest point from the centre), the cutoff (1.2 of the largest
+distance, but at most 1.2 nm for molecules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlsim.chem import cluster
+from mlsim.chem.catalog import load_system
+from mlsim.chem.molecule import Molecule
+from mlsim.dataset.frames import ForceFrames
+from mlsim.errors import InputError, OccupiedError
+from mlsim.models.contract import bind, create
+from mlsim.models.prior import springs_from
+from mlsim.samplers.targets import reference
+from mlsim.seeds import numpy_stream
+from mlsim.settings import Settings
+from mlsim.shapes import Floats
+from mlsim.train.contrastive.problem import Problem, conformations
+from mlsim.units import kT
+from mlsim.workflow import conformations as gathered
+from mlsim.workflow.baseline import molecule_of
+
+#: Structure of the molecule in the training directory, for the export.
+MOLECULE = "molecule.pdb"
+#: Characteristic lengths (reduced) of the stored references, and of a molecule: a stiff bond's fluctuation times ten.
+_LENGTHS = {"dw4": 1.0, "lj13": 0.3, "lj55": 0.3}
+_MOLECULE_LENGTH = 0.3
+#: Smallest standard deviation of a spring, reduced (0.003 nm: a C-H bond at room temperature).
+_STIFFEST = 0.03
+#: Margins around what was seen.
+_CORE, _CAGE, _CUTOFF, _LONGEST_CUTOFF = 0.95, 1.2, 1.2, 12.0
+_BLOCKS = 20
+
+
+class NetworkSettings(Settings):
+    """Size of the network; the rest of the model is measured on the data."""
+
+    features: int = 32
+    layers: int = 2
+    n_radial: int = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A problem with the molecule that it is about, and facts for the record."""
+
+    problem: Problem
+    molecule: Molecule
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Conformations [F, N, 3] in reduced lengths; ``space`` 2: the third coordinate is zero."""
+
+    molecule: Molecule
+    train: Floats
+    valid: Floats
+    temperature_K: float
+    space: int
+    length: float
+    origin: str
+    effective: float
+
+
+def prepare(
+    source: str,
+    network: NetworkSettings,
+    seed: int,
+    system: str | None = None,
+    most: int = 10000,
+    held_out: float = 0.1,
+    temperature_K: float = 300.0,
+) -> Prepared:
+    """Model and data for contrastive training.
+
+    Parameters
+    ----------
+    source : str
+        ``dw4``, ``lj13``, force frames (``.h5``), a run directory or a trajectory.
+    network : NetworkSettings
+    seed : int
+        Root seed of weights and draws.
+    system : str, optional
+        Molecule of a run or trajectory; frames find theirs.
+    most : int
+        Most training conformations.
+    held_out : float
+        Share of the conformations kept for the held-out error.
+    temperature_K : float
+        Temperature of the conformations; of a reference, whose unit is kT, it decides the unit of the force field.
+
+    Raises
+    ------
+    MissingError, InputError
+        If the source is not there, or not of the molecule.
+    """
+    if not 0.0 < held_out < 1.0:
+        raise InputError(f"held_out: expected a share between 0 and 1, got {held_out}")
+    if source in reference.available():
+        found = _of_reference(source, most, held_out, seed, temperature_K)
+    else:
+        found = _of_conformations(Path(source), system, most, held_out, seed, temperature_K)
+    molecule = found.molecule
+    config = {**network.model_dump(), **_measured(found, molecule)}
+    bound = bind(create("ebm", config, seed), molecule.atom_types, molecule.charges)
+    train, valid = (torch.from_numpy(x[..., : found.space]) for x in (found.train, found.valid))
+    problem = conformations(bound, train, valid, found.length)
+    facts = {
+        "molecule": molecule.name,
+        "molecule_digest": molecule.digest,
+        "data": f"{len(train)} conformations of {molecule.name} from {found.origin}",
+        "effective_frames": round(found.effective, 1),
+        "temperature_K": found.temperature_K,
+    }
+    return Prepared(problem, molecule, facts)
+
+
+def require_free(directory: Path) -> None:
+    """Refuse a directory that holds something, before data are read.
+
+    Raises
+    ------
+    OccupiedError
+    """
+    if directory.is_dir() and any(directory.iterdir()):
+        raise OccupiedError(f"{directory}: is not empty; resume the training in it or choose another directory")
+
+
+def _of_reference(name: str, most: int, held_out: float, seed: int, temperature_K: float) -> _Sample:
+    molecule = cluster.named(name)
+    if molecule is None:
+        raise InputError(f"'{name}': no cluster of points belongs to this reference; use dw4 or lj13")
+    stored = reference.load(name).positions
+    flat = stored.reshape(len(stored), molecule.n_atoms, -1)
+    points = np.zeros((len(flat), molecule.n_atoms, 3))
+    points[..., : flat.shape[-1]] = flat
+    order = numpy_stream(seed, "ebm.reference").permutation(len(points))
+    n_valid = max(1, round(held_out * len(points)))
+    train = points[order[n_valid:]][:most]
+    origin = f"the stored reference of {name}"
+    return _Sample(
+        molecule,
+        train,
+        points[order[:n_valid]],
+        temperature_K,
+        flat.shape[-1],
+        _LENGTHS[name],
+        origin,
+        float(len(train)),
+    )
+
+
+def _of_conformations(
+    path: Path, system: str | None, most: int, held_out: float, seed: int, temperature_K: float
+) -> _Sample:
+    log_weights = None
+    if path.suffix in (".h5", ".hdf5") and path.is_file():
+        frames = ForceFrames.load(path)
+        molecule = molecule_of(frames, system)
+        log_weights = frames.bias / kT(temperature_K)
+        found = gathered.read(path, molecule)
+    else:
+        if system is None:
+            raise InputError(f"{path}: expected the molecule of these conformations; name it with --system")
+        molecule = load_system(system).solute_molecule()
+        found = gathered.read(path, molecule)
+    block = np.minimum((_BLOCKS * np.arange(len(found))) // len(found), _BLOCKS - 1)
+    generator = numpy_stream(seed, "ebm.conformations")
+    held = np.isin(block, generator.permutation(_BLOCKS)[: max(1, round(held_out * _BLOCKS))])
+    parts, effective = [], 0.0
+    for mask in (~held, held):
+        index = np.flatnonzero(mask)
+        weights = np.ones(len(index)) if log_weights is None else np.exp(log_weights[index] - log_weights.max())
+        share = weights / weights.sum()
+        count = min(most, len(index))
+        if log_weights is None:
+            chosen = generator.choice(index, count, replace=False)
+        else:
+            chosen = generator.choice(index, count, replace=True, p=share)
+        parts.append(found.positions[chosen] / cluster.LENGTH_NM)
+        effective = effective or float(1.0 / (share**2).sum())
+    return _Sample(molecule, parts[0], parts[1], temperature_K, 3, _MOLECULE_LENGTH, found.source, effective)
+
+
+def _measured(found: _Sample, molecule: Molecule) -> dict[str, Any]:
+    """Prior, cutoff and units of the model, from the training conformations."""
+    x = found.train
+    offset = x - x.mean(axis=1, keepdims=True)
+    first, second = np.triu_indices(molecule.n_atoms, 1)
+    distance = np.linalg.norm(x[:, first] - x[:, second], axis=-1)
+    held = _held_pairs(molecule)
+    free = np.array([(i, j) not in held for i, j in zip(first.tolist(), second.tolist(), strict=True)])
+    config: dict[str, Any] = {
+        "space": found.space,
+        "length_nm": cluster.LENGTH_NM,
+        "temperature_K": found.temperature_K,
+        "cage": _CAGE * float(np.linalg.norm(offset, axis=-1).max()),
+        "cutoff_nm": cluster.LENGTH_NM * min(_CUTOFF * float(distance.max()), _LONGEST_CUTOFF),
+    }
+    if free.any():
+        config["core"] = _CORE * float(distance[:, free].min())
+    if held:
+        neighbours = _neighbours(molecule)
+        labels: Sequence[object] = list(
+            zip(molecule.atom_types, np.round(molecule.charges, 6).tolist(), map(tuple, neighbours), strict=True)
+        )
+        config["springs"] = springs_from(x, np.array(sorted(held)), labels, _STIFFEST)
+    else:
+        config["vocabulary"] = (cluster.ATOM_CLASS,)
+        freedom = found.space * (molecule.n_atoms - 1) / molecule.n_atoms
+        config["trap"] = 0.5 * freedom / float((offset**2).sum(-1).mean())
+    return config
+
+
+def _neighbours(molecule: Molecule) -> list[list[int]]:
+    near: list[list[int]] = [[] for _ in range(molecule.n_atoms)]
+    for i, j in molecule.bonds.tolist():
+        near[i].append(j)
+        near[j].append(i)
+    return near
+
+
+def _held_pairs(molecule: Molecule) -> set[tuple[int, int]]:
+    """Pairs at one or two bonds, lower index first."""
+    pairs = {(i, j) for i, j in molecule.bonds.tolist()}
+    for centre in _neighbours(molecule):
+        pairs |= {(min(i, j), max(i, j)) for i in centre for j in centre if i != j}
+    return pairs
