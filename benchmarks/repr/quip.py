@@ -1,0 +1,376 @@
+"""What does question-answering pre-training give that masked-language-model pre-training does not, on known facts?
+
+Invented facts in template sentences (``mlsim.repr.quip.facts``): names and combinations of clause and frame of the
+test side never occur in training. Per seed five models of one size, trained on the same passages for as many steps:
+
+    random   not trained                    masked LM    no questions
+    QA       bi-encoder, given answers      cross        cross-encoder, given answers
+    student  bi-encoder, the cross-encoder's distributions
+
+Rows, with 95 % intervals over seeds (t distribution):
+
+    exact match      whole answer right, one passage given
+    role tagging     F1 of phrases (both roles of "inhibits", "binds", "activates", "cleaves"; names from one pool)
+                     with a linear classifier on frozen tokens from 0, 4, 16, 64 sentences; mean over the four relations
+    retrieval        1,000 unseen passages; answers found at rank 1 and among 10, next to BM25 and TF-IDF, which find
+                     passages and no answers; questions per second on one core
+    paraphrase       AUROC of BERTScore: other wording of the fact against the fact with its roles exchanged
+
+    python -m benchmarks.repr.quip --work runs/quip
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.result import Claim, write_result
+from mlsim.repr.quip import facts
+from mlsim.repr.quip.biencoder import BiEncoder, Shape
+from mlsim.repr.quip.cross_encoder import CrossEncoder, soft_labels
+from mlsim.repr.quip.encoder import QuipEncoder
+from mlsim.repr.quip.labels import hard_labels
+from mlsim.repr.quip.library import Text
+from mlsim.repr.quip.loop import LoopSettings, run
+from mlsim.repr.quip.masked_lm import MaskedObjective
+from mlsim.repr.quip.passages import Passage
+from mlsim.repr.quip.phrase_index import PhraseIndex
+from mlsim.repr.quip.pretrain import PretrainSettings, digest_of, fit_teacher, pretrain
+from mlsim.repr.quip.similarity import similarity
+from mlsim.repr.quip.spans import best_spans
+from mlsim.repr.quip.tagging import Entity, TaggedText, Tagger, TaggerSettings, f1
+from mlsim.repr.quip.tokenizer import tokenize, train_tokenizer
+from mlsim.seeds import numpy_stream
+
+QUESTION = __doc__.splitlines()[0]
+SEEDS = (0, 1, 2)
+TRAIN, TEST, LIBRARY, ASKED = 4000, 300, 1000, 1000
+SHOTS, DRAWS, TAGGED = (4, 16, 64), 3, 100
+STEPS, WIDTH, LAYERS, VOCABULARY = 2000, 64, 2, 700
+ROLES = ("inhibits", "binds", "activates", "cleaves")
+TRAINED = ("random", "masked LM", "QA", "student")
+
+
+# ---- models ----
+
+
+def models(seed: int, work: Path) -> tuple[dict[str, QuipEncoder], CrossEncoder]:
+    """The four encoders and the cross-encoder of a seed; interrupted trainings go on from their checkpoints."""
+    passages = facts.generate(TRAIN, "train", numpy_stream(seed, "train"), facts_per_passage=2)
+    words = [p.text for p in passages] + [q.question for p in passages for q in p.questions]
+    tokenizer = train_tokenizer(words, VOCABULARY)
+    shape = Shape(vocabulary=tokenizer.get_vocab_size(), width=WIDTH, layers=LAYERS, feed_forward=2 * WIDTH)
+    config, given = shape.roberta(), hard_labels(passages)
+    train = {"steps": STEPS, "learning_rate": 3e-3, "seed": seed}
+
+    made = {name: BiEncoder.fresh(config, seed) for name in ("random", "QA", "student")}
+    pretrain(made["QA"], tokenizer, passages, given, PretrainSettings(**train), work / "qa")
+    cross = CrossEncoder.fresh(config, seed)
+    fit_teacher(cross, tokenizer, passages, given, LoopSettings(**train, batch=32), work / "cross")
+    soft = soft_labels(cross, tokenizer, passages)
+    pretrain(made["student"], tokenizer, passages, soft, PretrainSettings(**train), work / "student")
+    masked = MaskedObjective(config, tokenizer, passages, seed)
+    run(masked, LoopSettings(**train), digest_of(masked.module, tokenizer, passages, given), work / "masked")
+    made["masked LM"] = BiEncoder.fresh(config, seed)
+    made["masked LM"].roberta = masked.module.roberta
+    return {name: QuipEncoder(made[name], tokenizer) for name in TRAINED}, cross
+
+
+# ---- exact match ----
+
+
+def exact_match(encoder: QuipEncoder, passages: Sequence[Passage]) -> float:
+    """Share of questions whose best span is the answer."""
+    hits = []
+    for passage, states in zip(passages, encoder.token_states([p.text for p in passages]), strict=True):
+        start, end = encoder.question_vectors([q.question for q in passage.questions])
+        for k, q in enumerate(passage.questions):
+            hits.append(_is_answer(states.vectors @ start[k], states.vectors @ end[k], states.offsets, q))
+    return float(np.mean(hits))
+
+
+@torch.no_grad()
+def exact_match_cross(cross: CrossEncoder, encoder: QuipEncoder, passages: Sequence[Passage]) -> float:
+    """The same for the cross-encoder."""
+    hits = []
+    for passage in passages:
+        pairs = [(q.question, passage.text) for q in passage.questions]
+        tokens = tokenize(encoder.tokenizer, pairs, cross.longest)
+        log_p = cross.log_probabilities(tokens).numpy()
+        for k, q in enumerate(passage.questions):
+            hits.append(_is_answer(log_p[0, k], log_p[1, k], tokens.offsets[k], q))
+    return float(np.mean(hits))
+
+
+def _is_answer(start: np.ndarray, end: np.ndarray, offsets: np.ndarray, q: facts.QuestionAnswer) -> bool:
+    (span,) = best_spans(start, end, np.zeros(len(start), dtype=np.int64), 1)
+    return bool(offsets[span.first, 0] == q.start and offsets[span.last, 1] == q.start + len(q.answer))
+
+
+# ---- role tagging ----
+
+
+def tagged(relation: facts.Relation, count: int, rng: np.random.Generator) -> list[TaggedText]:
+    """Sentences of test names and test combinations, with the roles of both arguments."""
+    pool = facts.names(2 * count, "test", rng)
+    found = []
+    for a, b in zip(pool[:count], pool[count:], strict=True):
+        fact = facts.sentence(relation, (a, b), "test", rng)
+        ends = [s + len(x) for s, x in zip(fact.starts, fact.arguments, strict=True)]
+        entities = [Entity(s, e, r) for s, e, r in zip(fact.starts, ends, fact.roles, strict=True)]
+        found.append(TaggedText(fact.text, tuple(sorted(entities, key=lambda e: e.begin))))
+    return found
+
+
+def tagging(encoder: QuipEncoder, seed: int, shots: int, rows: str) -> float:
+    """F1 of phrases, mean over relations and draws of the labelled sentences."""
+    scores = []
+    for relation in (r for r in facts.RELATIONS if r.name in ROLES):
+        verb = relation.name.removesuffix("s")
+        questions = {relation.roles[0]: f"What {relation.name} it?", relation.roles[1]: f"What does it {verb}?"}
+        test = tagged(relation, TAGGED, numpy_stream(seed, f"tag-test-{relation.name}"))
+        for draw in range(DRAWS if shots else 1):
+            few = tagged(relation, max(shots, 1), numpy_stream(seed, f"tag-{relation.name}-{shots}-{draw}"))
+            settings = TaggerSettings.parse({"rows": rows}, "tagging")
+            tagger = Tagger.fit(encoder, few[:shots], questions, settings)
+            scores.append(f1(tagger.predict([t.text for t in test]), test).phrases)
+    return float(np.mean(scores))
+
+
+# ---- retrieval ----
+
+
+def retrieval(encoders: dict[str, QuipEncoder], seed: int) -> list[dict]:
+    """Ranks of answers and passages in a library of unseen passages."""
+    library = facts.generate(LIBRARY, "test", numpy_stream(seed, "library"), facts_per_passage=2)
+    texts = [p.text for p in library]
+    every = [(q, k) for k, p in enumerate(library) for q in p.questions]
+    chosen = numpy_stream(seed, "asked").permutation(len(every))[:ASKED]
+    asked = [every[k] for k in chosen]
+    questions = [q.question for q, _ in asked]
+    rows = []
+    for name in ("random", "QA", "student"):
+        index = PhraseIndex.build(encoders[name], [Text("library", t) for t in texts])
+        began = time.perf_counter()
+        answers = index.query_many(encoders[name], questions, top_k=10)
+        seconds = time.perf_counter() - began
+        right = [
+            [a.number == k and a.start == q.start and a.text == q.answer for a in found]
+            for (q, k), found in zip(asked, answers, strict=True)
+        ]
+        passage = [any(a.number == k for a in found) for (_, k), found in zip(asked, answers, strict=True)]
+        rows.append(
+            {
+                "task": "retrieval",
+                "model": name,
+                "answer recall@1": float(np.mean([r[0] for r in right])),
+                "answer recall@10": float(np.mean([any(r) for r in right])),
+                "passage recall@10": float(np.mean(passage)),
+                "questions per second": len(questions) / seconds,
+            }
+        )
+    number = np.array([k for _, k in asked])
+    scorers: dict[str, Callable[[], np.ndarray]] = {
+        "BM25": lambda: bm25(texts, questions),
+        "TF-IDF": lambda: tf_idf(texts, questions),
+        "masked LM, mean of tokens": lambda: cosine(encoders["masked LM"], texts, questions),
+    }
+    for name, scores_of in scorers.items():
+        began = time.perf_counter()
+        top = np.argsort(-scores_of(), axis=1)[:, :10]
+        seconds = time.perf_counter() - began
+        found = float(np.mean((top == number[:, None]).any(1)))
+        rows.append(
+            {
+                "task": "retrieval",
+                "model": name,
+                "passage recall@10": found,
+                "questions per second": len(questions) / seconds,
+            }
+        )
+    return rows
+
+
+def bm25(texts: Sequence[str], questions: Sequence[str], k1: float = 1.2, b: float = 0.75) -> np.ndarray:
+    """Okapi BM25 scores [questions, texts]."""
+    vectorizer = CountVectorizer(token_pattern=r"(?u)\b\w+\b")
+    counts = vectorizer.fit_transform(texts).tocsc().astype(float)
+    n = counts.shape[0]
+    present = np.diff(counts.indptr)
+    idf = np.log1p((n - present + 0.5) / (present + 0.5))
+    length = np.asarray(counts.sum(1)).ravel()
+    norm = k1 * (1 - b + b * length / length.mean())
+    counts.data = counts.data * (k1 + 1) / (counts.data + norm[counts.indices]) * np.repeat(idf, present)
+    return (vectorizer.transform(questions).sign() @ counts.T).toarray()
+
+
+def tf_idf(texts: Sequence[str], questions: Sequence[str]) -> np.ndarray:
+    """Cosines [questions, texts] of TF-IDF vectors."""
+    vectorizer = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b")
+    vectors = vectorizer.fit_transform(texts)
+    return (vectorizer.transform(questions) @ vectors.T).toarray()
+
+
+def cosine(encoder: QuipEncoder, texts: Sequence[str], questions: Sequence[str]) -> np.ndarray:
+    """Cosines [questions, texts] of mean token vectors."""
+    a, b = (encoder.encode(list(x)) for x in (questions, texts))
+    return (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
+
+
+# ---- paraphrase ----
+
+
+def paraphrase(encoder: QuipEncoder, seed: int) -> float:
+    """AUROC of BERTScore: same fact in another clause (positive) against exchanged roles in that clause (negative)."""
+    rng = numpy_stream(seed, "paraphrase")
+    pool = facts.names(400, "test", rng)
+    first, second, label = [], [], []
+    for k, (a, b) in enumerate(zip(pool[::2], pool[1::2], strict=True)):
+        relation = [r for r in facts.RELATIONS if r.name in ROLES][k % len(ROLES)]
+        pair = (a, b) if k % 8 < 4 else (b, a)
+        first.append(facts.sentence(relation, (a, b), "test", rng).text)
+        second.append(facts.sentence(relation, pair, "test", rng).text)
+        label.append(k % 8 < 4)
+    return float(roc_auc_score(label, similarity(encoder, first, second)))
+
+
+# ---- all ----
+
+
+def one_seed(seed: int, work: Path) -> list[dict]:
+    """Every row of a seed; kept in ``work`` and read from there when it is there."""
+    torch.set_num_threads(1)
+    place = work / f"seed-{seed}"
+    done = place / "rows.json"
+    if done.is_file():
+        return json.loads(done.read_text())
+    began = time.process_time()
+    encoders, cross = models(seed, place)
+    test = facts.generate(TEST, "test", numpy_stream(seed, "test"), facts_per_passage=2)
+    rows: list[dict] = [{"task": "exact match", "model": "cross", "EM": exact_match_cross(cross, encoders["QA"], test)}]
+    for name in ("random", "QA", "student"):
+        rows.append({"task": "exact match", "model": name, "EM": exact_match(encoders[name], test)})
+    for name in TRAINED:
+        for shots in SHOTS:
+            score = tagging(encoders[name], seed, shots, "zero")
+            rows.append({"task": "role tagging", "model": name, "sentences": shots, "rows": "zero", "F1": score})
+        rows.append({"task": "paraphrase", "model": name, "AUROC": paraphrase(encoders[name], seed)})
+    for name in ("QA", "student"):
+        for shots in (0, 4):
+            score = tagging(encoders[name], seed, shots, "question")
+            rows.append({"task": "role tagging", "model": name, "sentences": shots, "rows": "question", "F1": score})
+    rows += retrieval(encoders, seed)
+    rows.append({"task": "cost", "model": "all", "cpu_s": time.process_time() - began})
+    rows = [{"seed": seed, **row} for row in rows]
+    place.mkdir(parents=True, exist_ok=True)
+    done.write_text(json.dumps(rows))
+    return rows
+
+
+def interval(values: Sequence[float]) -> list[float]:
+    """Mean and half-width of its 95 % interval."""
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
+    return [float(np.mean(values)), float(half)]
+
+
+KEYS = ("task", "model", "sentences", "rows")
+
+
+def summary(rows: Sequence[dict]) -> list[dict]:
+    """One row per task and model: mean and half-width over seeds."""
+    grouped: dict[tuple, dict[str, list[float]]] = {}
+    for row in rows:
+        key = tuple((k, row[k]) for k in KEYS if k in row)
+        for name, value in row.items():
+            if name not in (*KEYS, "seed"):
+                grouped.setdefault(key, {}).setdefault(name, []).append(value)
+    return [{**dict(key), **{n: interval(v) for n, v in values.items()}} for key, values in grouped.items()]
+
+
+def claims(rows: Sequence[dict]) -> list[Claim]:
+    """The statements of 5.3, from values per seed."""
+
+    def values(metric: str, **want: object) -> np.ndarray:
+        return np.array([r[metric] for r in rows if metric in r and all(r.get(k) == v for k, v in want.items())])
+
+    few = {"task": "role tagging", "sentences": 4, "rows": "zero"}
+    gain, half = interval(list(values("F1", model="QA", **few) - values("F1", model="masked LM", **few)))
+    ratio = interval(list(values("EM", model="QA") / values("EM", model="cross")))
+    recall = interval(list(values("answer recall@10", model="QA")))
+    speed = values("questions per second", model="QA").mean()
+    teacher = interval(list(values("EM", model="student") - values("EM", model="QA")))
+    auroc = interval(list(values("AUROC", model="QA") - values("AUROC", model="masked LM")))
+    start = {"task": "role tagging", "model": "QA", "sentences": 4}
+    question = interval(list(values("F1", rows="question", **start) - values("F1", rows="zero", **start)))
+    return [
+        Claim(
+            "5.3a", f"role tagging from 4 sentences, QA - masked LM, F1 (+- {half:.2f})", gain, ">= 0.2", gain >= 0.2
+        ),
+        Claim(
+            "5.3b",
+            f"exact match, bi-encoder / cross-encoder (+- {ratio[1]:.2f})",
+            ratio[0],
+            ">= 0.9, cross-encoder of the same size and steps",
+            ratio[0] >= 0.9,
+        ),
+        Claim(
+            "5.3c",
+            f"answers among 10 in 1,000 unseen passages (+- {recall[1]:.2f}), {speed:.0f} questions per second",
+            recall[0],
+            ">= 0.5",
+            recall[0] >= 0.5,
+        ),
+        Claim(
+            "5.3d",
+            f"gain of the teacher: exact match, student - QA (+- {teacher[1]:.2f})",
+            teacher[0],
+            "> 0, interval without 0 (the paper's at full size: 0.07)",
+            teacher[0] - teacher[1] > 0,
+        ),
+        Claim(
+            "5.3e",
+            f"paraphrase AUROC, QA - masked LM (+- {auroc[1]:.2f})",
+            auroc[0],
+            "> 0, interval without 0 (the paper's at full size: 0.02 to 0.13)",
+            auroc[0] - auroc[1] > 0,
+        ),
+        Claim(
+            "5.3f",
+            f"rows that begin at questions, 4 sentences, F1 (+- {question[1]:.2f})",
+            question[0],
+            "> 0, interval without 0 (the paper's at full size: 0.04 to 0.07)",
+            question[0] - question[1] > 0,
+        ),
+    ]
+
+
+def main() -> None:
+    """Train, score, write ``benchmarks/results/repr-quip.json``."""
+    parser = argparse.ArgumentParser(description=QUESTION)
+    parser.add_argument("--work", type=Path, default=Path("runs/quip"), help="checkpoints and rows; resumable")
+    parser.add_argument("--workers", type=int, default=2, help="seeds at the same time")
+    parser.add_argument("--develop", type=int, help="run this seed only and print, write no result")
+    given = parser.parse_args()
+    if given.develop is not None:
+        rows = one_seed(given.develop, given.work)
+        print(json.dumps(rows, indent=0))
+        return
+    with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(one_seed, SEEDS, [given.work] * len(SEEDS)))
+    rows = [row for rows in found for row in rows]
+    write_result("repr.quip", QUESTION, summary(rows), claims(rows))
+
+
+if __name__ == "__main__":
+    main()
