@@ -62,7 +62,8 @@ def row(contender: str, seed: int, work: Path) -> dict[str, Any]:
     """Train one detector and measure it."""
     model = detector(contender, seed)
     began = time.process_time()
-    result = fit(model, shapes, FitSettings(steps=STEPS, batch_size=BATCH, seed=seed), directory=work / f"{contender}-{seed}")
+    settings = FitSettings(steps=STEPS, batch_size=BATCH, seed=seed)
+    result = fit(model, shapes, settings, directory=work / f"{contender}-{seed}")
     spent = time.process_time() - began
     generator = numpy_stream(seed, "held out")
     scenes = [shapes(generator) for _ in range(IMAGES)]

@@ -135,7 +135,7 @@ def from_state(
             f"{what}: holds no Dynamic Head; expected keys like '{_PREFIX['official']}.0.offset.weight'"
         )
     blocks = 1 + max(number for number, _ in inner)
-    for number in range(blocks):
+    for number in range(blocks if family == "mmdet" else 0):
         for name in ("coarser", "same", "finer"):
             ours.setdefault(f"blocks.{number}.{name}.conv.bias", torch.zeros(first.shape[0]))
     settings = DyHeadSettings(
