@@ -123,7 +123,8 @@ def load_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
     Parameters
     ----------
     source : str or Path
-        Directory of a saved encoder, directory in transformers' layout, shipped name, or hub name ``owner/name``.
+        Directory of a saved encoder, directory in transformers' layout, ``.pth`` file of the original BEiT, shipped
+        name, or hub name ``owner/name``.
     device : str
         Where to compute.
 
@@ -137,6 +138,8 @@ def load_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
         If an optional package is missing.
     """
     foreign = Path(source) / "config.json"
+    if Path(source).suffix == ".pth":
+        return encoder_type("beit").from_pretrained(source, device=device)
     if not (Path(source) / _CONFIG).is_file() and foreign.is_file():
         return _foreign_type(foreign.read_text(), foreign).from_pretrained(source, device=device)
     try:
