@@ -35,7 +35,7 @@ from mlsim.repr.hsic.time_lagged import TimeLaggedHSIC, TimeLaggedSettings
 from mlsim.workflow.run import run
 
 if TYPE_CHECKING:
-    from benchmarks.repr.hsic import Rows
+    from benchmarks.repr.rows import Rows
 
 NS, TEMPERATURE_K, LAG, BLOCK = 12.0, 500.0, 10, 500
 SEEDS = {"train": 31, "test": 32}

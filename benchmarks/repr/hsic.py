@@ -18,9 +18,7 @@ features), VAMPnets (deeptime), InfoNCE and BYOL, random networks.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,12 +26,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.repr import alanine, double_well
+from benchmarks.repr.rows import Rows, interval
 from benchmarks.result import Claim, write_result
 from mlsim.repr.hsic.encoder import HsicEncoder
 from mlsim.repr.hsic.estimators import hsic, hsic_random
@@ -51,24 +49,6 @@ LAG, COORDINATES, LABELS, DRAWS = 10, 4, 40, 20
 CHOOSING, REPORTED = (1, 2), (11, 12, 13, 14, 15)
 DIGIT_SEEDS = (11, 12, 13)
 Encode = Callable[[NDArray[Any]], NDArray[Any]]
-
-
-class Rows:
-    """Rows by key in one JSON file; a row that is there is not computed again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
-
-    def get(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The row ``key``, made if missing."""
-        if key not in self.rows:
-            began = time.process_time()
-            self.rows[key] = {"row": key, **make(), "cpu_s": round(time.process_time() - began, 1)}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self.rows, indent=1))
-            print({k: v for k, v in self.rows[key].items() if not isinstance(v, list)}, flush=True)
-        return self.rows[key]
 
 
 # ---- estimators ----
@@ -203,13 +183,6 @@ def digits(method: str, seed: int) -> dict[str, Any]:
 # ---- table and claims ----
 
 
-def interval(values: list[float]) -> list[float]:
-    """Mean, and 95 % t interval over seeds."""
-    mean, n = float(np.mean(values)), len(values)
-    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)) if n > 1 else float("nan")
-    return [round(mean, 4), round(mean - half, 4), round(mean + half, 4)]
-
-
 def column(rows: Rows, part: str, method: str, name: str, seeds: tuple[int, ...]) -> list[float]:
     """One number of one method, seed by seed."""
     return [rows.rows[f"{part}/{method}/{seed}"][name] for seed in seeds]
@@ -258,7 +231,7 @@ def main() -> None:
         ours = np.array(column(rows, "well", OURS_WELL, "accuracy", REPORTED))
         for other, bound in (("pca", 0.25), ("tica", 0.0)):
             gain = ours - np.array(column(rows, "well", other, "accuracy", REPORTED))
-            text = f"double well, state accuracy, {OURS_WELL} minus {other}, 95 % {interval(list(gain))[1:]}"
+            text = f"double well, state accuracy, {OURS_WELL} minus {other}, 95 % {interval(gain.tolist())[1:]}"
             claims.append(Claim("5.2", text, gain.mean(), f">= {bound}", gain.mean() >= bound))
     if "digits" in given.parts:
         for method in DIGITS:
@@ -270,7 +243,7 @@ def main() -> None:
             loss = np.array(column(rows, "digits", "infonce", name, DIGIT_SEEDS)) - np.array(
                 column(rows, "digits", OURS_DIGITS, name, DIGIT_SEEDS)
             )
-            text = f"digits, {name}: InfoNCE minus {OURS_DIGITS}, 95 % {interval(list(loss))[1:]}"
+            text = f"digits, {name}: InfoNCE minus {OURS_DIGITS}, 95 % {interval(loss.tolist())[1:]}"
             claims.append(Claim("5.2", text, loss.mean(), "<= 0.05", loss.mean() <= 0.05))
     if "peptide" in given.parts:
         made = alanine.compare(given.work, rows)
