@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,9 +17,9 @@ from mlsim.models.contract import AbstractEnergyModel, create
 CONFIG = {"features": 16, "blocks": 2, "n_radial": 10, "cutoff_nm": 0.8}
 
 
-def toy_model(seed: int = 1) -> AbstractEnergyModel:
-    """An ISSNet with random weights, biases included."""
-    model = create("issnet", CONFIG, seed)
+def toy_model(seed: int = 1, config: Mapping[str, Any] | None = None) -> AbstractEnergyModel:
+    """An ISSNet with random weights, biases included; ``config`` changes its size."""
+    model = create("issnet", {**CONFIG, **(config or {})}, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

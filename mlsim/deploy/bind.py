@@ -4,10 +4,11 @@
     bound = field.bind(molecule)
     energies, forces = bound.evaluate(positions)      # [F, N, 3] nm -> [F] kJ/mol, [F, N, 3] kJ/mol/nm
 
-Three backends compute the same energy: ``compiled`` (the tabulated kernel, no torch), ``eager`` (the torch module) and
-``torchscript`` (what ``model.pt`` holds). ``auto`` is ``compiled`` where the kind has a kernel, else ``eager``.
+Four backends compute the same energy: ``compiled`` (the tabulated kernel, no torch), ``static`` (the same in torch with
+static shapes, a CUDA graph on a GPU), ``eager`` (the torch module) and ``torchscript`` (what ``model.pt`` holds).
+``auto`` is ``compiled`` where the kind has a kernel, else ``eager``.
 
-For alanine dipeptide one evaluation takes 0.025 ms compiled, 1.4 ms as TorchScript and 1.8 ms eager (one core).
+For alanine dipeptide one evaluation takes 0.018 ms compiled, 1.4 ms as TorchScript and 1.8 ms eager (one core).
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from mlsim.chem.molecule import Molecule
     from mlsim.deploy.torchscript import ExportedEnergy
 
-Backend = Literal["auto", "compiled", "torchscript", "eager"]
-BACKENDS: tuple[Backend, ...] = ("auto", "compiled", "torchscript", "eager")
+Backend = Literal["auto", "compiled", "static", "torchscript", "eager"]
+BACKENDS: tuple[Backend, ...] = ("auto", "compiled", "static", "torchscript", "eager")
 Precision = Literal["float32", "float64"]
 
 
@@ -57,7 +58,7 @@ class BoundForceField:
     molecule : Molecule
         The solute.
     backend : str
-        ``compiled``, ``torchscript`` or ``eager``.
+        ``compiled``, ``static``, ``torchscript`` or ``eager``.
     precision : str
         Type of the network's arithmetic.
     evaluator : Evaluator
@@ -122,15 +123,21 @@ class ForceField:
         return self.artifact.name
 
     def bind(
-        self, molecule: Molecule, backend: Backend = "auto", precision: Precision | None = None
+        self,
+        molecule: Molecule,
+        backend: Backend = "auto",
+        precision: Precision | None = None,
+        device: str = "cpu",
     ) -> BoundForceField:
         """Bind to the solute of ``molecule``.
 
         Parameters
         ----------
-        backend : {"auto", "compiled", "torchscript", "eager"}
+        backend : {"auto", "compiled", "static", "torchscript", "eager"}
         precision : {"float32", "float64"}, optional
             Default: as the card says.
+        device : str
+            Where ``static`` computes; all others are for the CPU.
 
         Raises
         ------
@@ -142,8 +149,15 @@ class ForceField:
         require_fit(self.artifact, solute)
         chosen = _choose(self.artifact, backend)
         precise: Precision = precision or self.artifact.card.dtype
+        if device != "cpu" and chosen != "static":
+            raise InputError(f"device '{device}': backend '{chosen}' computes on the CPU; use backend 'static'")
         if chosen == "compiled":
-            evaluator = _compiled(self.artifact, solute, precise)
+            evaluator: Evaluator = _compiled(self.artifact, solute, precise)
+        elif chosen == "static":
+            from mlsim.deploy.cuda_graph import GraphedEnergy
+            from mlsim.deploy.static import StaticProgram
+
+            evaluator = GraphedEnergy(StaticProgram(_compiled(self.artifact, solute, precise).network, device), device)
         else:
             evaluator = _torch(self.artifact, solute, precise, chosen)
         return BoundForceField(self, solute, chosen, precise, evaluator)
@@ -202,12 +216,12 @@ def _choose(artifact: ForceFieldArtifact, backend: Backend) -> Backend:
     has_kernel = artifact.kind in compiled.KINDS
     if backend == "auto":
         return "compiled" if has_kernel else "eager"
-    if backend == "compiled" and not has_kernel:
-        raise ArtifactError(f"{artifact.name}: there is no compiled kernel for kind '{artifact.kind}'; use 'eager'")
+    if backend in ("compiled", "static") and not has_kernel:
+        raise ArtifactError(f"{artifact.name}: there is no {backend} form of kind '{artifact.kind}'; use 'eager'")
     return backend
 
 
-def _compiled(artifact: ForceFieldArtifact, solute: Molecule, precision: Precision) -> Evaluator:
+def _compiled(artifact: ForceFieldArtifact, solute: Molecule, precision: Precision) -> compiled.CompiledEnergy:
     table = artifact.table()
     if table is None:
         raise ArtifactError(f"{artifact.name}: has no filter table; export it again, or use backend 'eager'")

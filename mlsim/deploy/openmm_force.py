@@ -1,9 +1,11 @@
-"""Two bridges from a learned force field into an OpenMM System, one result.
+"""Bridges from a learned force field into an OpenMM System, one result.
 
 ``python``  OpenMM's own ``PythonForce`` (OpenMM >= 8.6) calls back into Python once per evaluation. Any backend:
             ``compiled`` (default), ``eager``, ``torchscript``.
 ``torch``   openmm-torch's ``TorchForce`` runs TorchScript in C++, without Python in the loop. It exists as a wheel for
             one version of torch; elsewhere :func:`torchforce_problem` says in one line why it cannot be used.
+``cuda``    ``PythonForce`` as well, with the network on the GPU as a CUDA graph (:mod:`mlsim.deploy.cuda_graph`). For
+            many replicas of a molecule; one peptide is done sooner by the compiled kernel on a core. Not timed yet.
 ``auto``    ``python`` with the compiled kernel where the kind has one, because no Python in the loop matters less than
             the program that runs: see the table. Kinds without a kernel take ``torch`` if usable, else ``python``.
 
@@ -47,8 +49,8 @@ from mlsim.errors import DependencyError, InputError, UnphysicalError
 from mlsim.md import callback
 from mlsim.md.impulses import Impulses
 
-Bridge = Literal["auto", "torch", "python"]
-BRIDGES: tuple[Bridge, ...] = ("auto", "torch", "python")
+Bridge = Literal["auto", "torch", "python", "cuda"]
+BRIDGES: tuple[Bridge, ...] = ("auto", "torch", "python", "cuda")
 #: The torch that the openmmtorch wheel was seen to work with: 2.10 aborts the process, others cannot import it.
 TORCH_FOR_TORCHFORCE = "2.9."
 
@@ -138,23 +140,23 @@ def make_force(
 
     Parameters
     ----------
-    bridge : {"auto", "torch", "python"}
-    backend : {"auto", "compiled", "torchscript", "eager"}
-        What computes; the torch bridge is always ``torchscript``.
+    bridge : {"auto", "torch", "python", "cuda"}
+    backend : {"auto", "compiled", "static", "torchscript", "eager"}
+        What computes; the torch bridge is always ``torchscript``, the cuda bridge always ``static``.
     precision : {"float32", "float64"}, optional
         Default: as the card says.
 
     Raises
     ------
     DependencyError
-        If the torch bridge is asked for and cannot be used; with the reason.
+        If the torch or cuda bridge is asked for and cannot be used; with the reason.
     ArtifactError
         If force field and molecule do not fit.
     """
     if bridge not in BRIDGES:
         raise InputError(f"bridge: expected one of {', '.join(BRIDGES)}, got '{bridge}'")
     if takes_callbacks(field, bridge, backend):
-        return python_force(field.bind(molecule, backend, precision), molecule.n_atoms)
+        return python_force(bound_for(field, molecule, bridge, backend, precision), molecule.n_atoms)
     if backend not in ("auto", "torchscript"):
         raise InputError(f"bridge 'torch' runs TorchScript; backend '{backend}' needs bridge 'python'")
     return torch_force(field.bind(molecule, "torchscript", precision))
@@ -165,7 +167,31 @@ def takes_callbacks(field: ForceField, bridge: Bridge, backend: Backend = "auto"
     if bridge == "auto":
         plain = backend in ("auto", "torchscript") and field.artifact.kind not in compiled.KINDS
         return not (plain and torchforce_problem() is None)
-    return bridge == "python"
+    return bridge in ("python", "cuda")
+
+
+def bound_for(
+    field: ForceField,
+    molecule: Molecule,
+    bridge: Bridge,
+    backend: Backend = "auto",
+    precision: Precision | None = None,
+) -> BoundForceField:
+    """The force field bound as a callback bridge wants it.
+
+    Raises
+    ------
+    DependencyError
+        If the cuda bridge is asked for where there is no CUDA.
+    """
+    if bridge != "cuda":
+        return field.bind(molecule, backend, precision)
+    from mlsim.deploy.cuda_graph import require_cuda
+
+    require_cuda()
+    if backend not in ("auto", "static"):
+        raise InputError(f"bridge 'cuda' runs the static program; backend '{backend}' needs bridge 'python'")
+    return field.bind(molecule, "static", precision, "cuda")
 
 
 def python_force(bound: BoundForceField, n_particles: int, impulses: Impulses | None = None) -> openmm.PythonForce:
@@ -177,8 +203,10 @@ def python_force(bound: BoundForceField, n_particles: int, impulses: Impulses | 
     return force
 
 
-def torch_force(bound: BoundForceField) -> openmm.Force:
-    """``TorchForce`` on the first N particles.
+def torch_force(bound: BoundForceField, copies: int = 1) -> openmm.Force:
+    """``TorchForce`` on the first N particles, or on ``copies`` molecules of N particles each.
+
+    On the CUDA platform OpenMM is asked to make a CUDA graph of it.
 
     Raises
     ------
@@ -192,7 +220,8 @@ def torch_force(bound: BoundForceField) -> openmm.Force:
 
     from mlsim.deploy.torchscript import script
 
-    force: openmm.Force = TorchForce(script(exported_energy(bound.field.artifact, bound.molecule, bound.precision)))
+    energy = exported_energy(bound.field.artifact, bound.molecule, bound.precision)
+    force: openmm.Force = TorchForce(script(energy, copies), {"useCUDAGraphs": "true"})
     force.setName(f"learned:{bound.field.name}")
     return force
 

@@ -17,7 +17,15 @@ from mlsim.chem.catalog import forcefield_directory, forcefield_for
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.templates import sequence_of
 from mlsim.deploy.bind import ForceField, load_forcefield, require_fit
-from mlsim.deploy.openmm_force import BRIDGES, Bridge, make_force, python_force, takes_callbacks
+from mlsim.deploy.openmm_force import (
+    BRIDGES,
+    Bridge,
+    bound_for,
+    make_force,
+    python_force,
+    takes_callbacks,
+    torch_force,
+)
 from mlsim.deploy.replicated import batched_force
 from mlsim.errors import InputError, MissingError
 from mlsim.md.classical import GeneralizedBorn, Vacuum
@@ -35,7 +43,7 @@ class LearnedPotential:
     digest : str
         Identity of the artifact; two potentials are equal if name and digest are.
     source : ForceField
-    bridge : {"auto", "torch", "python"}
+    bridge : {"auto", "torch", "python", "cuda"}
     """
 
     name: str
@@ -61,13 +69,16 @@ class LearnedPotential:
 
     def add_impulses_to(self, system: System, molecule: Molecule, group: int, impulses: Impulses) -> None:
         """Add the force, acting when ``impulses`` says so."""
-        force = python_force(self.source.bind(molecule), molecule.n_atoms, impulses)
+        force = python_force(bound_for(self.source, molecule, self.bridge), molecule.n_atoms, impulses)
         force.setForceGroup(group)
         system.addForce(force)
 
     def add_copies_to(self, system: System, molecule: Molecule, group: int, copies: int) -> None:
         """Add one force that evaluates all copies of the solute in one call."""
-        force = batched_force(self.source.bind(molecule), copies)
+        if takes_callbacks(self.source, self.bridge):
+            force = batched_force(bound_for(self.source, molecule, self.bridge), copies)
+        else:
+            force = torch_force(self.source.bind(molecule, "torchscript"), copies)
         force.setForceGroup(group)
         system.addForce(force)
 

@@ -106,10 +106,24 @@ def _restored(content: bytes, n_atoms: int, dtype: torch.dtype, chunk: int) -> T
         return TorchEnergy(torch.jit.load(io.BytesIO(content)), n_atoms, dtype, chunk)
 
 
-def script(module: ExportedEnergy) -> torch.jit.ScriptModule:
-    """Compile to TorchScript."""
+class CopiesEnergy(nn.Module):
+    """Energy of several copies of a molecule together: positions [copies * N, 3] (nm) -> kJ/mol."""
+
+    def __init__(self, energy: ExportedEnergy, copies: int) -> None:
+        super().__init__()
+        self.energy, self.copies, self.atoms = energy, copies, energy.atoms
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Sum of the energies of all copies."""
+        total: Tensor = self.energy(positions.reshape(self.copies, self.atoms, 3)).sum()
+        return total
+
+
+def script(module: ExportedEnergy, copies: int = 1) -> torch.jit.ScriptModule:
+    """Compile to TorchScript: one molecule, or the sum over ``copies`` of it."""
+    whole = module if copies == 1 else CopiesEnergy(module, copies)
     with _quiet():
-        scripted: torch.jit.ScriptModule = torch.jit.script(module.eval())
+        scripted: torch.jit.ScriptModule = torch.jit.script(whole.eval())
         return scripted
 
 

@@ -43,7 +43,7 @@ class RunSettings(Settings):
     seed: int | None = Field(None, ge=0, lt=2**63)
     platform: Literal["auto", "Reference", "CPU", "CUDA", "OpenCL", "HIP"] = "auto"
     threads: int = Field(0, ge=0, le=1024)
-    bridge: Literal["auto", "torch", "python"] = "auto"
+    bridge: Literal["auto", "torch", "python", "cuda"] = "auto"
     report_ps: float = Field(1.0, gt=0)
     format: Literal["xtc", "dcd"] = "xtc"
     checkpoint_minutes: float = Field(1.0, gt=0)

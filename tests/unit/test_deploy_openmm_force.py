@@ -177,7 +177,7 @@ def test_import_failure_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, fie
         make_force(field, ala2, "torch")
 
 
-@pytest.mark.parametrize(("bridge", "backend"), [("cuda", "auto"), ("torch", "compiled"), ("python", "fast")])
+@pytest.mark.parametrize(("bridge", "backend"), [("hip", "auto"), ("torch", "compiled"), ("python", "fast")])
 def test_unknown_choices_are_refused(field: ForceField, ala2: Molecule, bridge: Any, backend: Any) -> None:
     with pytest.raises(InputError, match=r"expected one of|needs bridge"):
         make_force(field, ala2, bridge, backend)
