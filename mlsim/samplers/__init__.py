@@ -27,6 +27,7 @@ from mlsim.samplers.features import SmoothedDistances, SortedDistances
 from mlsim.samplers.hmc import hmc
 from mlsim.samplers.integrated import IntegratedKernel
 from mlsim.samplers.kernels import ExplicitKernel, SteinKernel
+from mlsim.samplers.kinetic import kinetic_esvgd
 from mlsim.samplers.langevin import ula
 from mlsim.samplers.mala import mala
 from mlsim.samplers.metropolised import metropolised_esvgd
@@ -46,6 +47,7 @@ from mlsim.samplers.symmetry import (
     trivial,
 )
 from mlsim.samplers.tempering import ladder, tempering
+from mlsim.samplers.virial import VirialKernel
 from mlsim.samplers.warm_start import warm_start
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "SortedDistances",
     "SteinKernel",
     "Symmetry",
+    "VirialKernel",
     "cyclic",
     "dihedral",
     "discrepancy",
@@ -74,6 +77,7 @@ __all__ = [
     "evaluate",
     "hmc",
     "kernel_for",
+    "kinetic_esvgd",
     "ladder",
     "mala",
     "metropolised_esvgd",

@@ -69,12 +69,11 @@ def _pair_kinds(species: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
 
 def _scatter(symmetry: Symmetry, pairs: _Pairs, gains: torch.Tensor) -> torch.Tensor:
     """sum_pairs gains [N, m, pairs] * grad r_pair, as [N, m, d]."""
-    count, m = gains.shape[:2]
-    out = gains.new_zeros((count, m, symmetry.points, symmetry.space))
-    push = gains[..., None] * pairs.directions[:, None]
-    out.index_add_(2, pairs.first, push)
-    out.index_add_(2, pairs.second, -push)
-    return out.view(count, m, symmetry.dimension)
+    count, _, number = gains.shape
+    sign = gains.new_zeros((number, symmetry.points))
+    sign.scatter_(1, pairs.first[:, None], 1.0).scatter_(1, pairs.second[:, None], -1.0)
+    gradients = (sign[None, :, :, None] * pairs.directions[:, :, None, :]).reshape(count, number, symmetry.dimension)
+    return gains @ gradients
 
 
 @dataclass(frozen=True)

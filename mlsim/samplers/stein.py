@@ -28,8 +28,8 @@ def discrepancy(kernel: SteinKernel, positions: torch.Tensor, scores: torch.Tens
     return float(kernel.stein(positions, scores, bandwidth).mean().clamp(min=0.0).sqrt())
 
 
-def thin(matrix: torch.Tensor, count: int) -> torch.Tensor:
-    """Indices [count] of a greedy Stein thinning (points may repeat).
+def thin(matrix: torch.Tensor, count: int, copies: torch.Tensor | None = None) -> torch.Tensor:
+    """Indices [count] of a greedy Stein thinning.
 
     Parameters
     ----------
@@ -37,15 +37,22 @@ def thin(matrix: torch.Tensor, count: int) -> torch.Tensor:
         Stein kernel between all pairs.
     count : int
         Points to choose.
+    copies : int64 torch.Tensor [N], optional
+        How often each point may be chosen; without it, as often as it helps.
     """
     _require_square(matrix)
     if count < 1:
         raise InputError(f"Stein thinning: expected to choose at least one point, got {count}")
+    left = torch.full((len(matrix),), count) if copies is None else copies.clone()
+    if int(left.sum()) < count:
+        raise InputError(f"Stein thinning: expected at least {count} copies to choose from, got {int(left.sum())}")
     objective = 0.5 * matrix.diagonal().clone()
     chosen = torch.empty(count, dtype=torch.int64)
     for k in range(count):
-        chosen[k] = int(objective.argmin())
-        objective = objective + matrix[chosen[k]]
+        index = int(torch.where(left > 0, objective, torch.inf).argmin())
+        chosen[k] = index
+        left[index] -= 1
+        objective = objective + matrix[index]
     return chosen
 
 

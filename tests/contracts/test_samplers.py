@@ -13,6 +13,7 @@ from mlsim.samplers import (
     dihedral,
     esvgd,
     hmc,
+    kinetic_esvgd,
     ladder,
     mala,
     metropolised_esvgd,
@@ -46,6 +47,12 @@ class TestNoisyESVGD(SamplerContract):
     @classmethod
     def build(cls, log_density: LogDensity) -> Sampler:
         return noisy_esvgd(log_density, KERNEL, 0.02)
+
+
+class TestKineticESVGD(SamplerContract):
+    @classmethod
+    def build(cls, log_density: LogDensity) -> Sampler:
+        return kinetic_esvgd(log_density, KERNEL, 0.1, 2.0, weight=0.02)
 
 
 class TestMetropolisedESVGD(SamplerContract):

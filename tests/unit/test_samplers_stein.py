@@ -53,6 +53,15 @@ def test_first_thinned_point_and_second_are_greedy() -> None:
     assert second == int((0.5 * matrix.diagonal() + matrix[1]).argmin())
 
 
+def test_thinning_takes_no_more_copies_than_there_are() -> None:
+    x = draws(60)
+    matrix = PLANE.stein(x, -x, 1.0)
+    chosen = thin(matrix, 60, torch.ones(60, dtype=torch.int64))
+    assert sorted(chosen.tolist()) == list(range(60))
+    with pytest.raises(InputError, match="61 copies"):
+        thin(matrix, 61, torch.ones(60, dtype=torch.int64))
+
+
 def test_weights_are_the_constrained_minimum() -> None:
     generator = torch.Generator().manual_seed(1)
     factor = torch.randn((3, 3), generator=generator, dtype=torch.float64)
