@@ -44,13 +44,12 @@ from mlsim.repr.quip.labels import hard_labels
 from mlsim.repr.quip.library import Text
 from mlsim.repr.quip.loop import LoopSettings, run
 from mlsim.repr.quip.masked_lm import MaskedObjective
-from mlsim.repr.quip.passages import Passage
 from mlsim.repr.quip.phrase_index import PhraseIndex
 from mlsim.repr.quip.pretrain import PretrainSettings, digest_of, fit_teacher, pretrain
+from mlsim.repr.quip.score import exact_match, exact_match_cross, recall
 from mlsim.repr.quip.similarity import similarity
-from mlsim.repr.quip.spans import best_spans
 from mlsim.repr.quip.tagging import Entity, TaggedText, Tagger, TaggerSettings, f1
-from mlsim.repr.quip.tokenizer import tokenize, train_tokenizer
+from mlsim.repr.quip.tokenizer import train_tokenizer
 from mlsim.seeds import numpy_stream
 
 QUESTION = __doc__.splitlines()[0]
@@ -85,37 +84,6 @@ def models(seed: int, work: Path) -> tuple[dict[str, QuipEncoder], CrossEncoder]
     made["masked LM"] = BiEncoder.fresh(config, seed)
     made["masked LM"].roberta = masked.module.roberta
     return {name: QuipEncoder(made[name], tokenizer) for name in TRAINED}, cross
-
-
-# ---- exact match ----
-
-
-def exact_match(encoder: QuipEncoder, passages: Sequence[Passage]) -> float:
-    """Share of questions whose best span is the answer."""
-    hits = []
-    for passage, states in zip(passages, encoder.token_states([p.text for p in passages]), strict=True):
-        start, end = encoder.question_vectors([q.question for q in passage.questions])
-        for k, q in enumerate(passage.questions):
-            hits.append(_is_answer(states.vectors @ start[k], states.vectors @ end[k], states.offsets, q))
-    return float(np.mean(hits))
-
-
-@torch.no_grad()
-def exact_match_cross(cross: CrossEncoder, encoder: QuipEncoder, passages: Sequence[Passage]) -> float:
-    """The same for the cross-encoder."""
-    hits = []
-    for passage in passages:
-        pairs = [(q.question, passage.text) for q in passage.questions]
-        tokens = tokenize(encoder.tokenizer, pairs, cross.longest)
-        log_p = cross.log_probabilities(tokens).numpy()
-        for k, q in enumerate(passage.questions):
-            hits.append(_is_answer(log_p[0, k], log_p[1, k], tokens.offsets[k], q))
-    return float(np.mean(hits))
-
-
-def _is_answer(start: np.ndarray, end: np.ndarray, offsets: np.ndarray, q: facts.QuestionAnswer) -> bool:
-    (span,) = best_spans(start, end, np.zeros(len(start), dtype=np.int64), 1)
-    return bool(offsets[span.first, 0] == q.start and offsets[span.last, 1] == q.start + len(q.answer))
 
 
 # ---- role tagging ----
@@ -165,18 +133,14 @@ def retrieval(encoders: dict[str, QuipEncoder], seed: int) -> list[dict]:
         began = time.perf_counter()
         answers = index.query_many(encoders[name], questions, top_k=10)
         seconds = time.perf_counter() - began
-        right = [
-            [a.number == k and a.start == q.start and a.text == q.answer for a in found]
-            for (q, k), found in zip(asked, answers, strict=True)
-        ]
-        passage = [any(a.number == k for a in found) for (_, k), found in zip(asked, answers, strict=True)]
+        got = recall(answers, asked)
         rows.append(
             {
                 "task": "retrieval",
                 "model": name,
-                "answer recall@1": float(np.mean([r[0] for r in right])),
-                "answer recall@10": float(np.mean([any(r) for r in right])),
-                "passage recall@10": float(np.mean(passage)),
+                "answer recall@1": got.first,
+                "answer recall@10": got.answer,
+                "passage recall@10": got.passage,
                 "questions per second": len(questions) / seconds,
             }
         )
@@ -258,7 +222,9 @@ def one_seed(seed: int, work: Path) -> list[dict]:
     began = time.process_time()
     encoders, cross = models(seed, place)
     test = facts.generate(TEST, "test", numpy_stream(seed, "test"), facts_per_passage=2)
-    rows: list[dict] = [{"task": "exact match", "model": "cross", "EM": exact_match_cross(cross, encoders["QA"], test)}]
+    rows: list[dict] = [
+        {"task": "exact match", "model": "cross", "EM": exact_match_cross(cross, encoders["QA"].tokenizer, test)}
+    ]
     for name in ("random", "QA", "student"):
         rows.append({"task": "exact match", "model": name, "EM": exact_match(encoders[name], test)})
     for name in TRAINED:
