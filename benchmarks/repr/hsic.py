@@ -4,12 +4,12 @@ Four parts, kept row by row in the work directory:
 
     estimators   exact HSIC against a double loop; random features against exact
     well         double well under fast noise: state accuracy of a linear probe on 4 coordinates from 40 labelled
-                 frames of held-out trajectories; gamma swept; seeds 1-2 chose the settings, 11-15 are reported
+                 frames of held-out trajectories; gamma swept; the settings were chosen on another system
     digits       scikit-learn's 8 x 8 digits, convolutional network, probe with 2, 10 and all labels per class
-    peptide      alanine dipeptide in the learned solvent at 500 K, heavy-atom distances: does the slowest coordinate
+    peptide      alanine dipeptide in the learned solvent at 600 K, heavy-atom distances: does the slowest coordinate
                  tell the phi > 0 basin from the rest on a held-out trajectory, and what is its implied timescale
 
-Why 500 K: at 300 K a run of 16 ns did not visit the phi > 0 basin once. Baselines: PCA, TICA (``slow_axes`` of the raw
+Why 600 K: at 300 K a run of 16 ns did not visit the phi > 0 basin once. Baselines: PCA, TICA (``slow_axes`` of the raw
 features), VAMPnets (deeptime), InfoNCE and BYOL, random networks.
 
     python -m benchmarks.repr.hsic --work runs/hsic [--parts well digits]
@@ -46,7 +46,7 @@ from mlsim.seeds import torch_stream
 
 GAMMAS = (0.0, 0.3, 1.0, 3.0)
 LAG, COORDINATES, LABELS, DRAWS = 10, 4, 40, 20
-CHOOSING, REPORTED = (1, 2), (11, 12, 13, 14, 15)
+REPORTED = (11, 12, 13, 14)
 DIGIT_SEEDS = (11, 12, 13)
 Encode = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -107,7 +107,7 @@ def lagged(name: str, gamma: float, seed: int) -> TimeLaggedSettings:
     """Settings of one objective on the double well; all have the same network and number of steps."""
     objective = ObjectiveSettings(name=name, gamma=gamma)  # type: ignore[arg-type]
     decay = 0.98 if name == "byol" else 0.0
-    return TimeLaggedSettings(training=PretrainSettings(objective=objective, seed=seed, target_decay=decay, steps=500))
+    return TimeLaggedSettings(training=PretrainSettings(objective=objective, seed=seed, target_decay=decay, steps=400))
 
 
 def well_encoder(method: str, train: double_well.Hidden, seed: int) -> Encode:
@@ -158,7 +158,8 @@ def digits(method: str, seed: int) -> dict[str, Any]:
         training = PretrainSettings(
             objective=ObjectiveSettings(name=name, gamma=float(gamma or 0)),  # type: ignore[arg-type]
             projector=(128, 64),
-            steps=250,
+            steps=200,
+            batch_size=128,
             learning_rate=3e-3,
             target_decay=0.98 if name == "byol" else 0.0,
             seed=seed,
@@ -225,7 +226,7 @@ def main() -> None:
         claims.append(Claim("5.2", "random features off the exact value, standard errors", sigmas, "<= 3", sigmas <= 3))
     if "well" in given.parts:
         for method in WELL:
-            for seed in (*CHOOSING, *REPORTED):
+            for seed in REPORTED:
                 rows.get(f"well/{method}/{seed}", lambda method=method, seed=seed: well(method, seed))
         table += summary(rows, "well", WELL, ("accuracy", "accuracy_1"), REPORTED)
         ours = np.array(column(rows, "well", OURS_WELL, "accuracy", REPORTED))

@@ -7,7 +7,7 @@
              seed) and S (40 frames only) for the tripeptide; penalties in force error (kJ/mol/nm) on the tripeptide
 
 Why GBn2 forces as labels: they are free of noise, so that a penalty of a few kJ/mol/nm is visible. The dipeptide's
-frames are the shipped training frames, the tripeptide's come from a metadynamics run of 1.2 ns.
+frames are the shipped training frames, the tripeptide's come from a metadynamics run of 0.6 ns.
 
     python -m benchmarks.repr.stitching --work runs/stitching [--parts digits issnet]
 """
@@ -54,7 +54,7 @@ LAYERS = tuple(f"{k}" for k in range(BLOCKS))
 DIGIT_STITCH = StitchSettings(steps=150, batch_size=64, match_rows=600, cka_rows=400)
 FORCE_STITCH = StitchSettings(steps=80, batch_size=16, match_rows=300, cka_rows=100, learning_rate=3e-3)
 NETWORK = {"features": 32, "blocks": 3, "n_radial": 24, "cutoff_nm": 1.0}
-FRAMES, FEW_FRAMES, HELD_OUT = 1200, 40, 200
+FRAMES, FEW_FRAMES, HELD_OUT = 800, 40, 200
 
 
 # ---- digits ----
@@ -148,14 +148,14 @@ def tripeptide(work: Path) -> ForceFrames:
     """Evenly spaced frames of a metadynamics run of alanine tripeptide in GBn2."""
     place = work / "tripeptide"
     settings = RunSettings(
-        system="alanine-tripeptide", solvent="gbn2", ns=1.2, bias="metadynamics", report_ps=0.5, seed=5
+        system="alanine-tripeptide", solvent="gbn2", ns=0.6, bias="metadynamics", report_ps=0.5, seed=5
     )
     if not (place / "run.json").exists():
         run(settings, place, "new")
     elif Run.open(place).record["status"] != "complete":
         run(settings, place, "resume")
     positions = Run.open(place).replicas[0].positions()
-    chosen = np.linspace(200, len(positions) - 1, FRAMES + HELD_OUT).astype(int)
+    chosen = np.linspace(150, len(positions) - 1, FRAMES + HELD_OUT).astype(int)
     return frames_of(load_system("alanine-tripeptide"), positions[chosen], work / "tripeptide.h5")
 
 
@@ -164,7 +164,7 @@ def trained(name: str, frames: ForceFrames, count: int, seed: int, work: Path) -
     place = work / f"issnet-{name}"
     if not (place / "result.json").is_file():
         chosen = np.linspace(0, FRAMES - 1, count).astype(int)
-        epochs = max(1, round(1000 * 16 / count))
+        epochs = max(1, round(700 * 16 / count))
         settings = TrainSettings(epochs=epochs, batch_size=16, learning_rate=3e-3, patience=epochs, seed=seed)
         model = create("issnet", NETWORK, seed)
         start = "resume" if (place / "checkpoint.pt").is_file() else "new"
