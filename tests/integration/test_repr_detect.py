@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlsim.analysis.surface import FreeEnergySurface
 from mlsim.repr.dynamic_head import landscape, periodic
 from mlsim.repr.dynamic_head.contacts import contacts
 from mlsim.repr.dynamic_head.detector import TRAINED, Detector, available
