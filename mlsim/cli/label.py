@@ -31,6 +31,10 @@ def label(
     equilibrate_ps: Annotated[float | None, typer.Option(help="Water relaxes before, ps. [default: 5]")] = None,
     temperature: Annotated[float | None, typer.Option(help="Temperature, K. [default: 300]")] = None,
     padding_nm: Annotated[float | None, typer.Option(help="Water around the solute, nm. [default: 0.85]")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="openmm, or gromacs: RUN is a run of mlsim reference --engine gromacs. [default: openmm]"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Root seed of choice and dynamics. [default: 1]")] = None,
     box: Annotated[
         Path | None, typer.Option(help="Run in explicit water whose box is taken. [default: one is equilibrated]")
@@ -62,6 +66,7 @@ def label(
         "temperature_K": temperature,
         "padding_nm": padding_nm,
         "seed": seed,
+        "engine": engine,
         "platform": platform,
         "threads": threads,
     }
@@ -73,6 +78,8 @@ def label(
             raise InputError(f"--stderr: expected a number (kJ/mol/nm) or 'none', got '{stderr}'") from None
     settings = LabelSettings.parse(values, "command line")
     source = read(conformations, load_system(system), top)
+    if settings.engine == "gromacs":
+        box = conformations
     finished = work.finished(settings, output)
     with listening() as stop, LabelBar(settings.count, finished, UNITS_PER_LABEL) as bar:
         path = work.label(

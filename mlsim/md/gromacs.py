@@ -105,8 +105,8 @@ def simulate_reference(
     with storage(directory):
         (directory / FOLDER).mkdir(parents=True, exist_ok=True)
     with locked(directory):
-        run = _Mdrun(program, directory / FOLDER, settings)
-        box = _Mdrun(program, directory / FOLDER / "box", settings)
+        run = Mdrun(program, directory / FOLDER, settings)
+        box = Mdrun(program, directory / FOLDER / "box", settings)
         water = starting_molecule(molecule, ExplicitWater(padding_nm), settings, seed, directory, box.equilibrate)
         shutil.rmtree(box.place, ignore_errors=True)
         head = _head(molecule, water, settings, padding_nm, grid, seed)
@@ -137,8 +137,8 @@ def steps_done(directory: Path, timestep_fs: float, record_ps: float) -> int:
     return gromacs_frames.last_step(directory / FOLDER / TRAJECTORY, steps_for(record_ps, timestep_fs))
 
 
-class _Mdrun:
-    """One appended run in ``place``."""
+class Mdrun:
+    """One appended run of ``program`` in ``place``."""
 
     def __init__(self, program: str, place: Path, settings: RunSettings) -> None:
         self.program, self.place, self.settings = program, place, settings
@@ -152,7 +152,7 @@ class _Mdrun:
         steps = steps_for(NPT_PS, NPT_TIMESTEP_FS)
         npt = {"dt": timestep_ps, "nsteps": steps, "tau-t": 0.2, "pcoupl": "C-rescale", "tau-p": 1.0}
         npt |= {"compressibility": 4.5e-5, "ref-p": PRESSURE_BAR, "nstxout": steps // 100, "nstfout": 0}
-        self._write("npt.mdp", openmm_seed(seed, "equilibration velocities"), npt)
+        self.parameters("npt.mdp", openmm_seed(seed, "equilibration velocities"), npt)
         self._grompp("npt.mdp", "relaxed.gro", "npt.tpr")
         self._call("mdrun", "-s", "npt.tpr", "-o", "npt.trr", "-c", "npt.gro", *self._threads())
         frames = list(gromacs_frames.frames(self.place / "npt.trr"))
@@ -166,24 +166,26 @@ class _Mdrun:
         return fixed.with_positions(gromacs_frames.whole_molecules(molecule, relaxed.positions, relaxed.box))
 
     def _minimise(self, start: str, end: str) -> None:
-        self._write("minimise.mdp", 1, {"integrator": "steep", "nsteps": 300, "constraints": "none", "nstfout": 0})
+        self.parameters("minimise.mdp", 1, {"integrator": "steep", "nsteps": 300, "constraints": "none", "nstfout": 0})
         self._grompp("minimise.mdp", start, "minimise.tpr")
         output = ("-c", end) if end.endswith(".gro") else ("-o", end, "-c", "minimised.gro")
         self._call("mdrun", "-s", "minimise.tpr", *output, *self._threads())
 
-    def _write(self, name: str, seed: int, changes: Mapping[str, object]) -> None:
+    def parameters(self, name: str, seed: int, changes: Mapping[str, object]) -> None:
+        """Write run parameters with ``changes``."""
         write_atomically(self.place / name, gromacs_input.parameters(self.settings, seed, changes))
 
     def _threads(self) -> tuple[str, ...]:
         return ("-ntmpi", "1", "-pin", "off", "-ntomp", str(self.settings.threads or os.cpu_count() or 1))
 
-    def prepare(self) -> None:
-        """Run-input file from the written inputs."""
-        self._grompp(gromacs_input.PARAMETERS, gromacs_input.COORDINATES, "new.tpr")
+    def prepare(self, index: str | None = None) -> None:
+        """Run-input file from the written inputs (``index``: file of atom groups)."""
+        self._grompp(gromacs_input.PARAMETERS, gromacs_input.COORDINATES, "new.tpr", index)
         os.replace(self.place / "new.tpr", self.place / TPR)
 
-    def _grompp(self, parameters: str, coordinates: str, target: str) -> None:
-        inputs = ("-f", parameters, "-c", coordinates, "-p", gromacs_input.TOPOLOGY)
+    def _grompp(self, parameters: str, coordinates: str, target: str, index: str | None = None) -> None:
+        inputs = ["-f", parameters, "-c", coordinates, "-p", gromacs_input.TOPOLOGY]
+        inputs += ["-n", index] if index else []
         self._call("grompp", *inputs, "-o", target, "-maxwarn", "3")
 
     def extend(self) -> None:

@@ -66,6 +66,7 @@ class LabelSettings(Settings):
     """What decides a set of labels. ``stderr_kJ_mol_nm: null`` samples every label for ``max_ps``."""
 
     system: str = "alanine-dipeptide"
+    engine: Literal["openmm", "gromacs"] = "openmm"
     count: int = Field(100, ge=1)
     seed: int = Field(1, ge=0, lt=2**63)
     temperature_K: float = Field(300.0, gt=0, le=2000)

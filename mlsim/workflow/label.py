@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.spread import on_circle, tour
 from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, UnphysicalError
 from mlsim.md.classical import ExplicitWater
+from mlsim.md.gromacs_label import WATERS, HeldInFrame, keep_waters
 from mlsim.md.label import HeldSolute, Label, LabelSettings
 from mlsim.md.prepare import starting_molecule
 from mlsim.md.record import versions
@@ -38,6 +40,10 @@ from mlsim.workflow.fan_out import fan_out
 SETTINGS, CHOSEN, BOX, LABELS, FRAMES = "label.yaml", "conformations.npz", "box", "labels", "labels.h5"
 #: Least water between a conformation and its image, nm.
 _LEAST_GAP_NM = 0.9
+
+
+#: Label of a number, or None if asked to stop; with progress, stop request and deadline.
+Measure = Callable[[int, Progress | None, StopRequest, float], Label | None]
 
 
 @dataclass(frozen=True)
@@ -62,13 +68,13 @@ class LabelTask:
         began, done = time.monotonic(), 0
         molecule = load_system(self.settings.system)
         chosen = Conformations.from_bytes((self.directory / CHOSEN).read_bytes())
-        held = HeldSolute(_box(molecule, chosen, self.settings, self.directory), self.settings, str(self.numbers[0]))
-        held.settle()
+        water = _box(molecule, chosen, self.settings, self.directory)
+        measure = self._labeller(water, chosen)
         for number in self.numbers:
             if stop.reason is not None:
                 break
             try:
-                label = held.measure(chosen.positions[number], progress, stop, self.deadline)
+                label = measure(number, progress, stop, self.deadline)
             except UnphysicalError as error:
                 raise UnphysicalError(f"label {number}: {error}; try a smaller timestep_fs") from error
             if label is None:
@@ -77,11 +83,22 @@ class LabelTask:
             done += 1
         return Labelled(done, time.monotonic() - began)
 
+    def _labeller(self, water: Molecule, chosen: Conformations) -> Measure:
+        """What makes the label of a number: by the settings' engine."""
+        if self.settings.engine == "gromacs":
+            place = self.directory / f"scratch-{self.numbers[0]:05d}"
+            return HeldInFrame(water, self.settings, self.directory / WATERS, place).measure
+        held = HeldSolute(water, self.settings, str(self.numbers[0]))
+        held.settle()
+        return lambda number, *rest: held.measure(chosen.positions[number], *rest)
+
 
 def prepare(
-    settings: LabelSettings, molecule: Molecule, conformations: Conformations, directory: Path
+    settings: LabelSettings, molecule: Molecule, conformations: Conformations, directory: Path, run: Path | None = None
 ) -> tuple[int, ...]:
     """Choose the conformations of a new directory, or check those of an old one; returns the labels to be made.
+
+    ``run`` is the GROMACS run that the conformations are of, where the engine is GROMACS.
 
     Raises
     ------
@@ -101,10 +118,13 @@ def prepare(
                 f"{SETTINGS} or choose another -o (training joins several label files)"
             )
     else:
-        if any(p.name not in (".lock", LABELS, BOX) for p in directory.iterdir()):
+        if any(p.name not in (".lock", LABELS, BOX, WATERS) for p in directory.iterdir()):
             raise OccupiedError(f"{directory}: not empty and no labels; choose another -o")
         picked = conformations.take(choose(conformations, molecule, settings.count, settings.seed))
         ordered = picked.take(tour(on_circle(torsions(picked.positions, molecule)[1])))
+        if settings.engine == "gromacs":
+            exact = keep_waters(run or Path(), molecule, np.asarray(ordered.time_ps, float), directory / WATERS)
+            ordered = replace(ordered, positions=exact)
         fresh = directory / f".{CHOSEN}"
         with storage(fresh):
             fresh.write_bytes(ordered.to_bytes())
@@ -131,7 +151,8 @@ def label(
     conformations : Conformations
         To choose ``settings.count`` from; looked at only the first time.
     box : Path, optional
-        Run in explicit water whose equilibrated box is taken; default: one is made, which takes minutes.
+        Run in explicit water whose equilibrated box is taken; default: one is made, which takes minutes. With engine
+        gromacs: the run that the conformations are of.
     processes : int
         Parts of the tour worked on at the same time.
 
@@ -145,12 +166,14 @@ def label(
     OccupiedError, CheckpointError, UnphysicalError, StorageError
     """
     stop = stop or StopRequest()
+    if settings.engine == "gromacs" and settings.stderr_kJ_mol_nm is not None:
+        raise InputError("labels by GROMACS have a fixed length; use --stderr none and --max-ps")
     deadline = np.inf if max_hours is None else time.monotonic() + 3600.0 * max_hours
     molecule = load_system(settings.system)
     with storage(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
-        missing = prepare(settings, molecule, conformations, directory)
+        missing = prepare(settings, molecule, conformations, directory, box)
         if box is not None:
             _take_box(box, directory / BOX)
         if missing:
@@ -159,6 +182,8 @@ def label(
             parts = [p for p in np.array_split(np.array(missing), max(1, processes)) if len(p)]
             tasks = [LabelTask(settings, directory, tuple(int(k) for k in p), deadline) for p in parts]
             fan_out(tasks, processes, progress, stop)
+            for scratch in directory.glob("scratch-*"):
+                shutil.rmtree(scratch, ignore_errors=True)
         return gather(molecule, settings, directory)
 
 

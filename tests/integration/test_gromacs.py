@@ -13,16 +13,19 @@ from mlsim.chem.molecule import Molecule
 from mlsim.chem.solvent import solvate
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
-from mlsim.errors import CheckpointError, DependencyError, InputError
+from mlsim.errors import CheckpointError, DependencyError, InputError, MissingError
 from mlsim.md import gromacs, gromacs_input
 from mlsim.md.bias import DihedralBias
 from mlsim.md.classical import ExplicitWater, Vacuum
 from mlsim.md.forces import ForceRecorder
 from mlsim.md.gromacs_frames import frames, whole, whole_molecules
 from mlsim.md.integrator import verlet
+from mlsim.md.label import LabelSettings
 from mlsim.md.potential import build_system, skeleton
 from mlsim.md.signals import StopRequest
 from mlsim.md.trajectory import Run
+from mlsim.workflow.conformations import read
+from mlsim.workflow.label import label
 from mlsim.workflow.reference import ReferenceSettings, done_steps, gather, run_seed, seed_directory
 
 NEEDS_GMX = pytest.mark.skipif(shutil.which("gmx") is None, reason="GROMACS (gmx) is not installed: engine not tested")
@@ -160,3 +163,33 @@ def test_a_molecule_cut_by_the_box_is_made_whole() -> None:
 def test_vacuum_is_taken_out_of_the_labels_without_constrained_bonds(ala2: Molecule) -> None:
     constrained = build_system(ala2, Vacuum(), "hbonds", 2.0)
     assert constrained.getNumConstraints() == 12
+
+
+@NEEDS_GMX
+def test_a_held_conformation_gets_a_mean_force_in_its_own_waters(
+    reference: Path, ala2: Molecule, tmp_path: Path
+) -> None:
+    run = seed_directory(reference, 1)
+    asked = LabelSettings(count=2, engine="gromacs", stderr_kJ_mol_nm=None, max_ps=4.0, equilibrate_ps=0.4, threads=1)
+    path = label(asked, read(run, ala2), tmp_path / "labels", box=run)
+    assert path is not None
+    found = ForceFrames.load(path)
+    assert found.covariance is not None
+    assert found.covariance.shape == (2, 66, 66)
+    exact = {tuple(np.round(x[0], 5)) for x in ForceFrames.load(reference / "frames.h5").positions}
+    assert {tuple(np.round(x[0], 5)) for x in found.positions} <= exact  # as the engine had them, not as XTC rounds
+    assert 20.0 < np.sqrt(np.square(found.forces).mean()) < 400.0
+    assert label(asked, read(run, ala2), tmp_path / "labels", box=run) == path  # nothing is made twice
+    assert not list((tmp_path / "labels").glob("scratch-*"))
+
+
+@NEEDS_GMX
+def test_labels_by_gromacs_want_a_fixed_length_and_a_gromacs_run(
+    reference: Path, ala2: Molecule, tmp_path: Path
+) -> None:
+    run = seed_directory(reference, 1)
+    with pytest.raises(InputError, match="stderr none"):
+        label(LabelSettings(count=2, engine="gromacs"), read(run, ala2), tmp_path / "a", box=run)
+    asked = LabelSettings(count=2, engine="gromacs", stderr_kJ_mol_nm=None)
+    with pytest.raises(MissingError, match="engine gromacs"):
+        label(asked, read(run, ala2), tmp_path / "b", box=tmp_path)
