@@ -31,10 +31,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import stats
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.repr.rows import interval
 from benchmarks.result import Claim, write_result
 from mlsim.repr.quip import facts
 from mlsim.repr.quip.biencoder import BiEncoder, Shape
@@ -244,17 +244,17 @@ def one_seed(seed: int, work: Path) -> list[dict]:
     return rows
 
 
-def interval(values: Sequence[float]) -> list[float]:
+def spread(values: np.ndarray) -> tuple[float, float]:
     """Mean and half-width of its 95 % interval."""
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
-    return [float(np.mean(values)), float(half)]
+    mean, _, high = interval(list(values))
+    return mean, high - mean
 
 
 KEYS = ("task", "model", "sentences", "rows")
 
 
 def summary(rows: Sequence[dict]) -> list[dict]:
-    """One row per task and model: mean and half-width over seeds."""
+    """One row per task and model: mean and 95 % interval over seeds."""
     grouped: dict[tuple, dict[str, list[float]]] = {}
     for row in rows:
         key = tuple((k, row[k]) for k in KEYS if k in row)
@@ -271,14 +271,14 @@ def claims(rows: Sequence[dict]) -> list[Claim]:
         return np.array([r[metric] for r in rows if metric in r and all(r.get(k) == v for k, v in want.items())])
 
     few = {"task": "role tagging", "sentences": 4, "rows": "zero"}
-    gain, half = interval(list(values("F1", model="QA", **few) - values("F1", model="masked LM", **few)))
-    ratio = interval(list(values("EM", model="QA") / values("EM", model="cross")))
-    recall = interval(list(values("answer recall@10", model="QA")))
+    gain, half = spread(values("F1", model="QA", **few) - values("F1", model="masked LM", **few))
+    ratio = spread(values("EM", model="QA") / values("EM", model="cross"))
+    recall = spread(values("answer recall@10", model="QA"))
     speed = values("questions per second", model="QA").mean()
-    teacher = interval(list(values("EM", model="student") - values("EM", model="QA")))
-    auroc = interval(list(values("AUROC", model="QA") - values("AUROC", model="masked LM")))
+    teacher = spread(values("EM", model="student") - values("EM", model="QA"))
+    auroc = spread(values("AUROC", model="QA") - values("AUROC", model="masked LM"))
     start = {"task": "role tagging", "model": "QA", "sentences": 4}
-    question = interval(list(values("F1", rows="question", **start) - values("F1", rows="zero", **start)))
+    question = spread(values("F1", rows="question", **start) - values("F1", rows="zero", **start))
     return [
         Claim(
             "5.3a", f"role tagging from 4 sentences, QA - masked LM, F1 (+- {half:.2f})", gain, ">= 0.2", gain >= 0.2
