@@ -85,9 +85,13 @@ def main() -> None:
     """Make every run that is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/peptides"))
-    work = parser.parse_args().work
+    parser.add_argument("--only", default="", help="SYSTEM-ROLE of one run")
+    given = parser.parse_args()
+    work = given.work
     for name, source in SOURCES.items():
         for role, _ in source.seeds:
+            if given.only not in ("", f"{name}-{role}"):
+                continue
             made = trajectory(name, role, work)
             print(f"{name} {role}: {made.replicas[0].n_frames} frames", flush=True)
             if source.residues:

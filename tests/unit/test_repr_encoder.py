@@ -34,7 +34,7 @@ def encoder(images: np.ndarray) -> BeitEncoder:
 
 
 @pytest.mark.parametrize("layer", ["last", "embedding", "block.1", "block.2", "norm"])
-@pytest.mark.parametrize(("pool", "width"), [("mean", 16), ("cls", 16), ("cls+mean", 32)])
+@pytest.mark.parametrize(("pool", "width"), [("mean", 16), ("cls", 16), ("cls+mean", 32), ("grid", 256)])
 def test_features_do_not_depend_on_the_batch_size(
     encoder: BeitEncoder, images: np.ndarray, layer: str, pool: str, width: int
 ) -> None:
@@ -80,7 +80,7 @@ def test_a_saved_encoder_comes_back_bit_for_bit(encoder: BeitEncoder, images: np
     ("arguments", "words"),
     [
         ({"layer": "block.9"}, "expected 'last' or one of embedding, block.1"),
-        ({"pool": "median"}, "expected one of mean, cls, cls\\+mean"),
+        ({"pool": "median"}, "expected one of mean, cls, cls\\+mean, grid"),
         ({"batch_size": 0}, "at least 1"),
     ],
 )

@@ -1,7 +1,8 @@
 """``BeitEncoder``: features of square images from a BEiT network, fresh or released.
 
     tokens h^0 (patch embeddings, class token first) -> blocks 1..L -> h^L -> final norm
-    encode(layer, pool):   mean = mean of the patch tokens,  cls = class token,  cls+mean = both, one after the other
+    encode(layer, pool):   mean = mean of the patch tokens,  cls = class token,  cls+mean = both, one after the other,
+                           grid = all patch tokens, row by row: keeps the places, d times as many features
 
 Which norm is final depends on what the network was trained for, and transformers keeps it in three places: a
 pre-trained one (``pt22k``) has it beside the network, on the class for masked images; a fine-tuned one normalises the
@@ -111,8 +112,8 @@ class BeitEncoder(Encoder):
 
     @property
     def pools(self) -> tuple[str, ...]:
-        """``mean``, ``cls``, ``cls+mean``."""
-        return ("mean", "cls", "cls+mean")
+        """``mean``, ``cls``, ``cls+mean``, ``grid``."""
+        return ("mean", "cls", "cls+mean", "grid")
 
     @property
     def dimension(self) -> int:
@@ -161,7 +162,7 @@ class BeitEncoder(Encoder):
             return self.norm(tokens[:, 1:].mean(1))  # trained on the mean
         if layer == "norm":
             tokens = self.norm(tokens)
-        parts = {"cls": tokens[:, 0], "mean": tokens[:, 1:].mean(1)}
+        parts = {"cls": tokens[:, 0], "mean": tokens[:, 1:].mean(1), "grid": tokens[:, 1:].flatten(1)}
         return torch.cat([parts[name] for name in pool.split("+")], dim=1)
 
     def move(self, device: torch.device) -> None:

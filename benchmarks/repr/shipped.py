@@ -1,0 +1,148 @@
+"""Trains the encoders shipped in mlsim/repr/pretrained and writes their cards: do they predict hidden patches?
+
+    beit-extension-map     BEiT on extension maps of single frames of alanine dipeptide, tripeptide and chignolin
+    beit-ramachandran      BEiT on Ramachandran images of windows of 200 ps (all residues): features of an ensemble
+
+Only the training runs of ``benchmarks.repr.peptides`` are used, and the last tenth of each is kept back for the masked
+accuracy in the card. The scores on held-out runs are those of ``benchmarks.repr.features``, which writes them into
+the card's ``scores`` when it has run.
+
+    python -m benchmarks.repr.shipped --work runs/peptides
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from benchmarks.repr.peptides import SOURCES, torsions, trajectory
+from mlsim.repr import densities, images
+from mlsim.repr.beit.network import NetworkSettings
+from mlsim.repr.beit.pretrain import PretrainSettings, masked_accuracy, pretrain
+from mlsim.repr.beit.target import Words
+from mlsim.repr.beit.tokenizer import PatchKMeans
+from mlsim.repr.encoder import InputSettings
+from mlsim.repr.registry import PRETRAINED
+
+SEED = 7
+KEPT_BACK = 0.1
+WINDOW_PS, WINDOW_STEP_PS = 200, 10
+FRAMES = InputSettings(kind="extension-map", atoms="heavy", size=24)
+
+
+def frame_maps(work: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Extension maps of the training runs: to learn from, and kept back."""
+    learn, kept = [], []
+    for name in SOURCES:
+        made = trajectory(name, "train", work)
+        found = images.prepare(made.replicas[0].positions(), made.topology, FRAMES)
+        cut = round(len(found) * (1.0 - KEPT_BACK))
+        learn.append(found[:cut])
+        kept.append(found[cut:])
+    return np.concatenate(learn), np.concatenate(kept)
+
+
+def density_images(work: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Ramachandran images of windows of every residue of the training runs."""
+    learn, kept = [], []
+    for name, source in SOURCES.items():
+        made = trajectory(name, "train", work)
+        for residue in source.residues:
+            angles = torsions(made, (residue,))
+            found, _ = densities.ramachandran_windows(
+                angles[:, 0], angles[:, 1], window=WINDOW_PS, step=WINDOW_STEP_PS, bins=24
+            )
+            cut = round(len(found) * (1.0 - KEPT_BACK))
+            learn.append(found[: cut - WINDOW_PS // WINDOW_STEP_PS])  # no window reaches into the part kept back
+            kept.append(found[cut:])
+    return np.concatenate(learn), np.concatenate(kept)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One encoder: what its card says, how it is made."""
+
+    name: str
+    summary: str
+    data: str
+    inputs: InputSettings
+    words: int
+    network: NetworkSettings
+    settings: PretrainSettings
+
+
+PLANS = (
+    Plan(
+        "beit-extension-map",
+        "frames of peptides; states and slow motions from single conformations",
+        "training runs of alanine dipeptide, alanine tripeptide (450 K) and chignolin (400 K), heavy atoms, 1 ps apart "
+        "(benchmarks/repr/peptides.py)",
+        FRAMES,
+        256,
+        NetworkSettings(size=24, patch=6, hidden=96, layers=4, heads=4, feedforward=384),
+        PretrainSettings(steps=3000, batch=64, warmup=150),
+    ),
+    Plan(
+        "beit-ramachandran",
+        "Ramachandran images of 200 ps windows; compares ensembles (images: mlsim.repr.densities)",
+        "windows of 200 ps, 10 ps apart, of every residue of the training runs of alanine dipeptide and tripeptide "
+        "(benchmarks/repr/peptides.py)",
+        InputSettings(),
+        128,
+        NetworkSettings(size=24, patch=4, hidden=64, layers=4, heads=4, feedforward=256),
+        PretrainSettings(steps=1200, batch=64, warmup=100),
+    ),
+)
+
+
+def make(plan: Plan, learn: NDArray[np.float32], kept: NDArray[np.float32], work: Path) -> None:
+    """Train one encoder and write it with its card."""
+    images_ = torch.from_numpy(learn)[:, None]
+    tokenizer = PatchKMeans.fit(images_, words=plan.words, patch=plan.network.patch, seed=SEED)
+    encoder = pretrain(
+        learn,
+        Words(tokenizer),
+        plan.network,
+        plan.settings,
+        seed=SEED,
+        inputs=plan.inputs,
+        checkpoint=work / f"{plan.name}.pt",
+        progress=lambda step, steps: print(f"{plan.name} {step}/{steps}", flush=True) if step % 200 == 0 else None,
+    )
+    right, most = masked_accuracy(encoder, kept, plan.settings, seed=SEED)
+    place = encoder.save(PRETRAINED / plan.name)
+    card = {
+        "name": plan.name,
+        "summary": plan.summary,
+        "data": plan.data,
+        "command": f"python -m benchmarks.repr.shipped --only {plan.name}",
+        "images": len(learn),
+        "network": plan.network.model_dump(),
+        "pretraining": plan.settings.model_dump(),
+        "words": plan.words,
+        "seed": SEED,
+        "scores": {"masked_accuracy_kept_back": round(right, 4), "most_frequent_word": round(most, 4)},
+    }
+    (place / "card.yaml").write_text(yaml.safe_dump(card, sort_keys=False, width=110))
+    print(f"{plan.name}: masked accuracy {right:.3f}, most frequent word {most:.3f}")
+
+
+def main() -> None:
+    """Train the encoders."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path("runs/peptides"))
+    parser.add_argument("--only", default="", help="name of one encoder")
+    given = parser.parse_args()
+    for plan, read in zip(PLANS, (frame_maps, density_images), strict=True):
+        if given.only in ("", plan.name):
+            make(plan, *read(given.work), given.work)
+
+
+if __name__ == "__main__":
+    main()
