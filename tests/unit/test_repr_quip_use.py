@@ -16,14 +16,16 @@ from mlsim.cli.main import app
 from mlsim.errors import ArtifactError, CheckpointError, InputError, MissingError
 from mlsim.repr.quip import facts, zero_shot
 from mlsim.repr.quip.biencoder import BiEncoder, Shape, log_probabilities
-from mlsim.repr.quip.cross_encoder import CrossEncoder, soft_labels
-from mlsim.repr.quip.encoder import HEAD_FILES, QuipEncoder
+from mlsim.repr.quip.cross_encoder import CrossEncoder, CrossObjective, soft_labels
+from mlsim.repr.quip.encoder import HEAD_FILES, QuipEncoder, TokenStates
 from mlsim.repr.quip.labels import hard_labels
 from mlsim.repr.quip.library import Text
 from mlsim.repr.quip.loop import LoopSettings, run
 from mlsim.repr.quip.masked_lm import MaskedObjective
-from mlsim.repr.quip.phrase_index import PhraseIndex, answer
+from mlsim.repr.quip.passages import Passage, QuestionAnswer
+from mlsim.repr.quip.phrase_index import Answer, PhraseIndex, answer
 from mlsim.repr.quip.pretrain import AnswerObjective, PretrainSettings, fit_teacher, pretrain
+from mlsim.repr.quip.score import exact_match, recall
 from mlsim.repr.quip.similarity import bert_score, by_layer, similarity
 from mlsim.repr.quip.tagging import Entity, TaggedText, Tagger, TaggerSettings, f1
 from mlsim.repr.quip.tokenizer import tokenize, train_tokenizer
@@ -195,8 +197,6 @@ def test_a_student_at_its_teachers_distribution_has_no_loss(tokenizer, passages)
     soft = soft_labels(teacher, tokenizer, passages[:10], keep=64)
     few = soft_labels(teacher, tokenizer, passages[:10], keep=8)
     assert all(abs(sum(x.first_p) - 1) < 1e-5 and len(x.first) <= 8 for own in few for x in own)
-    from mlsim.repr.quip.cross_encoder import CrossObjective
-
     objective = CrossObjective(teacher, tokenizer, passages[:10], soft)
     with torch.no_grad():
         assert abs(float(objective.loss(np.arange(8), np.random.default_rng(0)))) < 1e-4
@@ -206,8 +206,6 @@ def test_a_student_at_its_teachers_distribution_has_no_loss(tokenizer, passages)
 
 
 def test_passages_without_questions_are_refused(tokenizer, encoder) -> None:
-    from mlsim.repr.quip.passages import Passage
-
     with pytest.raises(InputError, match="got none"):
         AnswerObjective(encoder.model, tokenizer, [Passage("a")], [()], "batch")
 
@@ -249,6 +247,37 @@ def test_a_saved_index_answers_the_same_and_refuses_another_encoder(tmp_path: Pa
         PhraseIndex.load(tmp_path / "index")
     with pytest.raises(InputError):
         index.query(encoder, "Where?", top_k=0)
+
+
+def test_recall_counts_places_and_not_words() -> None:
+    def found(number: int, start: int, text: str) -> Answer:
+        return Answer(text, 0.0, "a", "", start, number)
+
+    asked = [(QuestionAnswer("?", "Zilmor", 3), 5), (QuestionAnswer("?", "Tapnes", 0), 1)]
+    got = recall([[found(4, 3, "Zilmor"), found(5, 3, "Zilmor")], [found(1, 2, "Tapnes")]], asked)
+    assert (got.first, got.answer, got.passage) == (0.0, 0.5, 1.0)
+
+
+def test_exact_match_is_one_for_a_reader_that_points_at_the_answer(encoder, passages, monkeypatch) -> None:
+    """Token vectors replaced by one-hot ones, question vectors by the answers' tokens: every question is right."""
+    some = passages[:5]
+    spans = {q.question: (p.text, q) for p in some for q in p.questions}
+    states = {p.text: encoder.token_states([p.text])[0] for p in some}
+    eye = {text: TokenStates(np.eye(len(s.vectors), 99, dtype=np.float32), s.offsets) for text, s in states.items()}
+
+    def vectors(questions, side: int):
+        rows = []
+        for question in questions:
+            text, q = spans[question]
+            edge = states[text].offsets[:, side] == (q.start, q.start + len(q.answer))[side]
+            rows.append(np.eye(99, dtype=np.float32)[int(np.flatnonzero(edge)[0])])
+        return np.array(rows)
+
+    monkeypatch.setattr(QuipEncoder, "token_states", lambda self, texts: [eye[t] for t in texts])
+    monkeypatch.setattr(QuipEncoder, "question_vectors", lambda self, q: (vectors(q, 0), vectors(q, 1)))
+    assert exact_match(encoder, some) == 1.0
+    monkeypatch.setattr(QuipEncoder, "question_vectors", lambda self, q: (vectors(q, 1) * 0, vectors(q, 1) * 0))
+    assert exact_match(encoder, some) < 0.3
 
 
 # ---- similarity, tagging, zero-shot ----
