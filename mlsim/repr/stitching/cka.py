@@ -17,6 +17,7 @@ from mlsim.errors import InputError
 from mlsim.repr.hsic.estimators import from_features, from_grams
 
 
+@torch.no_grad()
 def linear_cka(x: Tensor, y: Tensor) -> float:
     """CKA of paired activations [n, ...], [n, ...]; every axis but the first is flattened.
 
