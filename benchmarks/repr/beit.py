@@ -43,7 +43,7 @@ UNLABELLED = 1200
 VOCABULARY = 32
 NETWORK = NetworkSettings(size=8, patch=2, hidden=64, layers=4, heads=4, feedforward=256)
 FEW = (5, 20)
-VARIANTS = ("raw pixels", "scratch", "words+blocks", "pixels+blocks", "words+random", "words(dvae)", "pixels+random")
+VARIANTS = ("raw pixels", "scratch", "words+blocks", "pixels+blocks", "words+random", "pixels+random", "words(dvae)")
 BASELINE = "scratch"
 
 
@@ -140,16 +140,21 @@ def main() -> None:
     """Missing rows, then the claims."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/beit"))
-    work = parser.parse_args().work
-    work.mkdir(parents=True, exist_ok=True)
-    kept = work / "rows.json"
-    rows: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.is_file() else {}
-    for seed in SEEDS:
-        for variant in VARIANTS:
-            if f"{variant}/{seed}" not in rows:
-                rows[f"{variant}/{seed}"] = score(variant, seed)
-                kept.write_text(json.dumps(rows))
-                print({k: round(v, 3) for k, v in rows[f"{variant}/{seed}"].items() if isinstance(v, float)}, variant)
+    parser.add_argument("--only", default="", help="part of the names VARIANT-SEED of the rows to compute, then stop")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, dict[str, Any]] = {}
+    for variant in VARIANTS:
+        for seed in SEEDS:
+            kept = given.work / f"{variant}-{seed}.json"
+            if not kept.is_file():
+                if given.only not in kept.stem:
+                    continue
+                kept.write_text(json.dumps(score(variant, seed)))
+            rows[f"{variant}/{seed}"] = json.loads(kept.read_text())
+            print(variant, seed, {k: round(v, 3) for k, v in rows[f"{variant}/{seed}"].items() if isinstance(v, float)})
+    if given.only:
+        return
     gain = difference(rows, "words+blocks", BASELINE, "fine_tune_5")
     probes = difference(rows, "words+blocks", BASELINE, "probe_10")
     above = interval([r["masked_accuracy"] - r["majority"] for r in rows.values() if r["variant"] == "words+blocks"])

@@ -42,9 +42,9 @@ class Source:
 
 
 SOURCES = {
-    "alanine-dipeptide": Source("alanine-dipeptide", "issnet", 10.0, 450.0, (2,), (("train", 101), ("test", 202))),
-    "alanine-tripeptide": Source("alanine-tripeptide", "obc2", 4.0, 450.0, (2, 3), (("train", 103), ("test", 204))),
-    "chignolin": Source("chignolin", "obc2", 0.4, 400.0, (), (("train", 105),)),
+    "alanine-dipeptide": Source("alanine-dipeptide", "issnet", 8.0, 450.0, (2,), (("train", 101), ("test", 202))),
+    "alanine-tripeptide": Source("alanine-tripeptide", "obc2", 2.0, 450.0, (2, 3), (("train", 103), ("test", 204))),
+    "chignolin": Source("chignolin", "obc2", 0.1, 400.0, (), (("train", 105),)),
 }
 
 
