@@ -28,9 +28,17 @@ def run(
     temperature: Annotated[float | None, typer.Option(help="Temperature, K. [default: 300]")] = None,
     timestep_fs: Annotated[float | None, typer.Option(help="Time step, fs. [default: 4]")] = None,
     replicas: Annotated[int | None, typer.Option(help="Independent replicas. [default: 1]")] = None,
+    context: Annotated[
+        str | None, typer.Option(help="Replicas: separate Contexts, one shared by all, or auto. [default: auto]")
+    ] = None,
+    learned_every: Annotated[
+        int | None, typer.Option(help="A learned solvent acts every n-th step, n times as strong. [default: 1]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Root seed; drawn and recorded if not given.")] = None,
     platform: Annotated[str | None, typer.Option(help="auto, Reference, CPU, CUDA, OpenCL, HIP.")] = None,
-    bridge: Annotated[str | None, typer.Option(help="auto, torch (TorchForce), python (PythonForce).")] = None,
+    bridge: Annotated[
+        str | None, typer.Option(help="auto, torch (TorchForce), python (PythonForce), cuda (network on the GPU).")
+    ] = None,
     report_ps: Annotated[float | None, typer.Option(help="Time between frames, ps. [default: 1]")] = None,
     bias: Annotated[
         str | None, typer.Option(help="none, metadynamics, or the bias .npz of an earlier run (fixed).")
@@ -61,6 +69,8 @@ def run(
         "temperature_K": temperature,
         "timestep_fs": timestep_fs,
         "replicas": replicas,
+        "context": context,
+        "learned_every": learned_every,
         "seed": seed,
         "platform": platform,
         "bridge": bridge,

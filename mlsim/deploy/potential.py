@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from openmm import System
+from openmm import Force, System
 
 from mlsim.chem.catalog import forcefield_directory, forcefield_for
 from mlsim.chem.molecule import Molecule
@@ -73,10 +73,13 @@ class LearnedPotential:
         force.setForceGroup(group)
         system.addForce(force)
 
-    def add_copies_to(self, system: System, molecule: Molecule, group: int, copies: int) -> None:
-        """Add one force that evaluates all copies of the solute in one call."""
-        if takes_callbacks(self.source, self.bridge):
-            force = batched_force(bound_for(self.source, molecule, self.bridge), copies)
+    def add_copies_to(
+        self, system: System, molecule: Molecule, group: int, copies: int, impulses: Impulses | None = None
+    ) -> None:
+        """Add one force that evaluates all copies of the solute in one call, when ``impulses`` says so."""
+        force: Force
+        if self.impulsive:
+            force = batched_force(bound_for(self.source, molecule, self.bridge), copies, impulses=impulses)
         else:
             force = torch_force(self.source.bind(molecule, "torchscript"), copies)
         force.setForceGroup(group)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mlsim.deploy.bind import BoundForceField, Evaluator
 from mlsim.errors import InputError, UnphysicalError
 from mlsim.md import callback
+from mlsim.md.impulses import Impulses
 
 
 class BatchedCallback:
@@ -29,10 +30,15 @@ class BatchedCallback:
     copies : int
     threads : int
         Copies are divided among this many threads.
+    impulses : Impulses, optional
+        When the force acts; by default at every step.
     """
 
-    def __init__(self, evaluator: Evaluator, name: str, copies: int, threads: int = 1) -> None:
+    def __init__(
+        self, evaluator: Evaluator, name: str, copies: int, threads: int = 1, impulses: Impulses | None = None
+    ) -> None:
         self.evaluator, self.name, self.copies, self.threads = evaluator, name, copies, threads
+        self.impulses, self._nothing = impulses, np.zeros((copies * evaluator.n_atoms, 3))
         self._positions = np.empty((copies * evaluator.n_atoms, 3))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -41,8 +47,12 @@ class BatchedCallback:
     def __call__(self, state: openmm.State) -> tuple[float, NDArray[np.float64]]:
         """Energy of all copies together (kJ/mol), and forces [copies * N, 3] (kJ/mol/nm)."""
         try:
+            strength = 1 if self.impulses is None else self.impulses.strength(state)
+            if strength == 0:
+                return 0.0, self._nothing
             callback.read_positions(state, self._positions)
-            return self.compute(self._positions.reshape(self.copies, -1, 3))
+            energy, forces = self.compute(self._positions.reshape(self.copies, -1, 3))
+            return energy, forces if strength == 1 else strength * forces
         except BaseException as error:  # also KeyboardInterrupt, which OpenMM would swallow
             callback.stash(error)
             raise
@@ -62,7 +72,9 @@ class BatchedCallback:
         return float(energies.sum()), forces.reshape(-1, 3)
 
 
-def batched_force(bound: BoundForceField, copies: int, threads: int = 1) -> openmm.PythonForce:
+def batched_force(
+    bound: BoundForceField, copies: int, threads: int = 1, impulses: Impulses | None = None
+) -> openmm.PythonForce:
     """``PythonForce`` on ``copies`` * N particles.
 
     Raises
@@ -72,6 +84,6 @@ def batched_force(bound: BoundForceField, copies: int, threads: int = 1) -> open
     """
     if copies < 1:
         raise InputError(f"copies: expected at least 1, got {copies}")
-    force = openmm.PythonForce(BatchedCallback(bound.evaluator, bound.field.name, copies, threads))
+    force = openmm.PythonForce(BatchedCallback(bound.evaluator, bound.field.name, copies, threads, impulses))
     force.setName(f"learned:{bound.field.name}")
     return force

@@ -36,7 +36,7 @@ from mlsim.units import kT, steps_for
 
 _BOTTOM, _TOP = 1, 2
 #: Settings of a plain run that replica exchange cannot heed.
-_MEANINGLESS = {"temperature_K", "replicas", "bias", "mts_inner_steps", "guard"}
+_MEANINGLESS = {"temperature_K", "replicas", "bias", "mts_inner_steps", "guard", "context"}
 
 
 class ExchangeSettings(RunSettings):

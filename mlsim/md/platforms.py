@@ -89,6 +89,12 @@ def choose(
     return max(timed, key=lambda choice: choice.steps_per_second)
 
 
+def timed(name: str, system: System, positions: NDArray[np.float64], integrator: Integrator) -> PlatformChoice:
+    """Platform ``name`` and how fast it is for ``system``."""
+    properties = properties_for(name, 0)
+    return PlatformChoice(name, properties, _speed(system, positions, integrator, name, properties))
+
+
 def _speed(
     system: System, positions: NDArray[np.float64], integrator: Integrator, name: str, properties: dict[str, str]
 ) -> float:

@@ -50,6 +50,7 @@ from openmm import (
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
+from mlsim.md.impulses import Impulses, can_be_impulsive
 from mlsim.md.potential import Potential, skeleton, terms_of
 from mlsim.units import COULOMB
 
@@ -60,12 +61,19 @@ _PAIR_ENERGY = "coulomb/r + 4*epsilon*((sigma/r)^12 - (sigma/r)^6)"
 class Replicable(Protocol):
     """A potential that knows how to act on copies of a molecule."""
 
-    def add_copies_to(self, system: System, molecule: Molecule, group: int, copies: int) -> None:
+    def add_copies_to(
+        self, system: System, molecule: Molecule, group: int, copies: int, impulses: Impulses | None = None
+    ) -> None:
         """Put forces on ``copies`` * N particles into ``system``; copy c owns the particles c N to (c + 1) N - 1."""
 
 
 def build_replicas(
-    molecule: Molecule, potential: Potential, constraints: str, hydrogen_mass_Da: float, copies: int
+    molecule: Molecule,
+    potential: Potential,
+    constraints: str,
+    hydrogen_mass_Da: float,
+    copies: int,
+    impulses: Impulses | None = None,
 ) -> System:
     """A System of ``copies`` * N particles; copy c owns the particles c N to (c + 1) N - 1.
 
@@ -73,7 +81,7 @@ def build_replicas(
     ----------
     molecule : Molecule
         Without box, as returned by ``potential.prepare``.
-    constraints, hydrogen_mass_Da
+    constraints, hydrogen_mass_Da, impulses
         As for :func:`mlsim.md.potential.build_system`.
 
     Raises
@@ -96,7 +104,8 @@ def build_replicas(
         system.addConstraint(first + i, first + j, length)
     for term in terms_of(potential):
         if isinstance(term, Replicable):
-            term.add_copies_to(system, molecule, 0, copies)
+            rhythm = impulses if can_be_impulsive(term) else None
+            term.add_copies_to(system, molecule, 0, copies, rhythm)
             continue
         alone = skeleton(molecule, constraints, hydrogen_mass_Da)
         term.add_to(alone, molecule, 0)

@@ -22,6 +22,9 @@ class RunSettings(Settings):
     ``learned_every: n`` lets a learned solvent act at every n-th step only, n times as strong, with everything else
     as it is (see :mod:`mlsim.md.impulses`).
 
+    ``context``: replicas each in a Context of their own (``separate``), all in one (``shared``), or, on a GPU,
+    whichever a short timing finds faster (``auto``; on a CPU separate ones always are).
+
     ``guard`` watches whether a run with a learned force field stays in the region that it was trained on: ``report``
     says what fraction was outside, ``stop`` also stops the run there.
 
@@ -40,6 +43,7 @@ class RunSettings(Settings):
     hydrogen_mass_Da: float = Field(1.5, ge=1.0, le=4.1)
     constraints: Literal["hbonds", "none"] = "hbonds"
     replicas: int = Field(1, ge=1, le=4096)
+    context: Literal["auto", "separate", "shared"] = "auto"
     seed: int | None = Field(None, ge=0, lt=2**63)
     platform: Literal["auto", "Reference", "CPU", "CUDA", "OpenCL", "HIP"] = "auto"
     threads: int = Field(0, ge=0, le=1024)

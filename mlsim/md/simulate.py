@@ -37,7 +37,18 @@ from mlsim.md.trajectory import COLUMNS, Replica
 from mlsim.seeds import openmm_seed
 
 #: Settings that may differ between a run and its continuation.
-_FREE = {"ns", "max_hours", "checkpoint_minutes", "platform", "threads", "bridge", "replicas", "bias", "guard"}
+_FREE = {
+    "ns",
+    "max_hours",
+    "checkpoint_minutes",
+    "platform",
+    "threads",
+    "bridge",
+    "replicas",
+    "context",
+    "bias",
+    "guard",
+}
 #: Wall time between two looks at the stop request, s.
 _RESPONSE_SECONDS = 0.5
 

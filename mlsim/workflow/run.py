@@ -14,14 +14,15 @@ from typing import Any, Literal
 from mlsim import seeds
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
-from mlsim.errors import OccupiedError
+from mlsim.errors import InputError, OccupiedError
 from mlsim.md import record
 from mlsim.md.bias import bias_for
 from mlsim.md.potential import Potential, PotentialRequest, resolve
-from mlsim.md.restart import steps_done, storage, write_atomically
+from mlsim.md.restart import CURRENT, PREVIOUS, steps_done, storage, write_atomically
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
 from mlsim.md.simulate import Outcome, Progress, simulate
+from mlsim.md.together import faster_context, require_copies, simulate_together
 from mlsim.workflow.fan_out import fan_out
 from mlsim.workflow.guard import guards_for
 
@@ -56,6 +57,51 @@ class ReplicaTask:
         return simulate(
             molecule, potential, self.settings, place, seed, start, bias, guards, progress=progress, stop=stop
         )
+
+
+def chosen_context(
+    settings: RunSettings, molecule: Molecule, potential: Potential, directory: Path
+) -> Literal["separate", "shared"]:
+    """Whether the replicas share a Context: as begun, as asked for, or for ``auto`` if a GPU does it faster so.
+
+    Raises
+    ------
+    InputError
+        If they are to share one and cannot, or a run was begun the other way.
+    """
+    if settings.replicas == 1:
+        return "separate"
+    begun: Literal["separate", "shared"] | None = None
+    if any((directory / name).exists() for name in (CURRENT, PREVIOUS)):
+        begun = "shared"
+    elif any(directory.glob(f"replica-*/{CURRENT}")):
+        begun = "separate"
+    if settings.context == "auto":
+        return begun or faster_context(settings, molecule, potential)
+    if begun not in (None, settings.context):
+        raise InputError(f"{directory}: begun with context '{begun}'; resume it without --context")
+    if settings.context == "shared":
+        require_copies(settings, molecule, potential)
+    return settings.context
+
+
+def _together(
+    settings: RunSettings,
+    directory: Path,
+    molecule: Molecule,
+    potential: Potential,
+    progress: Progress | None,
+    stop: StopRequest,
+) -> tuple[Outcome, ...]:
+    """All replicas in one Context, new or from its checkpoint."""
+    assert settings.seed is not None
+    places = [replica_directory(directory, k) for k in range(settings.replicas)]
+    roots = [seeds.derive(settings.seed, f"replica {k}") for k in range(settings.replicas)]
+    begun = (directory / CURRENT).exists() or (directory / PREVIOUS).exists()
+    start: Literal["new", "resume"] = "resume" if begun else "new"
+    return simulate_together(
+        molecule, potential, settings, directory, places, roots, start, progress=progress, stop=stop
+    )
 
 
 def ingredients(settings: RunSettings) -> tuple[Molecule, Potential]:
@@ -104,6 +150,7 @@ def run(
     molecule, potential = ingredients(settings)
     guards_for(settings, potential, molecule, stop)
     bias_for(molecule, settings)
+    settings = settings.model_copy(update={"context": chosen_context(settings, molecule, potential, directory)})
     tasks = tuple(ReplicaTask(settings, directory, k, start) for k in range(settings.replicas))
     if settings.replicas == 1:
         return (tasks[0].simulate(molecule, potential, progress, stop),)
@@ -120,7 +167,9 @@ def run(
     write_atomically(directory / "config.yaml", settings.to_yaml())
     record.write(directory, summary)
     workers = min(processes, settings.replicas)
-    if workers > 1:
+    if settings.context == "shared":
+        outcomes = _together(settings, directory, molecule, potential, progress, stop)
+    elif workers > 1:
         outcomes = fan_out(tasks, workers, progress, stop)
     else:
         outcomes = fan_out([partial(t.simulate, molecule, potential) for t in tasks], 1, progress, stop)
@@ -131,5 +180,7 @@ def run(
 
 def done_steps(directory: Path, settings: RunSettings) -> int:
     """Steps that earlier calls already did, summed over replicas (for progress bars)."""
+    if settings.context == "shared" and settings.replicas > 1:
+        return steps_done([directory]) * settings.replicas
     several = [replica_directory(directory, k) for k in range(settings.replicas)]
     return steps_done([directory] if settings.replicas == 1 else several)

@@ -69,7 +69,7 @@ def test_a_position_that_is_no_number_spoils_its_own_copy_only() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")
 def test_without_cuda_one_line_says_what_to_do() -> None:
-    with pytest.raises(DependencyError, match="bridge 'cuda': torch .* finds no CUDA device here; use --bridge python"):
+    with pytest.raises(DependencyError, match=r"bridge 'cuda': torch .* finds no CUDA device here; use"):
         require_cuda()
 
 

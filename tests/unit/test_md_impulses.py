@@ -154,7 +154,7 @@ def test_an_interrupted_run_keeps_the_rhythm(ala2: Molecule, potential: Potentia
 def test_what_cannot_act_so_is_refused(ala2: Molecule, field: ForceField, potential: Potential) -> None:
     with pytest.raises(InputError, match="learned_every 2: solvent 'issnet' has no learned force"):
         impulses_for(SETTINGS, Vacuum())
-    with pytest.raises(InputError, match="learned_every 2: .*runs through Python"):
+    with pytest.raises(InputError, match=r"learned_every 2: .*runs through Python"):
         impulses_for(SETTINGS, learned("issnet:toy", field, "torch"))
     with pytest.raises(InputError, match="choose one of them"):
         impulses_for(SETTINGS.model_copy(update={"mts_inner_steps": 2}), potential)
