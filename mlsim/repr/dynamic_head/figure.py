@@ -29,8 +29,8 @@ def draw(
     image : [H, W]
     found : Detections
         Boxes in pixels of ``image``.
-    window : (left, right, top, bottom) or None
-        Axis values at the edges of the image; a bottom below the top draws rows upwards. None: pixels.
+    window : (first column, last column, first row, last row) or None
+        Axis values at the outer edges of the image, drawn growing upwards. None: pixels, drawn downwards.
     names : pair of str
         Names of the horizontal and the vertical axis.
     title : str
@@ -45,20 +45,26 @@ def draw(
     from matplotlib.patches import Rectangle
 
     rows, columns = image.shape
-    left, right, top, bottom = window or (0.0, float(columns), 0.0, float(rows))
+    left, right, first, last = window or (0.0, float(columns), 0.0, float(rows))
     figure = Figure(figsize=(5.2, 5.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.imshow(image, cmap="viridis", extent=(left, right, bottom, top), aspect="auto", vmin=0.0, vmax=1.0)
-    axes.set(xlabel=names[0], ylabel=names[1], title=title, xlim=(left, right), ylim=(bottom, top))
-    scale = np.array([(right - left) / columns, (bottom - top) / rows])
+    axes.imshow(image, cmap="viridis", extent=(left, right, last, first), aspect="auto", vmin=0.0, vmax=1.0)
+    axes.set(
+        xlabel=names[0],
+        ylabel=names[1],
+        title=title,
+        xlim=(left, right),
+        ylim=(last, first) if window is None else (first, last),
+    )
+    scale = np.array([(right - left) / columns, (last - first) / rows])
     for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
         colour = _COLOURS[int(label) % len(_COLOURS)]
-        for move in _copies(box, rows, columns):
-            corner = np.array([left, top]) + (box[:2] + move) * scale
+        for move in _copies(box, rows, columns) if window else [np.zeros(2)]:
+            corner = np.array([left, first]) + (box[:2] + move) * scale
             size = (box[2:] - box[:2]) * scale
             axes.add_patch(Rectangle(tuple(corner), *size, fill=False, edgecolor=colour, linewidth=1.6))
-            place = (corner[0], max(corner[1], corner[1] + size[1]))
+            place = (corner[0], corner[1] + (size[1] if window else 0.0))
             text = f"{found.classes[int(label)]} {score:.2f}"
             axes.text(*place, text, color=colour, fontsize=7, va="bottom", clip_on=True)
     write_whole(path, lambda partial: figure.savefig(partial, dpi=150, format="png"))
