@@ -26,6 +26,7 @@ GROUPS = (
     "encode",
     "detect",
     "ask",
+    "design",
     "doctor",
 )
 

@@ -154,18 +154,10 @@ class SoftQ:
 
     def advance(self) -> dict[str, float]:
         """One step; returns its row of the log."""
-        settings = self.settings
         row: dict[str, float] = {}
-        parts: list[Tensor] = []
-        may_write = settings.writes and self.step >= settings.warmup_steps
-        if may_write and self.step % settings.write_every == 0:
-            parts += self._learn_from_own(row)
-        if settings.reads and (pool := self.given + self.memory):
-            index = torch.randint(len(pool), (settings.batch_size,), generator=self.generator)
-            parts.append(self._off_policy([pool[k] for k in index.tolist()]))
-        if parts:
-            # mle+pg is the sum that the name says, path consistencies are averaged over their data
-            loss = torch.stack(parts).mean() if settings.method in CONSISTENCIES else torch.stack(parts).sum()
+        own, others = self._write(), self._draw()
+        if own or others:
+            loss = self._loss(own, others, row)
             self._descend(loss)
             row["loss"] = loss.item()
         self.step += 1
@@ -177,56 +169,73 @@ class SoftQ:
 
     # ---- parts of a step ----
 
-    def _learn_from_own(self, row: dict[str, float]) -> list[Tensor]:
+    def _write(self) -> list[str]:
+        """Own sequences of this step; those that the budget cannot pay for are dropped."""
         settings = self.settings
-        count = settings.written or settings.batch_size
-        sequences = self._affordable(self.sample(count, self.generator, settings.top_k))
-        raw = self.reward(sequences)
+        if not settings.writes or self.step < settings.warmup_steps or self.step % settings.write_every:
+            return []
+        sequences = self.sample(settings.written or settings.batch_size, self.generator, settings.top_k)
+        if settings.budget is not None:
+            paid = set(self.reward.unknown(sequences)[: settings.budget - self.reward.calls])
+            sequences = [s for s in sequences if s in paid or s in self.reward.known]
         if settings.memory:
             self.memory = (self.memory + sequences)[-settings.memory :]
-        actions, taken = self._encode(sequences)
-        with torch.no_grad():
-            logits = self.policy(actions)
-            spread = (losses.entropy(logits) * taken).sum() / taken.sum()
-        row.update(
-            reward=sum(raw) / len(raw), best=max(raw), unique=unique_fraction(sequences), entropy=spread.item()
-        )
-        shaped = settings.shaping(raw)
+        return sequences
+
+    def _draw(self) -> list[str]:
+        """Given and remembered sequences of this step."""
+        pool = self.given + self.memory if self.settings.reads else []
+        if not pool:
+            return []
+        index = torch.randint(len(pool), (self.settings.batch_size,), generator=self.generator)
+        return [pool[k] for k in index.tolist()]
+
+    def _loss(self, own: list[str], others: list[str], row: dict[str, float]) -> Tensor:
+        """Loss of both kinds of sequences, from one pass through the network; logs what the own ones are like."""
+        settings = self.settings
+        actions, taken = self.alphabet.encode(own + others)
+        actions, taken = actions.to(self.policy.allowed.device), taken.to(self.policy.allowed.device)
+        logits = self.policy(actions)
+        mine, theirs = slice(0, len(own)), slice(len(own), None)
+        raw = self.reward(own)
+        if own:
+            spread = losses.entropy(logits[mine].detach()) * taken[mine]
+            row.update(
+                reward=sum(raw) / len(raw),
+                best=max(raw),
+                unique=unique_fraction(own),
+                entropy=(spread.sum() / taken[mine].sum()).item(),
+            )
+        parts = []
         if settings.method in CONSISTENCIES:
-            return [] if settings.mixing == "off" else [self._consistency(actions, taken, shaped)]
+            reward = settings.shaping(raw + self.reward(others)).to(logits.device)
+            with torch.no_grad():
+                target = self.target(actions)
+            for part in (mine, theirs):
+                if len(actions[part]):
+                    parts.append(self._consistency(logits[part], target[part], actions[part], taken[part], reward[part]))
+            return torch.stack(parts).mean()
+        if own:
+            advantage = self._advantage(settings.shaping(raw)).to(logits.device)
+            parts.append(
+                losses.policy_gradient(logits[mine], actions[mine], taken[mine], advantage, settings.entropy_weight)
+            )
+        if others:
+            parts.append(losses.likelihood(logits[theirs], actions[theirs], taken[theirs]))
+        return torch.stack(parts).sum()
+
+    def _consistency(self, logits: Tensor, target: Tensor, actions: Tensor, taken: Tensor, reward: Tensor) -> Tensor:
+        method, weight = self.settings.method, self.settings.value_weight
+        assert method in ("vanilla", "single", "multi", "combined")
+        loss = losses.consistency(method, logits, target, actions, taken, reward)
+        return loss + weight * losses.value_gradient(logits, actions, taken, reward) if weight else loss
+
+    def _advantage(self, shaped: Tensor) -> Tensor:
+        """Shaped rewards less their moving mean, in units of the scale."""
         mean = shaped.mean().item()
         old = mean if self.baseline is None else self.baseline
         self.baseline = BASELINE_DECAY * old + (1 - BASELINE_DECAY) * mean
-        advantage = (shaped - self.baseline) / settings.reward_scale
-        return [losses.policy_gradient(self.policy(actions), actions, taken, advantage, settings.entropy_weight)]
-
-    def _affordable(self, sequences: list[str]) -> list[str]:
-        """The beginning of the list that the budget can still pay for."""
-        if self.settings.budget is None:
-            return sequences
-        left = self.settings.budget - self.reward.calls
-        paid = set(self.reward.unknown(sequences)[:left])
-        return [s for s in sequences if s in paid or s in self.reward.known]
-
-    def _off_policy(self, sequences: list[str]) -> Tensor:
-        actions, taken = self._encode(sequences)
-        if self.settings.method in CONSISTENCIES:
-            return self._consistency(actions, taken, self.settings.shaping(self.reward(sequences)))
-        return losses.likelihood(self.policy(actions), actions, taken)
-
-    def _consistency(self, actions: Tensor, taken: Tensor, reward: Tensor) -> Tensor:
-        settings = self.settings
-        logits = self.policy(actions)
-        with torch.no_grad():
-            target = self.target(actions)
-        assert settings.method in ("vanilla", "single", "multi", "combined")
-        loss = losses.consistency(settings.method, logits, target, actions, taken, reward)
-        if settings.value_weight:
-            loss = loss + settings.value_weight * losses.value_gradient(logits, actions, taken, reward)
-        return loss
-
-    def _encode(self, sequences: list[str]) -> tuple[Tensor, Tensor]:
-        return self.alphabet.encode(sequences)
+        return (shaped - self.baseline) / self.settings.reward_scale
 
     def _descend(self, loss: Tensor) -> None:
         if not math.isfinite(loss.item()):
