@@ -1,0 +1,44 @@
+"""At the same 2 ns of explicit water: forces of moving frames, or mean forces of held conformations?
+
+``--labels`` holds 100 conformations of the training run, each held for 2 + 18 ps (``mlsim label``): 2 ns in all, against
+the first 2 ns of the run itself. Same network, force matching only.
+
+    mlsim label train/seed-0101 --system alanine-dipeptide --engine gromacs --stderr none --max-ps 18 \
+        --equilibrate-ps 2 --count 100 -o labels-train
+    python -m benchmarks.accuracy.labels --data train/frames.h5 --pool pool --bias train/seed-0101/bias.npz
+
+The label file is looked for at labels-train/labels.h5 beside the directory of ``--data``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.accuracy.experiment import arguments, measure
+from benchmarks.accuracy.recipe import Variant
+from benchmarks.result import Claim
+from mlsim.analysis.compare import Comparison
+from mlsim.train.mean_force_error import MeanForceErrors
+
+NS = 2.0
+
+
+def claims(comparison: Comparison, errors: MeanForceErrors | None, rows: list[dict[str, Any]]) -> list[Claim]:
+    """Nothing is promised here: the table answers the question."""
+    return []
+
+
+def main() -> None:
+    """Train on each kind of label and compare."""
+    question = __doc__.splitlines()[0]
+    bench = arguments(question)
+    labels = bench.data.parent.parent / "labels-train" / "labels.h5"
+    variants = [
+        Variant(f"ns{NS:g}", NS, stages=("forces",)),
+        Variant("labels", NS, stages=("forces",), labels=str(labels)),
+    ]
+    measure("labels", question, bench, variants, claims, born=())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""How the accuracy experiments train, sample and compare: the same few steps for all of them.
+
+    data.h5 --(first N ns)--> mlsim train issnet --> mlsim export, verify --> mlsim run (the bias of the data)
+            --> mlsim train populations --> mlsim export, verify
+
+Surfaces come from one pool of flattened frames of the shipped model, reweighted to each solvent's energy
+(log w = -(U - U_pool) / kT + V / kT), the effective number of frames shown. The reference is pooled from explicit
+seeds that no training saw. Each step is skipped where its result is there already, so that every experiment can be
+killed and started again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch  # noqa: F401 - before openmm, or the Torch plugin fails to load
+from numpy.typing import NDArray
+
+from benchmarks.solvents import gb_energies
+from mlsim.analysis.compare import Comparison, Row, compare
+from mlsim.analysis.pool import combine
+from mlsim.analysis.reweight import hamiltonian
+from mlsim.analysis.surface import FreeEnergySurface, estimate
+from mlsim.chem.catalog import load_system
+from mlsim.chem.molecule import Molecule
+from mlsim.chem.torsions import dihedrals, ramachandran_atoms
+from mlsim.dataset.frames import ForceFrames
+from mlsim.md.trajectory import Run
+from mlsim.units import KJ_PER_KCAL, PS_PER_NS
+from mlsim.workflow.baseline import born_forces
+from mlsim.workflow.force_field import load_forcefield
+
+CVS = ("phi", "psi")
+SYSTEM = "alanine-dipeptide"
+SYSTEM_DIRECTORY = Path("systems") / SYSTEM
+DISCARD_PS = 100.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train: name, nanoseconds of explicit data, options of ``mlsim train issnet``, stages.
+
+    ``labels`` is a file of mean-force labels to be used instead of the instantaneous forces.
+    """
+
+    name: str
+    ns: float
+    options: tuple[str, ...] = ()
+    baseline: str = "none"
+    stages: tuple[str, ...] = ("forces", "populations")
+    seed: int = 1
+    labels: str | None = None
+
+
+@dataclass
+class Bench:
+    """Places and what is shared between variants.
+
+    ``work`` is the scratch directory, ``data`` the explicit training frames, ``pool`` the run that surfaces are
+    reweighted from (made with ``pool_field``), ``bias`` the fixed bias of the data.
+    """
+
+    work: Path
+    data: Path
+    pool: Path
+    bias: Path
+    pool_field: str = "issnet-ala2"
+    epochs: int = 12
+    threads: int = 1
+    molecule: Molecule = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.molecule = load_system(SYSTEM)
+
+    # ---- training ----
+
+    def subset(self, ns: float) -> Path:
+        """The first ``ns`` of the data, the same share of every run."""
+        path = self.work / f"data-{ns:g}ns.h5"
+        if not path.exists():
+            frames = ForceFrames.load(self.data)
+            runs = np.unique(frames.run)
+            frames.take(np.flatnonzero(frames.time_ps <= ns * PS_PER_NS / len(runs))).save(path)
+        return path
+
+    def forces(self, variant: Variant) -> Path:
+        """Training directory after force matching."""
+        place = self.work / f"{variant.name}-forces"
+        # as many steps for little data as for much: the budget under test is that of explicit water
+        epochs = round(self.epochs * 20.0 / variant.ns)
+        options = ["--epochs", str(epochs), "--batch", "32", "--lr", "2e-3", "--ema", "0.99", "--patience", str(epochs)]
+        options += ["--seed", str(variant.seed), "--threads", str(self.threads), "--baseline", variant.baseline]
+        options += ["--system", SYSTEM] if variant.baseline != "none" else []
+        if variant.labels is not None:
+            options = ["--seed", str(variant.seed), "--threads", str(self.threads)]  # the rest by number of labels
+        if not (place / "test.json").exists():
+            resume = ["--resume"] if (place / "checkpoint.pt").exists() else []
+            data = variant.labels or self.subset(variant.ns)
+            self.mlsim("train", "issnet", data, *options, *variant.options, *resume, "-o", place)
+        return place
+
+    def populations(self, variant: Variant) -> Path:
+        """Training directory after population matching."""
+        first = self.forces(variant)
+        place = self.work / f"{variant.name}-populations"
+        if not (place / "test.json").exists():
+            flat = self.flattened(self.export(first), 8.0, 2, seed=21)
+            options = ["--epochs", "3", "--pairs", "32", "--weight", "0.3", "--seed", str(variant.seed)]
+            options += ["--discard-ps", "50", "--threads", str(self.threads)]
+            resume = ["--resume"] if (place / "checkpoint.pt").exists() else []
+            data = self.subset(variant.ns)
+            self.mlsim("train", "populations", first, "--run", flat, "--data", data, *options, *resume, "-o", place)
+        return place
+
+    def trained(self, variant: Variant) -> Path:
+        """Training directory after the last stage."""
+        return self.populations(variant) if "populations" in variant.stages else self.forces(variant)
+
+    def export(self, fit: Path) -> str:
+        """Verified force field of a training directory; returns its name."""
+        target = self.work / "forcefields" / fit.name
+        if not (target / "verified.json").exists() and not (target / "card.yaml").exists():
+            self.mlsim("export", fit, "--name", fit.name, "-o", self.work / "forcefields")
+            self.mlsim("verify", fit.name)
+        return fit.name
+
+    def flattened(self, name: str, ns: float, replicas: int, seed: int) -> Path:
+        """Run of a learned solvent under the bias of the data."""
+        place = self.work / f"flat-{name}"
+        done = place.exists() and all(r.record.get("status") == "complete" for r in Run.open(place).replicas)
+        if not done:
+            length = ["--ns", str(ns), "--replicas", str(replicas), "--report-ps", "0.5", "--seed", str(seed)]
+            again = ["--resume"] if (place / "run.json").exists() else []
+            solvent = ["--solvent", f"issnet:{name}", "--bias", self.bias, "--platform", "Reference"]
+            self.mlsim("run", SYSTEM, *solvent, *length, *again, "-o", place)
+        return place
+
+    def mlsim(self, *words: object) -> None:
+        """Run one command of the package, as a user would."""
+        environment = {**os.environ, "MLSIM_PATH": str(self.work.resolve())}
+        command = [sys.executable, "-m", "mlsim.cli.main", *(str(w) for w in words)]
+        print("mlsim", *words, flush=True)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"mlsim {words[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
+
+    # ---- surfaces ----
+
+    def frames(self) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
+        """Positions [F, N, 3] (nm), bias [F] (kJ/mol) and replica of the pool."""
+        replicas = Run.open(self.pool).replicas
+        kept = [r.times_ps() > DISCARD_PS for r in replicas]
+        positions = np.concatenate([r.positions()[k] for r, k in zip(replicas, kept, strict=True)])
+        bias = np.concatenate([r.bias()[k] for r, k in zip(replicas, kept, strict=True)])
+        return positions, bias, np.concatenate([np.full(k.sum(), n) for n, k in enumerate(kept)])
+
+    def energy(self, solvent: str, positions: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Solvation energy of every pool frame [F], kJ/mol; kept on disk."""
+        cache = self.work / f"energies-{solvent}-{len(positions)}.npy"
+        if cache.exists():
+            return np.load(cache)
+        if solvent in ("hct", "obc1", "obc2", "gbn", "gbn2"):
+            values = gb_energies(solvent, self.molecule, positions)
+        elif solvent == "vacuum":
+            values = np.zeros(len(positions))
+        else:
+            os.environ["MLSIM_PATH"] = str(self.work.resolve())
+            bound = load_forcefield(solvent)
+            values = bound.bind(self.molecule).evaluate(positions)[0]
+            under = bound.artifact.card.baseline
+            values = values + (0.0 if under == "none" else self.energy(under, positions))
+        np.save(cache, values)
+        return values
+
+    def surface(self, solvent: str) -> FreeEnergySurface:
+        """Surface of a solvent (a GB model or a force field) from the pool."""
+        positions, bias, run = self.frames()
+        temperature = Run.open(self.pool).temperature_K
+        weights = hamiltonian(
+            self.energy(solvent, positions), self.energy(self.pool_field, positions), temperature, bias
+        )
+        angles = dihedrals(positions, ramachandran_atoms(self.molecule)[1].reshape(-1, 4))
+        found = estimate(angles, temperature, cv_names=CVS, log_weights=weights, run=run)
+        return found.labelled(solvent, {"sampling": "reweighted from flattened ISSNet runs"})
+
+    def reference(self) -> FreeEnergySurface:
+        """Explicit water, pooled from the held-out seeds."""
+        seeds = [FreeEnergySurface.load(p) for p in sorted((SYSTEM_DIRECTORY / "reference").glob("surface-seed-*.npz"))]
+        return combine(seeds, "explicit TIP3P")
+
+    def compared(self, solvents: Sequence[str]) -> Comparison:
+        """All solvents against the reference."""
+        return compare(self.reference(), [self.surface(s) for s in solvents])
+
+
+def numbers(row: Row, comparison: Comparison) -> dict[str, Any]:
+    """The numbers of one row in kcal/mol and nats."""
+
+    def kcal(value: Any) -> dict[str, float]:
+        return {k: getattr(value, k) / KJ_PER_KCAL for k in ("value", "low", "high")}
+
+    return {
+        "fes_rmse_kcal_mol": kcal(row.rmse),
+        "fes_rmse_corrected_kcal_mol": kcal(row.rmse_corrected),
+        "noise_kcal_mol": row.noise / KJ_PER_KCAL,
+        "reference_noise_kcal_mol": comparison.noise / KJ_PER_KCAL,
+        "js_nats": {k: getattr(row.js, k) for k in ("value", "low", "high")},
+        "js_noise_nats": row.js_noise,
+        "effective_frames": row.surface.n_effective,
+        "basins_kcal_mol": {b.name: kcal(b.free_energy_difference) for b in row.basins},
+        "populations": {b.name: b.population.value for b in row.basins},
+    }
+
+
+__all__ = ["Bench", "Variant", "born_forces", "numbers"]
