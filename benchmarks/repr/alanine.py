@@ -27,6 +27,7 @@ from mlsim.chem.catalog import load_system
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.md.settings import RunSettings
 from mlsim.md.trajectory import Run
+from mlsim.repr import images
 from mlsim.repr.encoder import InputSettings
 from mlsim.repr.hsic.objectives import ObjectiveSettings
 from mlsim.repr.hsic.pretrain import PretrainSettings
@@ -58,11 +59,7 @@ def trajectory(work: Path, role: str) -> Run:
 
 def distances(made: Run) -> NDArray[np.float64]:
     """Distances of all pairs of heavy atoms, nm [F, 45]."""
-    positions = made.replicas[0].positions().astype(np.float64)
-    heavy = [atom.index for atom in made.topology.atoms if atom.element.symbol != "H"]
-    first, second = np.triu_indices(len(heavy), 1)
-    chosen = positions[:, heavy]
-    return np.asarray(np.linalg.norm(chosen[:, first] - chosen[:, second], axis=-1))
+    return images.prepare(made.replicas[0].positions(), made.topology, INPUTS).astype(np.float64)
 
 
 def left(made: Run) -> NDArray[np.bool_]:

@@ -151,7 +151,7 @@ def test_augmentation_shifts_and_erases_whole_patches_and_is_repeatable() -> Non
     ("call", "words"),
     [
         (lambda: TimeLaggedHSIC(0), "at least one frame"),
-        (lambda: TimeLaggedHSIC(50).fit(np.random.default_rng(0).normal(size=(40, 2))), "longer trajectory"),
+        (lambda: TimeLaggedHSIC(50).fit(np.random.default_rng(0).normal(size=(40, 2))), "longer than the lag"),
         (lambda: TimeLaggedHSIC(2).fit(np.ones((40, 2))), "constant"),
         (lambda: TimeLaggedHSIC(2).fit([np.zeros((40, 2)), np.zeros((40, 3))]), "shape"),
         (lambda: TimeLaggedHSIC(2).fit([]), "at least one array"),

@@ -72,7 +72,7 @@ def pretrain_images(
         If the loss is no number.
     """
     given = settings or ImageSettings()
-    checked = square(images)
+    checked = require_square(images)
     shape = NetworkSettings(kind="cnn", shape=checked.shape[1:], width=given.width, depth=given.depth)
     backbone = Cnn(shape, torch_stream(given.training.seed, "hsic.backbone"))
     pretrain(backbone, AugmentedViews(checked, given.augmentation), given.training, progress)
@@ -119,7 +119,7 @@ def augment(images: Tensor, settings: AugmentationSettings, generator: torch.Gen
     return found
 
 
-def square(images: Any) -> Floats:
+def require_square(images: Any) -> Floats:
     """Images as a checked array [n, c, s, s].
 
     Raises

@@ -21,8 +21,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlsim.errors import InputError
+from mlsim.repr.pairs import time_lagged
 from mlsim.shapes import Floats
 
 #: Smallest variance of a kept direction, relative to the largest.
@@ -81,17 +83,12 @@ def slow_axes(trajectories: Sequence[Floats], lag: int) -> SlowAxes:
 
 
 def lagged_pairs(trajectories: Sequence[Floats], lag: int) -> tuple[Floats, Floats]:
-    """Frames [P, d] and those a lag later [P, d], float64, of trajectories [T_k, d].
+    """Frames [P, d] and those a lag later [P, d], float64, of trajectories [T_k, d]; see ``pairs.time_lagged``."""
+    rows = np.concatenate([np.asarray(x, dtype=np.float64) for x in trajectories])
+    first, second = time_lagged(run_numbers(trajectories), lag)
+    return rows[first], rows[second]
 
-    Raises
-    ------
-    InputError
-        If the lag is not positive or no trajectory is longer than it.
-    """
-    if lag < 1:
-        raise InputError(f"lag: expected at least one frame, got {lag}")
-    long = [np.asarray(x, dtype=np.float64) for x in trajectories if len(x) > lag]
-    if not long:
-        longest = max((len(x) for x in trajectories), default=0)
-        raise InputError(f"lag of {lag} frames: expected a longer trajectory, got at most {longest} frames")
-    return np.concatenate([x[:-lag] for x in long]), np.concatenate([x[lag:] for x in long])
+
+def run_numbers(trajectories: Sequence[Floats]) -> NDArray[np.int64]:
+    """Number of the trajectory of every row when they are put one after the other."""
+    return np.repeat(np.arange(len(trajectories)), [len(x) for x in trajectories])

@@ -33,7 +33,8 @@ from mlsim.repr.hsic.encoder import HsicEncoder
 from mlsim.repr.hsic.networks import Mlp, NetworkSettings, whitening_of
 from mlsim.repr.hsic.objectives import ObjectiveSettings
 from mlsim.repr.hsic.pretrain import PretrainSettings, pretrain
-from mlsim.repr.hsic.slow_axes import slow_axes
+from mlsim.repr.hsic.slow_axes import run_numbers, slow_axes
+from mlsim.repr.pairs import time_lagged
 from mlsim.seeds import torch_stream
 from mlsim.settings import Settings
 from mlsim.shapes import Floats, require_shape
@@ -137,19 +138,13 @@ class LaggedViews:
     """View source: random frames, and the frames a lag later in the same trajectory."""
 
     def __init__(self, trajectories: Sequence[Floats], lag: int) -> None:
-        lengths = [len(x) for x in trajectories]
-        starts = np.cumsum([0, *lengths[:-1]])
-        allowed = [np.arange(n - lag) + s for n, s in zip(lengths, starts, strict=True) if n > lag]
-        if not allowed:
-            raise InputError(f"lag of {lag} frames: expected a longer trajectory, got at most {max(lengths)} frames")
         self._frames = torch.tensor(np.concatenate(trajectories), dtype=torch.float32)
-        self._allowed = torch.tensor(np.concatenate(allowed))
-        self._lag = lag
+        self._first, self._second = (torch.tensor(index) for index in time_lagged(run_numbers(trajectories), lag))
 
     def __call__(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Two batches [n, d]."""
-        first = self._allowed[torch.randint(len(self._allowed), (n,), generator=generator)]
-        return self._frames[first], self._frames[first + self._lag]
+        chosen = torch.randint(len(self._first), (n,), generator=generator)
+        return self._frames[self._first[chosen]], self._frames[self._second[chosen]]
 
 
 def _parts(trajectories: Sequence[Floats] | Floats) -> list[Floats]:
