@@ -63,15 +63,15 @@ class Relation:
 
 def _verbs(name: str, roles: tuple[str, str], verbs: Sequence[tuple[str, str, str]]) -> Relation:
     """A relation of two molecules from (third person, participle, base form) of its verbs."""
-    clauses = [
-        c for v, p, _ in verbs for c in (f"{{a}} {v} {{b}}", f"{{b}} is {p} by {{a}}", f"{{b}}, which {{a}} {v}")
-    ]
-    clauses = [c + " , was purified" if ", which" in c else c for c in clauses]
+    clauses: list[str] = []
+    for third, participle, _ in verbs:
+        clauses += [f"{{a}} {third} {{b}}", f"{{b}} is {participle} by {{a}}"]
+        clauses.append(f"{{b}}, which {{a}} {third}, was purified")
     first = [
         q for v, p, _ in verbs for q in (f"What {v} {{b}}?", f"Which molecule {v} {{b}}?", f"What is {{b}} {p} by?")
     ]
     second = [q for v, p, base in verbs for q in (f"What does {{a}} {base}?", f"What is {p} by {{a}}?")]
-    return Relation(name, roles, tuple(c.replace(" ,", ",") for c in clauses), tuple(first), tuple(second))
+    return Relation(name, roles, tuple(clauses), tuple(first), tuple(second))
 
 
 RELATIONS = (
