@@ -35,7 +35,7 @@ from mlsim.models.prior import springs_from
 from mlsim.samplers.targets import reference
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
-from mlsim.shapes import Floats
+from mlsim.shapes import Floats, Ints
 from mlsim.train.contrastive.problem import Problem, conformations
 from mlsim.units import kT
 from mlsim.workflow import conformations as gathered
@@ -148,6 +148,13 @@ def require_free(directory: Path) -> None:
         raise OccupiedError(f"{directory}: is not empty; resume the training in it or choose another directory")
 
 
+def reference_split(count: int, held_out: float, seed: int) -> tuple[Ints, Ints]:
+    """Indices of the training and of the held-out configurations of a stored reference of ``count``."""
+    order = numpy_stream(seed, "ebm.reference").permutation(count)
+    n_valid = max(1, round(held_out * count))
+    return order[n_valid:], order[:n_valid]
+
+
 def _of_reference(name: str, most: int, held_out: float, seed: int, temperature_K: float) -> _Sample:
     molecule = cluster.named(name)
     if molecule is None:
@@ -156,14 +163,13 @@ def _of_reference(name: str, most: int, held_out: float, seed: int, temperature_
     flat = stored.reshape(len(stored), molecule.n_atoms, -1)
     points = np.zeros((len(flat), molecule.n_atoms, 3))
     points[..., : flat.shape[-1]] = flat
-    order = numpy_stream(seed, "ebm.reference").permutation(len(points))
-    n_valid = max(1, round(held_out * len(points)))
-    train = points[order[n_valid:]][:most]
+    train_index, valid_index = reference_split(len(points), held_out, seed)
+    train = points[train_index][:most]
     origin = f"the stored reference of {name}"
     return _Sample(
         molecule,
         train,
-        points[order[:n_valid]],
+        points[valid_index],
         temperature_K,
         flat.shape[-1],
         _LENGTHS[name],

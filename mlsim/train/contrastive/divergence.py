@@ -1,10 +1,11 @@
 """Contrastive divergence as an objective of the training loop.
 
-    L = w_c [ <u(x)>_data - <u(y)>_negatives ] / f  +  w_d L_denoising  +  w_e < u(x)^2 + u(y)^2 > / f
+    L = w_c [ <u(x)>_data - <u(y)>_negatives ] / f  +  w_d L_denoising  +  w_e < u(x)^2 + min(u(y)^2, (10 f)^2) > / f
 
 The gradient of the first term is that of -log p(x) if the negatives y are samples of the model. The squares keep
-energies of order one and fix the additive constant, which nothing else does. Everything is per degree of freedom, so
-that the weights mean the same for four points and for an image.
+energies of order one and fix the additive constant, which nothing else does; those of the negatives are cut because
+a fresh particle inside a wall of the prior has an energy that no parameter can lower. Everything is per degree of
+freedom, so that the weights mean the same for four points and for an image.
 
 All random numbers of training step t come from a stream of (seed, t), and the negatives go into the checkpoint: a
 resumed training equals an uninterrupted one bit for bit.
@@ -29,6 +30,8 @@ from mlsim.train.contrastive.settings import ContrastiveSettings
 
 #: Noise draws per held-out example.
 _REPEATS = 4
+#: Energies of negatives are cut at this much per degree of freedom in the squares.
+_CUT = 10.0
 #: Held-out examples looked at.
 _MOST_HELD_OUT = 1000
 
@@ -76,7 +79,8 @@ class ContrastiveDivergence:
         real = data + settings.data_noise * self.problem.length * noise
         fake = self.negatives.draw(real, generator)
         up, down = self.problem.energy(real), self.problem.energy(fake.detach())
-        squares = (up.square() + down.square()).mean()
+        highest = _CUT * self.problem.symmetry.freedom
+        squares = (up.square() + down.clamp(-highest, highest).square()).mean()
         return settings.divergence * (up.mean() - down.mean()) + settings.energy_square * squares
 
     def readable(self, loss: float) -> float:

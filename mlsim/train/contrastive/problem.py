@@ -60,7 +60,7 @@ class Problem:
 
 
 def conformations(
-    bound: BoundEnergy, train: Tensor, valid: Tensor, length: float = 1.0, start_noise: float = 1.0
+    bound: BoundEnergy, train: Tensor, valid: Tensor, length: float = 1.0, start_noise: float = 0.3
 ) -> Problem:
     """The problem of conformations of one molecule or cluster.
 
