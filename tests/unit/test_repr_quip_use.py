@@ -95,8 +95,11 @@ def test_save_and_load_give_the_same_features_and_answers(tmp_path: Path, encode
 
 
 def test_released_layout_loads_from_three_places(tmp_path: Path, encoder, passages) -> None:
-    """Encoder directory without heads, head files (rectangular), tokenizer: nothing of the weights changes."""
-    encoder.model.roberta.save_pretrained(tmp_path / "hf")
+    """Directory of a masked LM (lm_head beside the encoder), head files (rectangular), tokenizer: weights unchanged."""
+    roberta = encoder.model.roberta
+    roberta.config.save_pretrained(tmp_path / "hf")
+    state = {f"roberta.{name}": tensor for name, tensor in roberta.state_dict().items()}
+    torch.save(state | {"lm_head.bias": torch.zeros(400)}, tmp_path / "hf" / "pytorch_model.bin")
     (tmp_path / "heads").mkdir()
     for name, head in zip(HEAD_FILES, (encoder.model.start, encoder.model.end), strict=True):
         torch.save(head.state_dict(), tmp_path / "heads" / name)
