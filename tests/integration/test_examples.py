@@ -8,7 +8,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Arguments that keep an example short; an example that is not listed here fails the test.
-SHORT = {"first_run.py": ["--ns", "0.02", "-o", "{out}"], "detect_basins.py": ["-o", "{out}"]}
+SHORT = {
+    "first_run.py": ["--ns", "0.02", "-o", "{out}"],
+    "detect_basins.py": ["-o", "{out}"],
+    "collective_variables.py": ["--ns", "0.02", "--steps", "5", "-o", "{out}"],
+    "stitch_force_fields.py": ["--epochs", "1", "--frames", "100", "--steps", "2", "-o", "{out}"],
+}
 
 
 def test_every_python_example_is_listed() -> None:

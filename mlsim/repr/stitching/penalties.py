@@ -97,7 +97,7 @@ def penalty(
     with torch.no_grad():
         x, y = bottom.bottom(lower, inputs), top.bottom(layer, inputs)
         seen = task.held_out(given.cka_rows)
-        alike = linear_cka(bottom.bottom(lower, seen), top.bottom(layer, seen))
+        alike = linear_cka(*(_examples(cut.bottom(at, seen)) for cut, at in ((bottom, lower), (top, layer))))
     stitch = stitch_between(x, y, given.family).to(y.dtype)
     stitch.solve(x, y, given.ridge)
     run = stitched(top, bottom, stitch, layer, lower)
@@ -114,6 +114,11 @@ def stitched(top: Cut, bottom: Cut, stitch: Stitch | VectorStitch, layer: str, b
         return top.top(layer, stitch(bottom.bottom(bottom_layer, inputs)), inputs)
 
     return run
+
+
+def _examples(hidden: Tensor) -> Tensor:
+    """Rows that CKA compares: every token or atom is one, a map is one as a whole."""
+    return hidden.flatten(0, 1) if hidden.ndim == 3 else hidden
 
 
 def _train(
