@@ -1,6 +1,6 @@
 """At the same 2 ns of explicit water: forces of moving frames, or mean forces of held conformations?
 
-``--labels`` holds 100 conformations of the training run, each held for 2 + 18 ps (``mlsim label``): 2 ns in all, against
+The labels are 100 conformations of the training run, each held for 2 + 18 ps (``mlsim label``): 2 ns in all, against
 the first 2 ns of the run itself. Same network, force matching only.
 
     mlsim label train/seed-0101 --system alanine-dipeptide --engine gromacs --stderr none --max-ps 18 \

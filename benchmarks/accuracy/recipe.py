@@ -83,12 +83,16 @@ class Bench:
     # ---- training ----
 
     def subset(self, ns: float) -> Path:
-        """The first ``ns`` of the data, the same share of every run."""
+        """The first ``ns`` of the data, run after run."""
         path = self.work / f"data-{ns:g}ns.h5"
         if not path.exists():
             frames = ForceFrames.load(self.data)
-            runs = np.unique(frames.run)
-            frames.take(np.flatnonzero(frames.time_ps <= ns * PS_PER_NS / len(runs))).save(path)
+            lengths = [frames.time_ps[frames.run == k].max() for k in np.unique(frames.run)]
+            before = np.concatenate([[0.0], np.cumsum(lengths)])[frames.run]
+            chosen = np.flatnonzero(before + frames.time_ps <= ns * PS_PER_NS + 1e-3)
+            if sum(lengths) < ns * PS_PER_NS - 1.0:
+                raise SystemExit(f"{self.data}: holds {sum(lengths) / PS_PER_NS:.2f} ns, {ns:g} asked for")
+            frames.take(chosen).save(path)
         return path
 
     def forces(self, variant: Variant) -> Path:
@@ -187,7 +191,7 @@ class Bench:
         weights = hamiltonian(
             self.energy(solvent, positions), self.energy(self.pool_field, positions), temperature, bias
         )
-        angles = dihedrals(positions, ramachandran_atoms(self.molecule)[1].reshape(-1, 4))
+        angles = dihedrals(positions.astype(np.float64), ramachandran_atoms(self.molecule)[1].reshape(-1, 4))
         found = estimate(angles, temperature, cv_names=CVS, log_weights=weights, run=run)
         return found.labelled(solvent, {"sampling": "reweighted from flattened ISSNet runs"})
 

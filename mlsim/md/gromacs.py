@@ -12,6 +12,7 @@ Only what a reference needs is offered: TIP3P, a fixed bias or none, constant vo
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -254,7 +255,9 @@ def _head(
     seed: int,
 ) -> dict[str, Any]:
     bias = None if grid is None else {"kind": "fixed grid", "sha256": hashlib.sha256(grid.tobytes()).hexdigest()[:16]}
-    kept = settings.model_copy(update={"ns": 1.0, "max_hours": None, "threads": 0, "checkpoint_minutes": 1.0})
+    # only what differs from the defaults, so that a setting added to mlsim later does not orphan old runs
+    free = {"ns", "max_hours", "threads", "checkpoint_minutes", "bias", "platform"}
+    kept = json.dumps(settings.model_dump(mode="json", exclude_defaults=True, exclude=free), sort_keys=True)
     return {
         "engine": "gromacs",
         "seed": seed,
@@ -268,7 +271,7 @@ def _head(
         "potential": ExplicitWater(padding_nm).describe(),
         "bias": bias,
         "platform": {"name": "GROMACS", "program": Path(executable()).name, "version": _version()},
-        "identity": hashlib.sha256(f"{kept.to_yaml()}{bias}{molecule.digest}{seed}".encode()).hexdigest()[:16],
+        "identity": hashlib.sha256(f"{kept}{bias}{molecule.digest}{seed}".encode()).hexdigest()[:16],
         "versions": record.versions(),
         "command": record.command_line(),
     }
