@@ -22,9 +22,10 @@ from mlsim.deploy.card import Description
 from mlsim.deploy.export import export
 from mlsim.deploy.openmm_force import Callback, python_force, torch_force, torchforce_problem
 from mlsim.deploy.replicated import BatchedCallback, batched_force
-from mlsim.md import platforms
+from mlsim.md import own_noise, platforms
 from mlsim.md.classical import FACTORIES, Vacuum
-from mlsim.md.integrator import langevin_middle
+from mlsim.md.impulses import Impulses
+from mlsim.md.integrator import CONSTRAINT_TOLERANCE, canonical, langevin_middle
 from mlsim.md.potential import PotentialRequest, build_system
 from mlsim.md.prepare import minimise
 from mlsim.md.replicas import build_replicas, tiled
@@ -151,6 +152,30 @@ def force_field(config: ISSNetSettings, molecule: Molecule, place: Path) -> Forc
 def learned(field_: ForceField, molecule: Molecule, backend: Backend, start: np.ndarray) -> Engine:
     """Vacuum plus the network through ``PythonForce``."""
     return _with(python_force(field_.bind(molecule, backend), molecule.n_atoms), molecule, start)
+
+
+def seldom(field_: ForceField, molecule: Molecule, start: np.ndarray, every: int) -> Engine:
+    """Vacuum plus the compiled network at every ``every``-th step, as ``learned_every`` has it."""
+    impulses = Impulses(every)
+    settings = SETTINGS.model_copy(update={"learned_every": every})
+    system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da)
+    system.addForce(python_force(field_.bind(molecule), molecule.n_atoms, impulses))
+    return engine(system, start, REFERENCE, lambda: canonical(settings, system, 7, impulses))
+
+
+def own_streams(field_: ForceField, molecule: Molecule, copies: int, start: np.ndarray) -> Engine:
+    """``copies`` molecules in one Context, each with its own random stream, as ``--context shared`` runs them."""
+    system = build_replicas(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da, copies)
+    system.addForce(batched_force(field_.bind(molecule), copies))
+    made = engine(
+        system,
+        tiled(start, copies),
+        REFERENCE,
+        lambda: own_noise.integrator(SETTINGS, CONSTRAINT_TOLERANCE),
+        copies=copies,
+    )
+    own_noise.put(made.integrators[0], own_noise.start(range(copies), molecule.n_atoms))
+    return made
 
 
 def through_torchforce(field_: ForceField, molecule: Molecule, start: np.ndarray) -> Engine | None:

@@ -1,18 +1,22 @@
 """How many steps per second does one core do: vacuum, GB, TIP3P, and ISSNet by every road, alone and as replicas?
 
-    python -m benchmarks.md_speed                       all parts that are not in --work yet, then table and JSON
-    python -m benchmarks.md_speed --parts single-alanine-dipeptide replicas-alanine-dipeptide
-    python -m benchmarks.md_speed --list
+    python -m benchmarks.md_speed --list                     names of the parts
+    python -m benchmarks.md_speed --parts single-chignolin   measures them again; all other parts stay in the result
+    python -m benchmarks.md_speed                            every part that the result does not have yet
+    python -m benchmarks.md_speed --parts                    nothing; prints table and claims of the result
 
-A part is one file in ``--work``, measured in one process on one core with all its contenders interleaved (see
-``benchmarks.timing``), so that ratios are inside one run; parts make the whole fit into short slots. All contenders
-take 4 fs steps with HBonds constraints and the Langevin middle integrator, on the faster of OpenMM's Reference and
-(one-thread) CPU platforms for the classical ones and on Reference for the learned ones. The network of alanine
-dipeptide is the shipped one; the others have its size and random weights, which cost the same.
+A part is measured in one process on one core with all its contenders interleaved (see ``benchmarks.timing``), so that
+ratios are inside one run; it takes at most four minutes on a quiet machine. The result file holds every repeat, and
+claims are made from it. All contenders take 4 fs steps with HBonds constraints and the Langevin middle integrator, on
+the faster of OpenMM's Reference and (one-thread) CPU platforms for the classical ones and on Reference for the learned
+ones. The network of alanine dipeptide is the shipped one; the others have its size and random weights, which cost the
+same. ``issnet, compiled, every 2`` evaluates the network at every second step (``learned_every``, see
+``benchmarks.timestep`` for what that does to the physics).
 
-OpenMM's CPU platform hands every step to a thread. On the machine where this was written a GB step of alanine dipeptide
-took 0.13 ms of it while other work kept the cores awake, and 0.6 to 1.1 ms on idle cores; so the ratio to the best
-single repeat of a GB model is claimed beside the usual one.
+OpenMM's CPU platform hands every step to a thread. On one machine a GB step of alanine dipeptide took 0.13 ms of it
+while other work kept the cores awake, and 0.6 to 1.1 ms on idle cores; so the ratio to the best single repeat of a GB
+model is claimed beside the usual one, and the ratio to OpenMM's hand-written ``GBSAOBCForce``, which its force-field
+files no longer use, as well.
 
 Claims are made from processor time unless ``--clock wall`` is given, which is right on a quiet machine only.
 """
@@ -21,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +34,7 @@ import numpy as np
 import torch  # noqa: F401 - before openmm, or the Torch plugin fails to load
 
 from benchmarks import engines
-from benchmarks.result import Claim, machine, write_result
+from benchmarks.result import RESULTS, Claim, write_result
 from benchmarks.timing import Spread, interleaved, ratio
 from mlsim.chem.catalog import forcefield_directory, load_system
 from mlsim.chem.molecule import Molecule
@@ -47,7 +52,11 @@ REPLICAS = (1, 4, 16, 64)
 LENGTHS = (2, 4, 8, 12, 16, 20)
 MULTIPLE = ((4.0, 1), (4.0, 2), (8.0, 2), (8.0, 4))
 FORCEFIELD = "issnet-ala2"
-TORCH: tuple[Backend, ...] = ("eager", "torchscript")
+TORCH: tuple[Backend, ...] = ("eager", "torchscript", "static")
+#: A single replica beside which many are timed.
+ALONE = "issnet, compiled, alone"
+#: Copies times pairs of one copy above which the torch roads are left out: their memory grows with it (to many GB).
+LARGEST = 64 * 22**2 * 4
 NS_PER_STEP = engines.TIMESTEP_FS / FS_PER_PS / PS_PER_NS
 
 Rates = dict[str, list[float]]
@@ -73,6 +82,7 @@ def single(name: str, place: Path, rounds: int, seconds: float) -> dict[str, Any
         "gbn2": engines.classical("gbn2", molecule),
         "tip3p": engines.classical("tip3p", molecule),
         "issnet, compiled": engines.learned(field, molecule, "compiled", start),
+        "issnet, compiled, every 2": engines.seldom(field, molecule, start, 2),
         **{f"issnet, {b}": engines.learned(field, molecule, b, start) for b in TORCH},
         "schnet of PyTorch Geometric": engines.pyg(config, molecule, start),
     }
@@ -93,17 +103,21 @@ def single(name: str, place: Path, rounds: int, seconds: float) -> dict[str, Any
         "multiply_adds": work,
         "peak_gflops": peak,
         "arithmetic_limit_us": 2 * work / peak / 1e3,
+        "vacuum_us": float(1e6 / np.median(rates["vacuum"])),
     }
 
 
-def replicas(name: str, place: Path, rounds: int, seconds: float) -> dict[str, Any]:
-    """1 to 64 copies: independent Contexts, one Context, and the torch roads in one Context."""
+def replicas(name: str, copies: int, place: Path, rounds: int, seconds: float) -> dict[str, Any]:
+    """So many copies: independent Contexts, one Context, and the torch roads in one Context; beside one copy alone."""
     molecule, field, config, start = subject(name, place)
-    made: dict[str, engines.Engine] = {}
-    for copies in REPLICAS:
-        made[f"issnet, compiled, independent x{copies}"] = engines.several(field, molecule, copies, start)
-        made[f"issnet, compiled, one Context x{copies}"] = engines.together(field, molecule, copies, start)
-        made[f"vacuum, one Context x{copies}"] = engines.together(None, molecule, copies, start)
+    made: dict[str, engines.Engine] = {
+        ALONE: engines.several(field, molecule, 1, start),
+        f"vacuum, one Context x{copies}": engines.together(None, molecule, copies, start),
+        f"issnet, compiled, independent x{copies}": engines.several(field, molecule, copies, start),
+        f"issnet, compiled, one Context x{copies}": engines.together(field, molecule, copies, start),
+        f"issnet, compiled, own streams x{copies}": engines.own_streams(field, molecule, copies, start),
+    }
+    if copies * molecule.n_atoms**2 <= LARGEST:
         for backend in TORCH:
             made[f"issnet, {backend}, one Context x{copies}"] = engines.together(
                 field, molecule, copies, start, backend
@@ -112,17 +126,16 @@ def replicas(name: str, place: Path, rounds: int, seconds: float) -> dict[str, A
             config, molecule, copies, start
         )
     steps, wall = interleaved({k: e.step for k, e in made.items()}, rounds, seconds)
-    rates = {k: [r * made[k].copies for r in v] for k, v in steps.items()}
     return {
         "system": name,
         "atoms": molecule.n_atoms,
-        "rates": rates,
+        "rates": {k: [r * made[k].copies for r in v] for k, v in steps.items()},
         "wall": {k: [r * made[k].copies for r in v] for k, v in wall.items()},
     }
 
 
 def multiple(name: str, place: Path, rounds: int, seconds: float) -> dict[str, Any]:
-    """Multiple time step: (outer step, inner steps) with the compiled network; rates in ns per day."""
+    """Multiple time step by OpenMM's integrator and by impulses; rates in steps of 4 fs that cover the same time."""
     molecule, field, _, start = subject(name, place)
     work: dict[str, Callable[[int], None]] = {}
     factor = {}
@@ -138,13 +151,17 @@ def multiple(name: str, place: Path, rounds: int, seconds: float) -> dict[str, A
             engines.REFERENCE,
             lambda s=settings, y=system: canonical(s, y, 7),  # type: ignore[misc]
         )
-        label = f"{dt:g} fs, {inner} inner"
-        work[label], factor[label] = made.step, dt / FS_PER_PS / PS_PER_NS * SECONDS_PER_DAY
-    rates, _ = interleaved(work, rounds, seconds)
+        label = f"issnet, compiled, {dt:g} fs, {inner} inner steps"
+        work[label], factor[label] = made.step, dt / engines.TIMESTEP_FS
+    for every in (1, 2):
+        label = f"issnet, compiled, 4 fs, every {every}"
+        work[label], factor[label] = engines.seldom(field, molecule, start, every).step, 1.0
+    rates, wall = interleaved(work, rounds, seconds)
     return {
         "system": name,
         "atoms": molecule.n_atoms,
-        "ns_per_day": {k: Spread.of([r * factor[k] for r in v]).record() for k, v in rates.items()},
+        "rates": {k: [r * factor[k] for r in v] for k, v in rates.items()},
+        "wall": {k: [r * factor[k] for r in v] for k, v in wall.items()},
     }
 
 
@@ -153,7 +170,7 @@ def lengths(place: Path, rounds: int, seconds: float) -> dict[str, Any]:
     shipped = load_forcefield(forcefield_directory(FORCEFIELD))
     config = ISSNetSettings.parse(dict(shipped.artifact.config), FORCEFIELD)
     work: dict[str, Callable[[int], None]] = {}
-    facts: dict[int, dict[str, Any]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     for n in LENGTHS:
         molecule = build("-".join(["ACE", *["ALA"] * n, "NME"]), f"ala{n}")
         bound = engines.force_field(config, molecule, place).bind(molecule, "compiled")
@@ -165,39 +182,50 @@ def lengths(place: Path, rounds: int, seconds: float) -> dict[str, Any]:
 
         work[f"evaluation {n}"] = evaluate
         work[f"step {n}"] = engines.learned(bound.field, molecule, "compiled", molecule.positions).step
-        facts[n] = {"atoms": molecule.n_atoms, "pairs": engines.pairs_within(molecule, config.cutoff_nm, x)}
-    rates, _ = interleaved(work, rounds, seconds)
-    for n, row in facts.items():
-        row["evaluation_us"] = Spread.of([1e6 / r for r in rates[f"evaluation {n}"]]).record()
-        row["step_us"] = Spread.of([1e6 / r for r in rates[f"step {n}"]]).record()
-    return {"residues": {str(n): row for n, row in facts.items()}}
+        facts[str(n)] = {"atoms": molecule.n_atoms, "pairs": engines.pairs_within(molecule, config.cutoff_nm, x)}
+    rates, wall = interleaved(work, rounds, seconds)
+    return {"system": "ACE-ALA(n)-NME", "rates": rates, "wall": wall, "residues": facts}
 
 
+#: What a part knows of each contender.
+_PER_CONTENDER = ("rates", "wall", "platforms")
 PARTS: dict[str, Callable[[Path, int, float], dict[str, Any]]] = {
     **{f"single-{s}": lambda *a, s=s: single(s, *a) for s in SYSTEMS},  # type: ignore[misc]
-    **{f"replicas-{s}": lambda *a, s=s: replicas(s, *a) for s in SYSTEMS},  # type: ignore[misc]
+    **{f"replicas-{s}-{n}": lambda *a, s=s, n=n: replicas(s, n, *a) for s in SYSTEMS for n in REPLICAS},  # type: ignore[misc]
     **{f"multiple-{s}": lambda *a, s=s: multiple(s, *a) for s in SYSTEMS},  # type: ignore[misc]
     "lengths": lengths,
 }
 
 
-def rows_of(part: dict[str, Any]) -> list[dict[str, Any]]:
-    """The table: one row per contender."""
-    rows = []
-    for name, rates in part["rates"].items():
-        spread, waiting = Spread.of(rates), Spread.of(part["wall"][name])
+def rows_of(name: str, part: dict[str, Any]) -> list[dict[str, Any]]:
+    """The table of one part: a row with what is true of it, then one per contender with every repeat."""
+    rows: list[dict[str, Any]] = [{"part": name, **{k: v for k, v in part.items() if k not in _PER_CONTENDER}}]
+    for contender, rates in part["rates"].items():
+        spread = Spread.of(rates)
         rows.append(
             {
-                "system": part["system"],
-                "contender": name,
-                "platform": part.get("platforms", {}).get(name, "Reference"),
-                "steps_per_s": spread.record(),
+                "part": name,
+                "contender": contender,
+                "platform": part.get("platforms", {}).get(contender, "Reference"),
+                "us_per_step": Spread.of([1e6 / r for r in rates]).record(),
                 "ns_per_day": float(f"{spread.median * NS_PER_STEP * SECONDS_PER_DAY:.4g}"),
-                "us_per_step": float(f"{1e6 / spread.median:.4g}"),
-                "wall_steps_per_s": waiting.record(),
+                "steps_per_s": [float(f"{r:.5g}") for r in rates],
+                "wall_steps_per_s": [float(f"{r:.5g}") for r in part["wall"][contender]],
             }
         )
     return rows
+
+
+def parts_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The parts that a table holds: the reverse of :func:`rows_of`."""
+    parts: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if "contender" not in row:
+            parts[row["part"]] = {**row, "rates": {}, "wall": {}}
+        else:
+            parts[row["part"]]["rates"][row["contender"]] = row["steps_per_s"]
+            parts[row["part"]]["wall"][row["contender"]] = row["wall_steps_per_s"]
+    return parts
 
 
 def claims_of(parts: dict[str, dict[str, Any]], clock: str) -> list[Claim]:
@@ -212,48 +240,67 @@ def claims_of(parts: dict[str, dict[str, Any]], clock: str) -> list[Claim]:
         text = f"{text} (repeats {spread.least:.3g} to {spread.most:.3g})"
         found.append(Claim(number, text, spread.median, f"{'<=' if at_most else '>='} {bound:g}", holds))
 
-    ours, pyg = "issnet, compiled", "schnet of PyTorch Geometric"
+    ours, seldom, pyg = "issnet, compiled", "issnet, compiled, every 2", "schnet of PyTorch Geometric"
+    native = "obc2, native GBSAOBCForce"
     for system in SYSTEMS:
         part = parts.get(f"single-{system}")
         if part is None:
             continue
         rates: Rates = part[clock]
         gb = max(("obc2", "gbn2"), key=lambda k: np.median(rates[k]))
-        number, factor = ("3.4", 2.0) if system == "chignolin" else ("3.1", 5.0)
-        add(number, f"{system}: steps/s over the faster GB model ({gb})", ratio(rates, ours, gb), factor)
         best = max(max(rates[k]) for k in ("obc2", "gbn2"))
-        against_best = Spread.of([r / best for r in rates[ours]])
-        add(number, f"{system}: steps/s over the best single repeat of either GB model", against_best, factor)
-        native = "obc2, native GBSAOBCForce"
-        add(number, f"{system}: steps/s over OBC2 by native GBSAOBCForce", ratio(rates, ours, native), factor)
+        number, factor = ("3.4", 2.0) if system == "chignolin" else ("3.1", 5.0)
+        for which, name in (("", ours), (", solvent every 2 steps", seldom)):
+            subject_ = f"{system}{which}"
+            add(number, f"{subject_}: steps/s over the faster GB model ({gb})", ratio(rates, name, gb), factor)
+            against_best = Spread.of([r / best for r in rates[name]])
+            add(number, f"{subject_}: steps/s over the best single repeat of either GB model", against_best, factor)
+            add(number, f"{subject_}: steps/s over OBC2 by native GBSAOBCForce", ratio(rates, name, native), 1.0)
         add("3.3", f"{system}: steps/s over PyTorch Geometric's SchNet", ratio(rates, ours, pyg), 20.0)
         if system == SYSTEMS[0]:
             add("3.1", f"{system}: steps/s over explicit TIP3P", ratio(rates, ours, "tip3p"), 50.0)
             cost = Spread.of([1e3 / r for r in rates[ours]])
             add("3.1", f"{system}: ms per step in all", cost, 0.15, at_most=True)
     for system in SYSTEMS:
-        part = parts.get(f"replicas-{system}")
+        part = parts.get(f"replicas-{system}-64")
         if part is None:
             continue
         for way in ("independent", "one Context"):
-            name = f"issnet, compiled, {way} x64"
-            gain = ratio(part[clock], name, "issnet, compiled, independent x1")
+            gain = ratio(part[clock], f"issnet, compiled, {way} x64", ALONE)
             add("3.2", f"{system}: 64 replicas, {way}: aggregate rate per core over a single replica", gain, 3.0)
+        single_ = parts.get(f"single-{system}")
+        if single_ is not None:
+            cost = 1e6 / float(np.median(part[clock][ALONE]))
+            share = cost / (single_["arithmetic_limit_us"] + single_["vacuum_us"])
+            text = f"{system}: largest gain that the arithmetic leaves to any number of replicas"
+            add("3.2", text, Spread.of([share]), 3.0)
     part = parts.get("lengths")
     if part is not None:
-        rows = part["residues"]
-        per_atom = {n: row["evaluation_us"]["median"] / row["atoms"] for n, row in rows.items()}
-        growth = per_atom["20"] / per_atom["12"]
+        atoms = {n: row["atoms"] for n, row in part["residues"].items()}
+        cost_of = {n: 1e6 / float(np.median(part[clock][f"evaluation {n}"])) / atoms[n] for n in atoms}
+        growth = cost_of["20"] / cost_of["12"]
         add("3.6", "evaluation cost per atom, 20 residues over 12", Spread.of([growth]), 1.15, at_most=True)
     return found
 
 
+def earlier() -> dict[str, dict[str, Any]]:
+    """Parts that the result file holds."""
+    path = RESULTS / "md_speed.json"
+    return parts_of(json.loads(path.read_text())["rows"]) if path.exists() else {}
+
+
+def write(parts: dict[str, dict[str, Any]], clock: str) -> None:
+    """Put all parts into the result file, in the order of ``PARTS``."""
+    rows = [row for name in PARTS if name in parts for row in rows_of(name, parts[name])]
+    write_result("md_speed", question=__doc__.splitlines()[0], rows=rows, claims=claims_of(parts, clock))
+
+
 def main() -> None:
-    """Measure the parts that are missing; print the table; write the result."""
+    """Measure parts, put them into the result, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART")
+    parser.add_argument("--parts", nargs="*", choices=list(PARTS), metavar="PART", help="default: what is missing")
     parser.add_argument("--list", action="store_true", help="print the parts and stop")
-    parser.add_argument("--work", type=Path, default=Path("runs/md_speed"))
+    parser.add_argument("--work", type=Path, default=Path("runs/md_speed"), help="for networks of random weights")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.3, help="processor time per contender and round")
     parser.add_argument("--clock", choices=("processor", "wall"), default="processor", help="for the claims")
@@ -263,35 +310,24 @@ def main() -> None:
         return
     engines.one_thread()
     given.work.mkdir(parents=True, exist_ok=True)
-    for name in given.parts:
-        path = given.work / f"{name}.json"
-        if not path.exists():
-            content = {**PARTS[name](given.work, given.rounds, given.seconds), "machine": machine()}
-            path.write_text(json.dumps(content) + "\n")
-            print(f"measured {name}", flush=True)
-    parts = {name: json.loads(p.read_text()) for name in PARTS if (p := given.work / f"{name}.json").exists()}
-    rows: list[dict[str, Any]] = []
+    parts, clock = earlier(), "wall" if given.clock == "wall" else "rates"
+    wanted = [name for name in PARTS if name not in parts] if given.parts is None else given.parts
+    for name in wanted:
+        began = time.monotonic()
+        parts[name] = PARTS[name](given.work, given.rounds, given.seconds)
+        write(parts, clock)
+        print(f"measured {name} in {time.monotonic() - began:.0f} s", flush=True)
     for name, part in parts.items():
-        if "rates" in part:
-            rows += rows_of(part)
-            limits = ("arithmetic_limit_us", "peak_gflops", "multiply_adds", "pairs", "atoms")
-            rows.append({"part": name, **{k: part[k] for k in limits if k in part}})
-        else:
-            rows.append({"part": name, **{k: v for k, v in part.items() if k != "machine"}})
-    for row in rows:
-        if "contender" in row:
-            spread = row["steps_per_s"]
+        for row in rows_of(name, part)[1:]:
+            cost = row["us_per_step"]
             print(
-                f"{row['system']:20s} {row['contender']:46s} {row['platform']:9s} {row['us_per_step']:10.1f} us "
-                f"{row['ns_per_day']:9.1f} ns/day  steps/s {spread['least']:.4g} - {spread['most']:.4g}"
+                f"{name:32s} {row['contender']:46s} {row['platform']:9s} {cost['median']:10.1f} us "
+                f"({cost['least']:.4g} - {cost['most']:.4g}) {row['ns_per_day']:9.1f} ns/day"
             )
-        else:
-            print(json.dumps(row))
-    clock = "wall" if given.clock == "wall" else "rates"
     missing = [name for name in PARTS if name not in parts]
     if missing:
         print(f"not measured yet: {', '.join(missing)}")
-    write_result("md_speed", question=__doc__.splitlines()[0], rows=rows, claims=claims_of(parts, clock))
+    write(parts, clock)
 
 
 if __name__ == "__main__":
