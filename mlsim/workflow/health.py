@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,12 +86,26 @@ def _force_fields() -> list[Finding]:
 
 def _optional() -> list[Finding]:
     lines = []
-    for extra, module in (("repr", "transformers"), ("repr", "sklearn"), ("cluster", "dask"), ("test", "pytest")):
+    modules = (("repr", "transformers"), ("repr", "sklearn"), ("gromacs", "parmed"), ("gromacs", "MDAnalysis"))
+    for extra, module in (*modules, ("cluster", "dask"), ("test", "pytest")):
         try:
-            importlib.import_module(module)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(module)
             lines.append(Finding(module, "ok", f"usable (extra '{extra}')"))
         except ImportError as error:
             lines.append(
                 Finding(module, "note", f"not usable ({error})", f"pip install 'mlsim[{extra}]' if you need it")
             )
-    return lines
+    return [*lines, _gromacs()]
+
+
+def _gromacs() -> Finding:
+    from mlsim.errors import DependencyError
+    from mlsim.md.gromacs import executable
+
+    try:
+        return Finding("GROMACS", "ok", executable())
+    except DependencyError:
+        advice = "install GROMACS (Debian: apt install gromacs) for mlsim reference --engine gromacs"
+        return Finding("GROMACS", "note", "no gmx program", advice)
