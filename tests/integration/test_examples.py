@@ -12,6 +12,7 @@ SHORT = {
     "first_run.py": ["--ns", "0.02", "-o", "{out}"],
     "detect_basins.py": ["-o", "{out}"],
     "collective_variables.py": ["--ns", "0.02", "--steps", "5", "-o", "{out}"],
+    "ebm_cluster.py": ["--epochs", "1", "--ps", "2", "-o", "{out}"],
     "stitch_force_fields.py": ["--epochs", "1", "--frames", "100", "--steps", "2", "-o", "{out}"],
 }
 
