@@ -41,7 +41,7 @@ from mlsim.repr.beit.tokenizer import PatchKMeans
 SEEDS = (0, 1, 2)
 UNLABELLED = 1200
 VOCABULARY = 32
-NETWORK = NetworkSettings(size=8, patch=2, hidden=64, layers=4, heads=4, feedforward=256)
+NETWORK = NetworkSettings(size=8, patch=2, hidden=64, layers=3, heads=4, feedforward=128)
 FEW = (5, 20)
 VARIANTS = ("raw pixels", "scratch", "words+blocks", "pixels+blocks", "words+random", "pixels+random", "words(dvae)")
 BASELINE = "scratch"
@@ -49,7 +49,7 @@ BASELINE = "scratch"
 
 def settings(variant: str) -> PretrainSettings:
     """Pre-training of a variant."""
-    return PretrainSettings(steps=1200, batch=64, masking="random" if variant.endswith("random") else "blockwise")
+    return PretrainSettings(steps=1000, batch=32, masking="random" if variant.endswith("random") else "blockwise")
 
 
 def encoder_of(variant: str, images: NDArray[np.float32], seed: int) -> BeitEncoder:

@@ -85,8 +85,8 @@ PLANS = (
         "(benchmarks/repr/peptides.py)",
         FRAMES,
         256,
-        NetworkSettings(size=24, patch=6, hidden=96, layers=4, heads=4, feedforward=384),
-        PretrainSettings(steps=3000, batch=64, warmup=150),
+        NetworkSettings(size=24, patch=6, hidden=96, layers=3, heads=4, feedforward=192),
+        PretrainSettings(steps=1500, batch=48, warmup=100),
     ),
     Plan(
         "beit-ramachandran",
@@ -95,8 +95,8 @@ PLANS = (
         "(benchmarks/repr/peptides.py)",
         InputSettings(),
         128,
-        NetworkSettings(size=24, patch=4, hidden=64, layers=4, heads=4, feedforward=256),
-        PretrainSettings(steps=1200, batch=64, warmup=100),
+        NetworkSettings(size=24, patch=4, hidden=64, layers=3, heads=4, feedforward=128),
+        PretrainSettings(steps=600, batch=32, warmup=60),
     ),
 )
 
