@@ -10,7 +10,8 @@ the settings are those of one first try at 300 images, with fewer steps for time
 Out of distribution: uniform noise, digits with shuffled pixels, patches of scikit-learn's two photographs, and mean
 images of two digits of different classes. Scores: u(x) = -logsumexp of the logits, and 1 - largest probability.
 
-    python -m benchmarks.ebm_digits --work DIR        rows are kept in DIR, a killed run goes on
+    python -m benchmarks.ebm_digits --work DIR                     rows are kept in DIR, a killed run goes on
+    python -m benchmarks.ebm_digits --work DIR --only joint-langevin-100-1   only rows with this in their name
 """
 
 from __future__ import annotations
@@ -208,19 +209,26 @@ def main() -> None:
     """All rows, then the claims."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="directory for rows, kept between calls")
-    work = parser.parse_args().work
+    parser.add_argument("--only", default="", help="make only rows with this in their name, and no result")
+    given = parser.parse_args()
+    work = given.work
     torch.set_num_threads(1)
     tasks = [(n, m, "langevin", size, s) for size in SIZES for s in SEEDS for n in NETWORKS for m in METHODS]
     tasks += [("C4", "joint", "esvgd", 300, s) for s in SEEDS]
     rows = []
     for task in tasks:
-        path = work / ("-".join(map(str, task)) + ".json")
+        name = "-".join(map(str, task))
+        path = work / f"{name}.json"
+        if given.only not in name:
+            continue
         if not path.is_file():
             work.mkdir(parents=True, exist_ok=True)
             found = row(*task, work)
             path.write_text(json.dumps(found))
             print(*task, f"accuracy {found['accuracy']:.3f} ece {found['ece']:.3f} ood {found['auroc_energy']:.3f}")
         rows.append(json.loads(path.read_text()))
+    if given.only:
+        return
     question = "Does a joint energy-based model of rotated digits match a classifier, and what does C4 invariance give?"
     write_result("ebm_digits", question, rows, summary(rows))
 
