@@ -44,7 +44,7 @@ CONFIG = "encoder.json"
 WEIGHTS = "weights.safetensors"
 
 #: ``progress(done, total)`` is called after every batch, in inputs.
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], object]
 E = TypeVar("E", bound="Encoder")
 
 
