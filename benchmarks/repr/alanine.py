@@ -13,11 +13,13 @@ table.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
@@ -33,12 +35,13 @@ from mlsim.repr.hsic.objectives import ObjectiveSettings
 from mlsim.repr.hsic.pretrain import PretrainSettings
 from mlsim.repr.hsic.slow_axes import slow_axes
 from mlsim.repr.hsic.time_lagged import TimeLaggedHSIC, TimeLaggedSettings
+from mlsim.repr.registry import PRETRAINED
 from mlsim.workflow.run import run
 
 if TYPE_CHECKING:
     from benchmarks.repr.rows import Rows
 
-NS, TEMPERATURE_K, REPORT_PS = 6.0, 600.0, 0.5
+NS, TEMPERATURE_K, REPORT_PS = 4.0, 600.0, 0.5
 #: Frames.
 LAG, BLOCK = 10, 500
 SEEDS = {"train": 31, "test": 32}
@@ -122,7 +125,7 @@ def vampnet(train: NDArray[np.float64], seed: int) -> Any:
 def learner(name: str, gamma: float, seed: int) -> TimeLaggedHSIC:
     """TimeLaggedHSIC as it is shipped, or with another objective."""
     objective = ObjectiveSettings(name=name, gamma=gamma)  # type: ignore[arg-type]
-    training = PretrainSettings(objective=objective, seed=seed, steps=500)
+    training = PretrainSettings(objective=objective, seed=seed, steps=400, batch_size=128)
     return TimeLaggedHSIC(LAG, TimeLaggedSettings(training=training), INPUTS)
 
 
@@ -156,9 +159,35 @@ def judge(work: Path, method: str, seed: int) -> dict[str, Any]:
     }
 
 
+def ship(work: Path) -> Path:
+    """Train the encoder on the training trajectory and write it with its card into the package."""
+    made = trajectory(work, "train")
+    encoder = learner("hsic", SHIPPED_GAMMA, REPEATS[0])
+    encoder.fit([distances(made)])
+    place = encoder.save(PRETRAINED / SHIPPED)
+    scores = judge(work, OURS, REPEATS[0])
+    card = {
+        "name": SHIPPED,
+        "summary": "slow coordinates of alanine dipeptide; column one tells the phi > 0 basin from the rest",
+        "data": f"one run of {NS:g} ns in the learned solvent at {TEMPERATURE_K:g} K, frames {REPORT_PS} ps apart",
+        "command": "python -m benchmarks.repr.alanine",
+        "inputs": "distances of the ten heavy atoms, nm [45]",
+        "lag_ps": LAG * REPORT_PS,
+        "training": encoder.settings.model_dump(mode="json"),
+        "scores": {
+            "held_out_balanced_accuracy_phi_positive": round(scores["separation"], 4),
+            "held_out_timescale_ps": scores["timescale_ps"],
+        },
+        "caution": "timescales are those of the learned solvent at that temperature, not of water at 300 K",
+    }
+    (place / "card.yaml").write_text(yaml.safe_dump(card, sort_keys=False, width=110))
+    return place
+
+
 METHODS = {"basin indicator": (1,), "pca": (1,), "tica": (1,), "vampnet": REPEATS, "infonce": REPEATS}
 HSIC = tuple(f"hsic gamma {g:g}" for g in (0.0, 0.3, 1.0))
-OURS = "hsic gamma 0.3"
+SHIPPED, SHIPPED_GAMMA = "hsic-alanine-dipeptide", 0.3
+OURS = f"hsic gamma {SHIPPED_GAMMA}"
 
 
 def compare(work: Path, rows: Rows) -> list[dict[str, Any]]:
@@ -188,3 +217,14 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
         ),
         Claim("5.2", f"{name}, implied timescale over TICA's", ratio, ">= 1 (reported)", ratio >= 1),
     ]
+
+
+def main() -> None:
+    """Ship the encoder."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path("runs/hsic"))
+    print(ship(parser.parse_args().work))
+
+
+if __name__ == "__main__":
+    main()

@@ -107,7 +107,8 @@ def lagged(name: str, gamma: float, seed: int) -> TimeLaggedSettings:
     """Settings of one objective on the double well; all have the same network and number of steps."""
     objective = ObjectiveSettings(name=name, gamma=gamma)  # type: ignore[arg-type]
     decay = 0.98 if name == "byol" else 0.0
-    return TimeLaggedSettings(training=PretrainSettings(objective=objective, seed=seed, target_decay=decay, steps=400))
+    training = PretrainSettings(objective=objective, seed=seed, target_decay=decay, steps=400, batch_size=128)
+    return TimeLaggedSettings(training=training)
 
 
 def well_encoder(method: str, train: double_well.Hidden, seed: int) -> Encode:
@@ -158,7 +159,7 @@ def digits(method: str, seed: int) -> dict[str, Any]:
         training = PretrainSettings(
             objective=ObjectiveSettings(name=name, gamma=float(gamma or 0)),  # type: ignore[arg-type]
             projector=(128, 64),
-            steps=200,
+            steps=150,
             batch_size=128,
             learning_rate=3e-3,
             target_decay=0.98 if name == "byol" else 0.0,
