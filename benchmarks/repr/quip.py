@@ -26,6 +26,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -33,6 +34,8 @@ import numpy as np
 import torch
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.metrics import roc_auc_score
+from tokenizers import Tokenizer
+from transformers import RobertaConfig
 
 from benchmarks.repr.rows import interval
 from benchmarks.result import Claim, write_result
@@ -40,10 +43,11 @@ from mlsim.repr.quip import facts
 from mlsim.repr.quip.biencoder import BiEncoder, Shape
 from mlsim.repr.quip.cross_encoder import CrossEncoder, soft_labels
 from mlsim.repr.quip.encoder import QuipEncoder
-from mlsim.repr.quip.labels import hard_labels
+from mlsim.repr.quip.labels import Label, hard_labels
 from mlsim.repr.quip.library import Text
 from mlsim.repr.quip.loop import LoopSettings, run
 from mlsim.repr.quip.masked_lm import MaskedObjective
+from mlsim.repr.quip.passages import Passage
 from mlsim.repr.quip.phrase_index import PhraseIndex
 from mlsim.repr.quip.pretrain import PretrainSettings, digest_of, fit_teacher, pretrain
 from mlsim.repr.quip.score import exact_match, exact_match_cross, recall
@@ -59,32 +63,60 @@ SHOTS, DRAWS, TAGGED = (4, 16), 3, 60
 STEPS, WIDTH, LAYERS, VOCABULARY = 2000, 64, 2, 700
 PASSAGES, PAIRS = 8, 16  # per step
 ROLES = ("inhibits", "binds", "activates", "cleaves")
-TRAINED = ("random", "masked LM", "QA", "student")
 
 
 # ---- models ----
 
 
-def models(seed: int, work: Path) -> tuple[dict[str, QuipEncoder], CrossEncoder]:
-    """The four encoders and the cross-encoder of a seed; interrupted trainings go on from their checkpoints."""
-    passages = facts.generate(TRAIN, "train", numpy_stream(seed, "train"), facts_per_passage=2)
-    words = [p.text for p in passages] + [q.question for p in passages for q in p.questions]
-    tokenizer = train_tokenizer(words, VOCABULARY)
-    shape = Shape(vocabulary=tokenizer.get_vocab_size(), width=WIDTH, layers=LAYERS, feed_forward=2 * WIDTH)
-    config, given = shape.roberta(), hard_labels(passages)
-    train = {"steps": STEPS, "learning_rate": 2e-3, "seed": seed, "batch": PASSAGES}
+@dataclass(frozen=True)
+class Setup:
+    """What the models of a seed have in common."""
 
-    made = {name: BiEncoder.fresh(config, seed) for name in ("random", "QA", "student")}
-    pretrain(made["QA"], tokenizer, passages, given, PretrainSettings(**train), work / "qa")
-    cross = CrossEncoder.fresh(config, seed)
-    fit_teacher(cross, tokenizer, passages, given, LoopSettings(**{**train, "batch": PAIRS}), work / "cross")
-    soft = soft_labels(cross, tokenizer, passages)
-    pretrain(made["student"], tokenizer, passages, soft, PretrainSettings(**train), work / "student")
-    masked = MaskedObjective(config, tokenizer, passages, seed)
-    run(masked, LoopSettings(**train), digest_of(masked.module, tokenizer, passages, given), work / "masked")
-    made["masked LM"] = BiEncoder.fresh(config, seed)
-    made["masked LM"].roberta = masked.module.roberta
-    return {name: QuipEncoder(made[name], tokenizer) for name in TRAINED}, cross
+    seed: int
+    place: Path
+    passages: list[Passage]
+    tokenizer: Tokenizer
+    config: RobertaConfig
+
+    @classmethod
+    def of(cls, seed: int, place: Path) -> Setup:
+        """Passages and tokenizer of a seed; checkpoints go to ``place``."""
+        passages = facts.generate(TRAIN, "train", numpy_stream(seed, "train"), facts_per_passage=2)
+        words = [p.text for p in passages] + [q.question for p in passages for q in p.questions]
+        tokenizer = train_tokenizer(words, VOCABULARY)
+        shape = Shape(vocabulary=tokenizer.get_vocab_size(), width=WIDTH, layers=LAYERS, feed_forward=2 * WIDTH)
+        return cls(seed, place, passages, tokenizer, shape.roberta())
+
+    def settings(self, batch: int) -> dict[str, float]:
+        """Length and optimizer, the same for all models."""
+        return {"steps": STEPS, "learning_rate": 2e-3, "seed": self.seed, "batch": batch}
+
+    def random(self) -> QuipEncoder:
+        """Not trained."""
+        return QuipEncoder(BiEncoder.fresh(self.config, self.seed), self.tokenizer)
+
+    def reader(self, labels: list[tuple[Label, ...]], name: str) -> QuipEncoder:
+        """Bi-encoder trained on ``labels``."""
+        model = BiEncoder.fresh(self.config, self.seed)
+        settings = PretrainSettings.parse(self.settings(PASSAGES), name)
+        pretrain(model, self.tokenizer, self.passages, labels, settings, self.place / name)
+        return QuipEncoder(model, self.tokenizer)
+
+    def masked(self) -> QuipEncoder:
+        """Masked language model (with fresh heads)."""
+        objective = MaskedObjective(self.config, self.tokenizer, self.passages, self.seed)
+        identity = digest_of(objective.module, self.tokenizer, self.passages, hard_labels(self.passages))
+        run(objective, LoopSettings.parse(self.settings(PASSAGES), "masked"), identity, self.place / "masked")
+        model = BiEncoder.fresh(self.config, self.seed)
+        model.roberta = objective.module.roberta
+        return QuipEncoder(model, self.tokenizer)
+
+    def cross(self) -> CrossEncoder:
+        """Cross-encoder trained on the given answers."""
+        model = CrossEncoder.fresh(self.config, self.seed)
+        settings = LoopSettings.parse(self.settings(PAIRS), "cross")
+        fit_teacher(model, self.tokenizer, self.passages, hard_labels(self.passages), settings, self.place / "cross")
+        return model
 
 
 # ---- role tagging ----
@@ -129,7 +161,7 @@ def retrieval(encoders: dict[str, QuipEncoder], seed: int) -> list[dict]:
     asked = [every[k] for k in chosen]
     questions = [q.question for q, _ in asked]
     rows = []
-    for name in ("random", "QA", "student"):
+    for name in ("random", "QA"):
         index = PhraseIndex.build(encoders[name], [Text("library", t) for t in texts])
         began = time.process_time()
         answers = index.query_many(encoders[name], questions, top_k=10)
@@ -216,31 +248,30 @@ def paraphrase(encoder: QuipEncoder, seed: int) -> float:
 def one_seed(seed: int, work: Path) -> list[dict]:
     """Every row of a seed; kept in ``work`` and read from there when it is there."""
     torch.set_num_threads(1)
-    place = work / f"seed-{seed}"
-    done = place / "rows.json"
+    done = work / f"seed-{seed}" / "rows.json"
     if done.is_file():
         return json.loads(done.read_text())
-    began = time.process_time()
-    encoders, cross = models(seed, place)
-    test = facts.generate(TEST, "test", numpy_stream(seed, "test"), facts_per_passage=2)
-    rows: list[dict] = [
-        {"task": "exact match", "model": "cross", "EM": exact_match_cross(cross, encoders["QA"].tokenizer, test)}
-    ]
-    for name in ("random", "QA", "student"):
-        rows.append({"task": "exact match", "model": name, "EM": exact_match(encoders[name], test)})
-    for name in TRAINED:
+    setup = Setup.of(seed, done.parent)
+    encoders = {"random": setup.random(), "QA": setup.reader(hard_labels(setup.passages), "QA")}
+    encoders["masked LM"] = setup.masked()
+    rows: list[dict] = []
+    for name, encoder in encoders.items():
         for shots in SHOTS:
-            score = tagging(encoders[name], seed, shots, "zero")
+            score = tagging(encoder, seed, shots, "zero")
             rows.append({"task": "role tagging", "model": name, "sentences": shots, "rows": "zero", "F1": score})
-        rows.append({"task": "paraphrase", "model": name, "AUROC": paraphrase(encoders[name], seed)})
-    for name in ("QA", "student"):
-        for shots in (0, 4):
-            score = tagging(encoders[name], seed, shots, "question")
-            rows.append({"task": "role tagging", "model": name, "sentences": shots, "rows": "question", "F1": score})
+        rows.append({"task": "paraphrase", "model": name, "AUROC": paraphrase(encoder, seed)})
+    for shots in (0, 4):
+        score = tagging(encoders["QA"], seed, shots, "question")
+        rows.append({"task": "role tagging", "model": "QA", "sentences": shots, "rows": "question", "F1": score})
     rows += retrieval(encoders, seed)
-    rows.append({"task": "cost", "model": "all", "cpu_s": time.process_time() - began})
+    test = facts.generate(TEST, "test", numpy_stream(seed, "test"), facts_per_passage=2)
+    for name in ("random", "QA"):
+        rows.append({"task": "exact match", "model": name, "EM": exact_match(encoders[name], test)})
+    cross = setup.cross()
+    rows.append({"task": "exact match", "model": "cross", "EM": exact_match_cross(cross, setup.tokenizer, test)})
+    student = setup.reader(soft_labels(cross, setup.tokenizer, setup.passages), "student")
+    rows.append({"task": "exact match", "model": "student", "EM": exact_match(student, test)})
     rows = [{"seed": seed, **row} for row in rows]
-    place.mkdir(parents=True, exist_ok=True)
     done.write_text(json.dumps(rows))
     return rows
 

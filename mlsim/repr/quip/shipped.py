@@ -2,7 +2,7 @@
 
     python -m mlsim.repr.quip.shipped --work runs/quip-facts -o mlsim/repr/pretrained/quip-facts
 
-Passages of one to six facts, so that the encoder meets every length up to its windows. It can be killed and started
+Passages of one to three facts, so that the encoder meets every length up to its windows. It can be killed and started
 again; the encoder is written at the end.
 """
 
@@ -30,11 +30,11 @@ from mlsim.repr.storage import whole
 from mlsim.seeds import numpy_stream
 
 SEED = 20
-FACTS = (1, 2, 2, 3, 4, 6)
+FACTS = (1, 2, 2, 3)
 PER_LENGTH, VOCABULARY = 1000, 700
-SHAPE = {"width": 64, "layers": 2, "feed_forward": 128, "positions": 98}
-WINDOW = WindowSettings(size=64, stride=46)
-SETTINGS = PretrainSettings(steps=4000, batch=8, learning_rate=2e-3, seed=SEED)
+SHAPE = {"width": 64, "layers": 2, "feed_forward": 128, "positions": 66}
+WINDOW = WindowSettings(size=48, stride=34)
+SETTINGS = PretrainSettings(steps=3000, batch=8, learning_rate=2e-3, seed=SEED)
 NOTE = (
     "Trained on invented facts in template sentences and on nothing else. Good for: trying the tools (phrase index, "
     "tagging, ask) and as a test object. Not good for: English. For real literature load the released QuIP weights: "
@@ -91,7 +91,7 @@ def main() -> None:
         "name": "quip-facts",
         "what": "RoBERTa pretrained by question answering: token and text features, phrase search, tagging",
         "note": NOTE,
-        "data": f"{PER_LENGTH * len(FACTS)} generated passages of 1 to 6 facts (mlsim.repr.quip.facts, train side)",
+        "data": f"{PER_LENGTH * len(FACTS)} generated passages of 1 to 3 facts (mlsim.repr.quip.facts, train side)",
         "command": "python -m mlsim.repr.quip.shipped -o mlsim/repr/pretrained/quip-facts",
         "parameters": int(sum(np.prod(t.shape) for t in encoder.state().values())),
         "training": SETTINGS.model_dump(mode="json"),
