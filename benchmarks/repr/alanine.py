@@ -41,7 +41,7 @@ from mlsim.workflow.run import run
 if TYPE_CHECKING:
     from benchmarks.repr.rows import Rows
 
-NS, TEMPERATURE_K, REPORT_PS = 4.0, 600.0, 0.5
+NS, TEMPERATURE_K, REPORT_PS = 2.0, 600.0, 0.5
 #: Frames.
 LAG, BLOCK = 10, 500
 SEEDS = {"train": 31, "test": 32}
