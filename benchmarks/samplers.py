@@ -32,29 +32,49 @@ from mlsim.samplers.svgd import Plain, svgd
 from mlsim.samplers.symmetry import cyclic, trivial
 from mlsim.samplers.targets import Target, by_name, load, trial
 from mlsim.samplers.targets.clusters import DW4_MINIMA
-from mlsim.samplers.targets.scores import nearest_minimum, quench
+from mlsim.samplers.targets.scores import descend, nearest_minimum, quench
 from mlsim.seeds import torch_stream
 
 RESULT = Path(__file__).resolve().parent / "results" / "samplers.json"
 SEEDS = (1, 2, 3, 4, 5)
 #: Never looked at while anything was being chosen.
 FRESH = (6, 7, 8, 9, 10)
+#: The same for kinetic E-SVGD, for what was missed on the seeds before, and for minima along the run.
+LATEST = (11, 12, 13, 14, 15)
+AGAIN = (
+    "mala",
+    "hmc",
+    "tempering",
+    "kinetic-esvgd",
+    "esvgd+kinetic",
+    "esvgd+metropolised",
+    "metropolised-esvgd",
+    "noisy-esvgd",
+    "esvgd",
+)
+SORTED = {"kernel": "pullback"}
 ALL = ("svgd", "esvgd", "noisy-esvgd", "metropolised-esvgd", "esvgd+metropolised", "ula", "mala", "hmc", "tempering")
 #: target, particles, gradients, extra settings, label of the extra settings, samplers, seeds
 PLAN: tuple[tuple[str, int, int, dict[str, Any], str, tuple[str, ...], tuple[int, ...]], ...] = (
     ("dw4", 100, 500, {}, "", ALL, SEEDS),
     ("lj13", 64, 4000, {"hottest": 0.7, "levels": 2}, "", ("ula", "mala", "hmc", "tempering"), SEEDS),
-    ("lj13", 64, 4000, {"metropolised_weight": 0.02}, "", ("metropolised-esvgd",), SEEDS),
+    ("lj13", 64, 4000, SORTED | {"metropolised_weight": 0.02}, "sorted distances", ("metropolised-esvgd",), SEEDS),
     ("c4", 50, 500, {}, "", ("svgd", "esvgd", "metropolised-esvgd", "mala", "hmc", "tempering"), SEEDS),
     ("circles", 20, 500, {}, "", ("svgd", "esvgd", "metropolised-esvgd", "mala", "hmc", "tempering"), SEEDS),
-    ("lj13", 64, 4000, {"noisy_weight": 0.02}, "", ("noisy-esvgd",), SEEDS[:3]),
-    ("lj13", 64, 1000, {}, "", ("metropolised-esvgd", "mala"), SEEDS[:2]),
-    ("lj13", 64, 800, {}, "", ("svgd", "esvgd"), SEEDS[:2]),
+    ("lj13", 64, 4000, SORTED | {"noisy_weight": 0.02}, "sorted distances", ("noisy-esvgd",), SEEDS[:3]),
+    ("lj13", 64, 1000, SORTED, "sorted distances", ("metropolised-esvgd",), SEEDS[:2]),
+    ("lj13", 64, 1000, {}, "", ("mala",), SEEDS[:2]),
+    ("lj13", 64, 800, {}, "", ("svgd",), SEEDS[:2]),
+    ("lj13", 64, 800, SORTED, "sorted distances", ("esvgd",), SEEDS[:2]),
     ("dw4", 100, 500, {"anneal_start": 1.0}, "no annealing", ("svgd", "esvgd"), SEEDS[:3]),
     ("dw4", 100, 500, {"kernel": "pullback"}, "pullback", ("esvgd",), SEEDS[:3]),
     ("dw4", 100, 500, {"bandwidth": "ksd"}, "ksd bandwidth", ("esvgd",), SEEDS[:2]),
     ("dw4", 100, 500, {"kernel": "alignment"}, "alignment", ("esvgd",), SEEDS[:1]),
     ("dw4", 100, 500, {}, "fresh seeds", ALL, FRESH),
+    ("dw4", 100, 500, {}, "seeds 11-15", AGAIN[:6], LATEST),
+    ("lj13", 64, 4000, {"kinetic_weight": 0.02}, "seeds 11-15", ("kinetic-esvgd",), LATEST),
+    ("dw4", 100, 500, {}, "seeds 11-15", AGAIN[6:], LATEST),
+    ("lj13", 64, 4000, {}, "seeds 11-15", ("mala", "hmc"), LATEST),
     ("dw4", 20, 500, {}, "", ("svgd", "esvgd", "metropolised-esvgd", "mala"), SEEDS),
 )
 NOTES = (
@@ -80,7 +100,8 @@ PUBLISHED = {
 def one(target: Target, method: str, count: int, gradients: int, extra: dict[str, Any], seed: int) -> dict[str, Any]:
     """One run and its metrics."""
     known = {"method": method, "gradients": gradients, "length": target.length}
-    outcome = trial.run(target, SamplerSettings.parse(known | extra), count, seed)
+    every = max(1, gradients // (10 * cost(method, extra))) if target.name == "dw4" and seed in LATEST else 0
+    outcome = trial.run(target, SamplerSettings.parse(known | extra), count, seed, every)
     x = outcome.samples.positions
     found: dict[str, Any] = {"seed": seed, "gradients": outcome.samples.gradients}
     found |= {"wall_s": outcome.wall_s, "cpu_s": outcome.cpu_s} | outcome.metrics
@@ -94,7 +115,18 @@ def one(target: Target, method: str, count: int, gradients: int, extra: dict[str
         which = nearest_minimum(energies, tuple(energy for energy, _ in DW4_MINIMA))
         found["minima"] = [int((which == k).sum()) for k in range(5)]
         found["unquenched"] = int((which < 0).sum())
+    if every:
+        passed = descend(target.log_density, outcome.samples.trajectory.flatten(0, 1))
+        seen = nearest_minimum(passed, tuple(energy for energy, _ in DW4_MINIMA))
+        found["visited_minima"] = [int((seen == k).sum()) for k in range(5)]
+        found["visited"] = len(passed)
     return found
+
+
+def cost(method: str, extra: dict[str, Any]) -> int:
+    """Gradients per particle of one step, so that ten snapshots are taken of every run."""
+    settings = SamplerSettings.parse({"method": method} | extra)
+    return {"hmc": settings.leaps, "tempering": settings.levels}.get(method, 1)
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:

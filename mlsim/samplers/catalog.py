@@ -68,7 +68,7 @@ class SamplerSettings(Settings):
     bandwidth: float | Literal["median", "ksd"] = "median"
     anneal_start: float = Field(default=0.1, gt=0.0, le=1.0, description="first inverse temperature of (E-)SVGD")
     noisy_weight: float = Field(default=0.3, ge=0.0, description="Stein velocity in noisy E-SVGD")
-    kinetic_weight: float = Field(default=0.1, ge=0.0, description="Stein force in kinetic E-SVGD")
+    kinetic_weight: float = Field(default=0.03, ge=0.0, description="Stein velocity in kinetic E-SVGD")
     metropolised_weight: float = Field(default=0.2, ge=0.0, description="Stein velocity in Metropolised E-SVGD")
     levels: int = Field(default=4, ge=1, description="temperatures of parallel tempering")
     hottest: float = Field(default=0.2, gt=0.0, le=1.0, description="smallest inverse temperature of tempering")

@@ -1,4 +1,4 @@
-"""Kinetic E-SVGD: exact limits, what its Stein force is made of, and why its kernel must be smooth."""
+"""Kinetic E-SVGD: exact limits, what its Stein velocity is made of, and why its kernel must be smooth."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def stream(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_without_a_stein_force_the_positions_of_a_harmonic_well_have_no_step_error() -> None:
+def test_without_a_stein_velocity_the_positions_of_a_harmonic_well_have_no_step_error() -> None:
     """BAOAB samples the position of a harmonic oscillator exactly at any stable step."""
     sampler = kinetic_esvgd(normal, ExplicitKernel(trivial(1)), 1.0, weight=0.0, truncation=math.inf)
     variance = float(sample(sampler, particles(20000, 1), 40, stream()).positions.var())
     assert variance == pytest.approx(1.0, abs=4.0 * math.sqrt(2.0 / 20000))
 
 
-def test_many_particles_keep_the_target_beside_a_stein_force() -> None:
+def test_many_particles_keep_the_target_beside_a_stein_velocity() -> None:
     sampler = kinetic_esvgd(normal, ExplicitKernel(dihedral(2)), 0.3, weight=0.02)
     result = sample(sampler, particles(400), 60, stream())
     torch.testing.assert_close(result.positions.var(0), torch.ones(2, dtype=torch.float64), rtol=0.0, atol=0.3)
@@ -60,7 +60,7 @@ def test_many_particles_keep_the_target_beside_a_stein_force() -> None:
 
 
 def test_no_particle_pushes_itself() -> None:
-    """Moving a particle's score changes the Stein force on the other half only."""
+    """Moving a particle's score changes the Stein velocity of the other half only."""
     kernel, x = ExplicitKernel(dihedral(2)), particles(10)
     before = cross_field(kernel, x, -x, 0.7)
     scores = -x.clone()
@@ -70,7 +70,7 @@ def test_no_particle_pushes_itself() -> None:
     assert (after[1::2] - before[1::2]).abs().max() > 1e-6
 
 
-def test_stein_force_turns_with_the_particles() -> None:
+def test_stein_velocity_turns_with_the_particles() -> None:
     kernel = stein_kernel(TRIO, SamplerSettings(method="kinetic-esvgd", kernel="smooth"))
     x = TRIO.project(particles(12, 6))
     g = TRIO.draw(stream(3), torch.float64)

@@ -5,7 +5,7 @@
     total_variation     1/2 sum |p - q| of pair-distance histograms on the range of the reference; particles outside the
                         range count as missing mass (some codes drop them, which flatters unrelaxed samples)
     geometric_w2        sqrt of the optimal-transport mean of min_g |x - g y|^2, equal numbers of particles
-    quench              local minima reached by L-BFGS
+    quench              local minima reached by L-BFGS; ``descend`` is a batched descent for many particles
 
 All are biased upwards for few particles: compare with the iid floor at the same number.
 
@@ -70,6 +70,29 @@ def quench(log_density: LogDensity, positions: torch.Tensor) -> tuple[torch.Tens
         minima.append(torch.as_tensor(found.x))
     stacked = torch.stack(minima)
     return stacked, -log_density(stacked)
+
+
+def descend(log_density: LogDensity, positions: torch.Tensor, steps: int = 400) -> torch.Tensor:
+    """Energies [N] after a batched descent with Barzilai-Borwein steps, every particle its own.
+
+    An uphill step is undone and retried at a quarter of its length. Far cheaper than ``quench`` for thousands of
+    particles; those that have not settled have an energy that ``nearest_minimum`` does not know.
+    """
+    x = positions.detach().clone()
+    value, score = evaluate(log_density, x)
+    size = (1e-2 / score.norm(dim=1).clamp(min=1e-12)).clamp(max=1e-2)
+    for _ in range(steps):
+        shift = size[:, None] * score
+        fresh_value, fresh_score = evaluate(log_density, x + shift)
+        better = fresh_value >= value
+        change = fresh_score - score
+        curved = -(shift * change).sum(1)
+        newton = torch.where(curved > 0.0, (shift**2).sum(1) / curved.clamp(min=1e-300), 2.0 * size)
+        size = torch.where(better, newton.clamp(1e-6, 1e-1), 0.25 * size)
+        x = torch.where(better[:, None], x + shift, x)
+        value = torch.where(better, fresh_value, value)
+        score = torch.where(better[:, None], fresh_score, score)
+    return -value
 
 
 def nearest_minimum(energies: torch.Tensor, known: tuple[float, ...], tolerance: float = 0.02) -> torch.Tensor:

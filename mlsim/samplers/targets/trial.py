@@ -57,7 +57,7 @@ def start(target: Target, particles: int, seed: int) -> torch.Tensor:
     return target.start(particles, torch_stream(seed, f"start/{target.name}"), torch.float64)
 
 
-def run(target: Target, settings: SamplerSettings, particles: int, seed: int) -> Trial:
+def run(target: Target, settings: SamplerSettings, particles: int, seed: int, record_every: int = 0) -> Trial:
     """Sample ``target`` with the sampler and budget of ``settings``.
 
     Parameters
@@ -69,11 +69,13 @@ def run(target: Target, settings: SamplerSettings, particles: int, seed: int) ->
         N.
     seed : int
         Root seed; start and noise are separate streams of it.
+    record_every : int
+        Steps between recorded particles (0: none).
     """
     first = start(target, particles, seed)
     sampler = create(target.log_density, target.symmetry, settings)
     wall, cpu = time.perf_counter(), time.process_time()
-    samples = sample(sampler, first, settings.gradients, torch_stream(seed, "noise"))
+    samples = sample(sampler, first, settings.gradients, torch_stream(seed, "noise"), record_every)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return Trial(samples, measure(target, samples.positions), wall, cpu)
 
