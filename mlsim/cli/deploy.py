@@ -78,7 +78,7 @@ def export(
     if table is not None:
         print(
             f"filters tabulated on {table.intervals} intervals, relative error {table.value_error:.1e} (value), "
-            f"{table.slope_error:.1e} (slope)"
+            f"{table.slope_error:.1e} (slope); forces change by {table.force_change:.1e} relative"
         )
     print(f"{artifact.directory}: written; before it can be used, run: mlsim verify {artifact.directory}")
 

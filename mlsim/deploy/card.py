@@ -60,11 +60,16 @@ class Training(Settings):
 
 
 class TableNote(Settings):
-    """Error of the tabulated filters against the network's, relative root mean squares."""
+    """Error of the tabulated filters against the network's, relative root mean squares.
+
+    ``force_change`` is what it does to the forces of the molecule that the force field was exported for (older cards
+    do not say).
+    """
 
     intervals: int
     value_error: float
     slope_error: float
+    force_change: float | None = None
 
 
 class CheckResult(Settings):

@@ -6,6 +6,7 @@ was written. The filter table is made here, once, and its error goes into the ca
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mlsim import seeds
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.region import TrainedRegion
 from mlsim.deploy import compiled, table, torchscript
@@ -27,6 +29,7 @@ from mlsim.deploy.artifact import (
     writing,
 )
 from mlsim.deploy.card import Atoms, Card, Description, TableNote
+from mlsim.deploy.static import StaticProgram
 from mlsim.errors import ArtifactError
 from mlsim.md.record import versions
 from mlsim.models import weights
@@ -34,6 +37,9 @@ from mlsim.models.contract import bind
 
 if TYPE_CHECKING:
     from mlsim.models.contract import AbstractEnergyModel
+
+#: Conformations on which the change of forces is measured, and the size of their random displacements (nm).
+CONFORMATIONS, DISPLACEMENT_NM = 8, 0.01
 
 
 def export(
@@ -82,8 +88,14 @@ def export(
         if model.kind in compiled.KINDS:
             filters = table.tabulate(model, intervals)
             filters.save(fresh / TABLE)
-            error = table.error(table.FilterTable.load(fresh / TABLE), model)
-            note = TableNote(intervals=filters.intervals, value_error=error.value, slope_error=error.slope)
+            written = table.FilterTable.load(fresh / TABLE)
+            error = table.error(written, model)
+            note = TableNote(
+                intervals=filters.intervals,
+                value_error=error.value,
+                slope_error=error.slope,
+                force_change=force_change(model, written, solute),
+            )
         card = Card(
             name=directory.name,
             kind=model.kind,
@@ -106,10 +118,27 @@ def export(
     return ForceFieldArtifact.read(directory)
 
 
+def force_change(model: AbstractEnergyModel, filters: table.FilterTable, solute: Molecule) -> float:
+    """Root-mean-square change of the forces by a filter table, relative to that of the network's forces.
+
+    Measured in float64 on the molecule and thermal-sized random displacements of it, from a fixed seed.
+    """
+    moved = seeds.numpy_stream(1, "force change").normal(size=(CONFORMATIONS, solute.n_atoms, 3))
+    moved[0] = 0.0
+    positions = torch.from_numpy(solute.positions + DISPLACEMENT_NM * moved)
+    exact = copy.deepcopy(model).to("cpu", torch.float64)
+    x = positions.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(bind(exact, solute.atom_types, solute.charges)(x).sum(), x)
+    weights_ = {name: value.numpy() for name, value in exact.state_dict().items()}
+    types = exact.type_indices(solute.atom_types).numpy()
+    bound = compiled.bind(exact.config.model_dump(), weights_, filters, types, solute.charges, "float64")
+    _, forces = StaticProgram(bound.network)(positions)
+    scale = float(gradient.square().mean().sqrt()) or 1.0
+    return float((forces + gradient).square().mean().sqrt()) / scale
+
+
 def _single(model: AbstractEnergyModel) -> AbstractEnergyModel:
     """A float32 copy on the CPU, ready for evaluation, with finite parameters."""
-    import copy
-
     for name, value in model.state_dict().items():
         if not torch.isfinite(value).all():
             raise ArtifactError(f"parameter '{name}' is not finite: the training diverged; nothing was exported")

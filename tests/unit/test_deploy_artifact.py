@@ -38,6 +38,8 @@ def test_card_tells_what_the_force_field_is(artifact: ForceFieldArtifact, ala2: 
     assert set(card.files) == {"config.yaml", "weights.safetensors", "model.pt", "molecule.pdb", "table.npz"}
     assert card.table is not None
     assert card.table.slope_error < 2e-5
+    assert card.table.force_change is not None
+    assert 0.0 < card.table.force_change < 1e-4
     text = (artifact.directory / "card.yaml").read_text()
     assert "/tmp" not in text
     assert yaml.safe_load(text)["verified"] is None
