@@ -64,7 +64,9 @@ def design(
         saved = saved_settings(DesignSettings, output).model_dump()
         longer = {key: value for key, value in values.items() if key in ("calls", "steps", "count")}
         if len(longer) < len(values) or physics:
-            raise InputError("--resume: only --calls, --steps and --count may change; start another search for the rest")
+            raise InputError(
+                "--resume: only --calls, --steps and --count may change; start another search for the rest"
+            )
         plan = DesignSettings.parse({**saved, **longer}, "command line")
     else:
         if physics and simulate is None:

@@ -164,7 +164,9 @@ def capped(sequence: str) -> str:
     """``"AEK"`` as ``"ACE-ALA-GLU-LYS-NME"``."""
     unknown = sorted(set(sequence) - set(ONE_TO_THREE))
     if unknown or not sequence:
-        raise InputError(f"sequence '{sequence}': expected one-letter codes {''.join(ONE_TO_THREE)}, got {''.join(unknown)!r}")
+        raise InputError(
+            f"sequence '{sequence}': expected one-letter codes {''.join(ONE_TO_THREE)}, got {''.join(unknown)!r}"
+        )
     return "-".join(["ACE", *(ONE_TO_THREE[letter] for letter in sequence), "NME"])
 
 

@@ -80,9 +80,7 @@ def sweep(
     for alpha in alphas:
         error = network(x, alpha) - y
         ratio = verification_ratio(network, rule, x, alpha, seed, tolerance)
-        found.append(
-            Setting(float(alpha), ratio, float(error.abs().mean()), float(error.square().mean().sqrt()))
-        )
+        found.append(Setting(float(alpha), ratio, float(error.abs().mean()), float(error.square().mean().sqrt())))
     return found
 
 

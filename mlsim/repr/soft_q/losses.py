@@ -81,9 +81,7 @@ def likelihood(logits: Tensor, actions: Tensor, taken: Tensor) -> Tensor:
     return -log_policy_of(logits, actions, taken).sum(1).mean()
 
 
-def policy_gradient(
-    logits: Tensor, actions: Tensor, taken: Tensor, advantage: Tensor, entropy_weight: float
-) -> Tensor:
+def policy_gradient(logits: Tensor, actions: Tensor, taken: Tensor, advantage: Tensor, entropy_weight: float) -> Tensor:
     """REINFORCE with a bonus for entropy: ``-mean(advantage log pi(x) + entropy_weight sum_t H_t)``.
 
     Only right for sequences drawn from the present policy. ``advantage`` [B] is the reward less a baseline.

@@ -213,7 +213,9 @@ class SoftQ:
                 target = self.target(actions)
             for part in (mine, theirs):
                 if len(actions[part]):
-                    parts.append(self._consistency(logits[part], target[part], actions[part], taken[part], reward[part]))
+                    parts.append(
+                        self._consistency(logits[part], target[part], actions[part], taken[part], reward[part])
+                    )
             return torch.stack(parts).mean()
         if own:
             advantage = self._advantage(settings.shaping(raw)).to(logits.device)
