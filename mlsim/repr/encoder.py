@@ -34,7 +34,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mlsim.errors import ArtifactError, InputError, MissingError
+from mlsim.errors import ArtifactError, InputError, MissingError, StorageError
 from mlsim.repr.storage import whole
 from mlsim.settings import Settings
 
@@ -219,8 +219,11 @@ class Encoder(ABC):
         }
         state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state().items()}
         text = json.dumps(record, indent=1) + "\n"
-        with whole(directory / WEIGHTS) as partial:
-            save_file(state, partial)
+        try:
+            with whole(directory / WEIGHTS) as partial:
+                save_file(state, partial)
+        except SafetensorError as error:
+            raise StorageError(f"{directory}: could not write the weights: {error}; choose another place") from None
         with whole(directory / CONFIG) as partial:
             partial.write_text(text)
         return directory

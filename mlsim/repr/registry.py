@@ -148,8 +148,9 @@ def load_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
         if isinstance(source, Path) or Path(source).exists() or str(source).count("/") != 1 or str(source)[0] in "./~":
             raise
         return _from_hub(str(source), device)
-    record = json.loads((directory / _CONFIG).read_text())
-    return encoder_type(str(record.get("kind"))).from_pretrained(directory, device=device)
+    from mlsim.repr.encoder import read_record
+
+    return encoder_type(str(read_record(directory)["kind"])).from_pretrained(directory, device=device)
 
 
 def _foreign_type(text: str, where: Any) -> type[Encoder]:

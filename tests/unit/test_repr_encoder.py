@@ -143,6 +143,13 @@ def test_a_newer_format_is_refused(encoder: BeitEncoder, tmp_path: Path) -> None
         load_encoder(place)
 
 
+def test_a_damaged_description_is_refused(encoder: BeitEncoder, tmp_path: Path) -> None:
+    place = encoder.save(tmp_path / "mine")
+    (place / "encoder.json").write_text("{")
+    with pytest.raises(ArtifactError, match="damaged"):
+        load_encoder(place)
+
+
 def test_a_foreign_architecture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ArtifactError, match="bert"):
