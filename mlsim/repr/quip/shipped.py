@@ -9,6 +9,7 @@ again; the encoder is written at the end.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def make(work: Path) -> QuipEncoder:
     train = passages("train", PER_LENGTH)
     tokenizer = train_tokenizer([p.text for p in train] + [q.question for p in train for q in p.questions], VOCABULARY)
     model = BiEncoder.fresh(Shape(vocabulary=tokenizer.get_vocab_size(), **SHAPE).roberta(), SEED)
-    with tqdm(total=SETTINGS.steps, unit="step") as bar:
+    with tqdm(total=SETTINGS.steps, unit="step", disable=not sys.stderr.isatty()) as bar:
 
         def show(done: int, total: int) -> None:
             bar.update(done - bar.n)
