@@ -28,14 +28,13 @@ REPORT_PS = 1.0
 
 @dataclass(frozen=True)
 class Source:
-    """One trajectory: what is run, and which residues have both backbone torsions."""
+    """What is run: (role, seed, ns) of every run, and which residues have both backbone torsions."""
 
     system: str
     solvent: str
-    ns: float
     temperature_K: float
     residues: tuple[int, ...]
-    seeds: tuple[tuple[str, int], ...]
+    runs: tuple[tuple[str, int, float], ...]
 
     def place(self, work: Path, role: str) -> Path:
         """Run directory of ``role``."""
@@ -43,9 +42,11 @@ class Source:
 
 
 SOURCES = {
-    "alanine-dipeptide": Source("alanine-dipeptide", "issnet", 5.0, 450.0, (2,), (("train", 101), ("test", 202))),
-    "alanine-tripeptide": Source("alanine-tripeptide", "vacuum", 4.0, 450.0, (2, 3), (("train", 103), ("test", 204))),
-    "chignolin": Source("chignolin", "vacuum", 0.1, 400.0, (), (("train", 105),)),
+    "alanine-dipeptide": Source("alanine-dipeptide", "issnet", 450.0, (2,), (("train", 101, 5.0), ("test", 202, 3.0))),
+    "chignolin": Source("chignolin", "vacuum", 400.0, (), (("train", 105, 0.1),)),
+    "alanine-tripeptide": Source(
+        "alanine-tripeptide", "vacuum", 450.0, (2, 3), (("train", 103, 2.0), ("test", 204, 2.0))
+    ),
 }
 
 
@@ -53,12 +54,13 @@ def trajectory(name: str, role: str, work: Path) -> Run:
     """The run, made or continued if it is not complete."""
     source = SOURCES[name]
     place = source.place(work, role)
+    seed, ns = next((seed, ns) for known, seed, ns in source.runs if known == role)
     settings = RunSettings(
         system=source.system,
         solvent=source.solvent,
-        ns=source.ns,
+        ns=ns,
         temperature_K=source.temperature_K,
-        seed=dict(source.seeds)[role],
+        seed=seed,
         report_ps=REPORT_PS,
     )
     if not (place / "run.json").exists():
@@ -86,12 +88,12 @@ def main() -> None:
     """Make every run that is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/peptides"))
-    parser.add_argument("--only", default="", help="SYSTEM-ROLE of one run")
+    parser.add_argument("--only", default="", help="part of the names SYSTEM-ROLE of the runs to make")
     given = parser.parse_args()
     work = given.work
     for name, source in SOURCES.items():
-        for role, _ in source.seeds:
-            if given.only not in ("", f"{name}-{role}"):
+        for role, _, _ in source.runs:
+            if given.only not in f"{name}-{role}":
                 continue
             made = trajectory(name, role, work)
             print(f"{name} {role}: {made.replicas[0].n_frames} frames", flush=True)

@@ -3,9 +3,8 @@
     beit-extension-map     BEiT on extension maps of single frames of alanine dipeptide, tripeptide and chignolin
     beit-ramachandran      BEiT on Ramachandran images of windows of 200 ps (all residues): features of an ensemble
 
-Only the training runs of ``benchmarks.repr.peptides`` are used, and the last tenth of each is kept back for the masked
-accuracy in the card. The scores on held-out runs are those of ``benchmarks.repr.features``, which writes them into
-the card's ``scores`` when it has run.
+Data: the training runs of ``benchmarks.repr.peptides`` and the force data shipped for alanine dipeptide; the last tenth
+of each is kept back for the masked accuracy in the card. Scores on held-out runs are in ``repr-features.json``.
 
     python -m benchmarks.repr.shipped --work runs/peptides
 """
@@ -22,6 +21,7 @@ import yaml
 from numpy.typing import NDArray
 
 from benchmarks.repr.peptides import SOURCES, torsions, trajectory
+from mlsim.dataset import storage
 from mlsim.repr import densities, images
 from mlsim.repr.beit.network import NetworkSettings
 from mlsim.repr.beit.pretrain import PretrainSettings, masked_accuracy, pretrain
@@ -33,15 +33,19 @@ from mlsim.repr.registry import PRETRAINED
 SEED = 7
 KEPT_BACK = 0.1
 WINDOW_PS, WINDOW_STEP_PS = 200, 10
+#: Explicit water, flattened over phi and psi: every third frame.
+FORCE_DATA = Path(__file__).resolve().parents[2] / "systems" / "alanine-dipeptide" / "training" / "frames.h5"
 FRAMES = InputSettings(kind="extension-map", atoms="heavy", size=24)
 
 
 def frame_maps(work: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Extension maps of the training runs: to learn from, and kept back."""
+    """Extension maps of the training runs and of the shipped force data: to learn from, and kept back."""
     learn, kept = [], []
-    for name in SOURCES:
-        made = trajectory(name, "train", work)
-        found = images.prepare(made.replicas[0].positions(), made.topology, FRAMES)
+    runs = {name: trajectory(name, "train", work) for name in SOURCES}
+    parts = [(run.replicas[0].positions(), run.topology) for run in runs.values()]
+    parts.append((storage.load(FORCE_DATA).positions[::3], runs["alanine-dipeptide"].topology))
+    for positions, topology in parts:
+        found = images.prepare(positions, topology, FRAMES)
         cut = round(len(found) * (1.0 - KEPT_BACK))
         learn.append(found[:cut])
         kept.append(found[cut:])
@@ -81,12 +85,14 @@ PLANS = (
     Plan(
         "beit-extension-map",
         "frames of peptides; states and slow motions from single conformations",
-        "training runs of alanine dipeptide, alanine tripeptide (450 K) and chignolin (400 K), heavy atoms, 1 ps apart "
-        "(benchmarks/repr/peptides.py)",
+        "heavy atoms of alanine dipeptide (5 ns of issnet at 450 K; 10,000 frames of explicit water, "
+        "systems/alanine-dipeptide/training), alanine tripeptide (2 ns, vacuum, 450 K), "
+        "chignolin (0.1 ns, vacuum, 400 K); "
+        "the training runs of benchmarks/repr/peptides.py",
         FRAMES,
         256,
-        NetworkSettings(size=24, patch=6, hidden=96, layers=3, heads=4, feedforward=192),
-        PretrainSettings(steps=1500, batch=48, warmup=100),
+        NetworkSettings(size=24, patch=6, hidden=64, layers=3, heads=4, feedforward=128),
+        PretrainSettings(steps=1000, batch=32, warmup=60),
     ),
     Plan(
         "beit-ramachandran",
