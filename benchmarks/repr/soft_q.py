@@ -1,4 +1,4 @@
-"""Does soft Q-learning find rare good sequences where likelihood and one-step losses fail, and does it save simulations?
+"""Does soft Q-learning find rare good sequences where likelihood and one-step losses fail, and save simulations?
 
 Four parts, every row kept as soon as it is done, so that an interrupted run goes on where it stopped:
 

@@ -1,7 +1,7 @@
-"""The tasks of the soft Q-learning benchmark: noisy data, an attack on a classifier, a prompt for a language model, peptides.
+"""The tasks of the soft Q-learning benchmark: noisy data, an attack, a prompt for a language model, peptides.
 
-Each task is an alphabet, a raw reward in [0, 100] and, where the method may learn from data, given sequences. Classifier
-and language model are trained here once per seed and frozen.
+Each task is an alphabet, a raw reward in [0, 100] and, where the method may learn from data, given sequences.
+Classifier and language model are trained here once per seed and frozen.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def motif(seed: int) -> Task:
 def attack(seed: int) -> Task:
     """A prefix of 4 letters that makes a frozen classifier err on helix-like strings, without leaving their style.
 
-    The classifier (embedding, convolution, maximum, linear) tells strings rich in ALEK from strings rich in VIYT. The reward
-    is the percentage of 64 held-out strings of the first kind that are taken for the second; a prefix that uses a
-    letter of the second kind gets a fifth of it (the constraint).
+    The classifier (embedding, convolution, maximum, linear) tells strings rich in ALEK from strings rich in VIYT. The
+    reward is the percentage of 64 held-out strings of the first kind that are taken for the second; a prefix that uses
+    a letter of the second kind gets a fifth of it (the constraint).
     """
     generator = numpy_stream(seed, "attack data")
     kinds = ("ALEKMQRH", "VIYTFWCS")
@@ -97,9 +97,9 @@ def attack(seed: int) -> Task:
 def prompt(seed: int) -> Task:
     """Four letters of one topic that make a frozen language model write about the other.
 
-    The model is a small GPT-2 trained on strings of one topic each; strings of the second topic have the key somewhere in
-    their first four letters, which are of the first topic. The reward is the percentage of letters of the
-    second topic among eight that follow the prompt, in eight continuations.
+    The model is a small GPT-2 trained on strings of one topic each; strings of the second topic have the key somewhere
+    in their first four letters, which are of the first topic. The reward is the percentage of letters of the second
+    topic among eight that follow the prompt, in eight continuations.
     """
     generator = numpy_stream(seed, "prompt data")
     texts = []
@@ -142,8 +142,8 @@ def _second_topic(language: Policy, prompts: list[str], seed: int) -> list[float
 def peptide(work: Path) -> Task:
     """Capped peptides of 5 residues whose ends meet, at net charge +1: half simulation, half free.
 
-    The simulated half is the mean distance of the first and last CA atom over the second half of 10 ps in vacuum from the
-    extended chain: 0 at 1.4 nm, 100 at 0.4 nm.
+    The simulated half is the mean distance of the first and last CA atom over the second half of 10 ps in vacuum from
+    the extended chain: 0 at 1.4 nm, 100 at 0.4 nm.
     """
     settings = PropertySettings(property="end-to-end", solvent="vacuum", ps=10.0, discard=0.5, seed=1)
     closed = scaled(SimulatedProperty(settings, work / "peptides"), 1.4, 0.4)

@@ -85,6 +85,8 @@ def design(
 
 
 def _search(plan: DesignSettings, output: Path) -> None:
+    from contextlib import suppress
+
     from tqdm import tqdm
 
     from mlsim.cli.design_plan import objective
@@ -101,10 +103,9 @@ def _search(plan: DesignSettings, output: Path) -> None:
             bar.set_description_str(f"step {step}/{steps}", refresh=False)
             bar.update(0)
 
-        try:
+        # the values simulated so far are kept, the search goes on from its last checkpoint
+        with suppress(InterruptedSearch):
             search.fit(output, checkpoint_every=50, progress=show, stop=lambda: stop.reason is not None)
-        except InterruptedSearch:
-            pass  # the values simulated so far are kept, the search goes on from its last checkpoint
     if stop.reason is not None:
         print(f"stopped ({stop.reason}); continue with: mlsim design -o {output} --resume")
         sys.exit(stop.exit_code)

@@ -9,8 +9,8 @@
 Why: a search over sequences needs a number per sequence that nobody knows beforehand and that costs something. Here
 it comes from the same verbs as every other run, with all that guards them.
 
-A value depends on the sequence and the settings only: the seed of a run is derived from both. Values are kept, one line of
-JSON each, so that a search that was killed pays for nothing twice; the trajectories are deleted.
+A value depends on the sequence and the settings only: the seed of a run is derived from both. Values are kept, one line
+of JSON each, so that a search that was killed pays for nothing twice; the trajectories are deleted.
 """
 
 from __future__ import annotations

@@ -251,7 +251,7 @@ def test_the_parts_of_the_pendulum_follow_each_other_in_time() -> None:
     assert torch.equal(train[1][-1], valid[0][0])
     near = Pendulum(seconds=20.0, ahead_s=0.005).parts()[0]
     assert (near[1] - near[0]).abs().max() < 0.2 * (train[1] - train[0]).abs().max()
-    with pytest.raises(InputError, match="multiple of 0.005"):
+    with pytest.raises(InputError, match=r"multiple of 0\.005"):
         Pendulum(ahead_s=0.007)
 
 

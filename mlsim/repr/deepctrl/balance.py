@@ -5,9 +5,9 @@
 so that neither loss drowns the other whatever their units are.
 
 Why a clamp and a warning: the ratio is one of two random numbers. If the untrained network happens to obey the rule, as
-a pendulum predicted at rest does, rho becomes 1e-3 or less, the task is not learnt at any alpha and the error stays that
-of the untrained network; re-estimating rho in every epoch makes it worse, since a network that obeys has L_rule near 0.
-rho is therefore fixed at the start and kept in [``low``, ``high``], and a ratio below ``low`` is said aloud.
+a pendulum predicted at rest does, rho becomes 1e-3 or less, the task is not learnt at any alpha and the error stays
+that of the untrained network; re-estimating rho in every epoch makes it worse, since a network that obeys has L_rule
+near 0. rho is therefore fixed at the start and kept in [``low``, ``high``], and a ratio below ``low`` is said aloud.
 
 Symbols: rho ``rho``, L_rule,0 ``rule_loss``, L_task,0 ``task_loss``.
 
@@ -62,8 +62,8 @@ def initial(rule_loss: float, task_loss: float, low: float, high: float) -> Bala
     rho = min(max(ratio, low), high)
     if ratio < low:
         warnings.warn(
-            f"the untrained network nearly obeys the rule: rho = {ratio:.2g} would switch the task off and was raised to "
-            f"{low:g}; use output='residual', rescale the rule, or give rho a number",
+            f"the untrained network nearly obeys the rule: rho = {ratio:.2g} would switch the task off and was raised "
+            f"to {low:g}; use output='residual', rescale the rule, or give rho a number",
             BalanceWarning,
             stacklevel=3,
         )

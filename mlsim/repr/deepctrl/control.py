@@ -2,15 +2,16 @@
 
     verification ratio(alpha) = (inputs whose prediction obeys the rule) / (inputs to which it applies)
 
-Three ways to choose alpha: the smallest error on validation data (labels of this domain); the smallest error among the strengths
-with a wanted ratio; or, in another domain without labels, the strength whose ratio *there* is the ratio that was
-best *here* (``match_ratio``): how well a rule should hold is carried over, how strongly it must be pushed is not.
+Three ways to choose alpha: the smallest error on validation data (labels of this domain); the smallest error among the
+strengths with a wanted ratio; or, in another domain without labels, the strength whose ratio *there* is the ratio that
+was best *here* (``match_ratio``): how well a rule should hold is carried over, how strongly it must be pushed is not.
 
 Reference: Seo et al., NeurIPS 2021 (arXiv:2106.07804), section 4.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -117,4 +118,4 @@ def match_ratio(
 
 def is_monotone(ratios: Sequence[float], slack: float) -> bool:
     """Whether the ratios never fall by more than ``slack`` from one strength to the next."""
-    return all(after >= before - slack for before, after in zip(ratios, ratios[1:], strict=False))
+    return all(after >= before - slack for before, after in itertools.pairwise(ratios))

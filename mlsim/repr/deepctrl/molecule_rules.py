@@ -15,7 +15,7 @@ Symbols: d_0 ``lengths``, d_min ``closest``, U ``energy``, T column ``column``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,11 @@ import torch
 from torch import Tensor
 
 from mlsim.errors import InputError
-from mlsim.repr.deepctrl.rules import Inequality, Perturbation, raised
+from mlsim.repr.deepctrl.rules import All, Inequality, Perturbation, raised
 from mlsim.shapes import Floats, Ints, require_shape
+
+#: Distance below which two atoms clash, by how many of them are no hydrogen.
+_CLOSEST_NM = (0.16, 0.20, 0.24)
 
 
 def bond_bounds(pairs: Ints, lengths: Floats, tolerance: float) -> Inequality:
@@ -59,6 +62,33 @@ def no_clash(pairs: Ints, closest: Floats) -> Inequality:
     first, second = _pairs(pairs)
     least = _lengths(closest, len(first))
     return Inequality(lambda x, y: ((least - distances(y, first, second)) / least).amax(1))
+
+
+def sound_geometry(bonds: Ints, elements: Sequence[str], positions: Floats, tolerance: float = 0.1) -> All:
+    """Bonds near their mean lengths and no clashes between atoms that are three or more bonds apart.
+
+    Parameters
+    ----------
+    bonds : int [P, 2]
+    elements : sequence of str, length N
+    positions : [F, N, 3], nm
+        Frames that the usual bond lengths are taken from.
+    tolerance : float
+        Largest relative deviation of a bond.
+
+    Notes ----- Two atoms clash below 0.16 nm (both hydrogen), 0.20 nm (one) or 0.24 nm (none). Both kinds of breach are
+    relative lengths and are added.
+    """
+    frames = require_shape(positions, (None, len(elements), 3), "positions (nm)")
+    first, second = (index.numpy() for index in _pairs(bonds))
+    usual = np.linalg.norm(frames[:, first] - frames[:, second], axis=2).mean(0)
+    near = np.zeros((len(elements), len(elements)), dtype=np.int64)
+    near[first, second] = near[second, first] = 1
+    row, other = np.nonzero(np.triu(near + near @ near == 0, 1))
+    heavy = np.array([element != "H" for element in elements], dtype=np.int64)
+    closest = np.array(_CLOSEST_NM)[heavy[row] + heavy[other]]
+    clash = no_clash(np.stack([row, other], axis=1), closest)
+    return All([bond_bounds(bonds, usual, tolerance), clash], [1.0, 1.0])
 
 
 def energy_non_increase(energy: Callable[[Tensor], Tensor], unit: float, allowance: float = 0.0) -> Inequality:

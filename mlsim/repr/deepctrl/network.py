@@ -7,12 +7,13 @@
     y   = x + s head(z)                              output "residual": the first O inputs are moved
 
 At alpha = 0 the rule encoder and at alpha = 1 the data encoder is cut off, gradient and all; values between, below and
-above are allowed when the network is used. Inputs are standardised, outputs scaled back, by numbers of the training data.
+above are allowed when the network is used. Inputs are standardised, outputs scaled back, by numbers of the training
+data.
 
-Why a residual head: a propagator predicts a small change of a state. A fresh plain head predicts states near zero, whose
-energy is low, so that a rule such as "energy does not grow" seems to hold before training, and the balance between
-rule and task that is taken from the first losses becomes worthless (see :mod:`mlsim.repr.deepctrl.balance`). A fresh residual
-head predicts "no change", which is fair to both.
+Why a residual head: a propagator predicts a small change of a state. A fresh plain head predicts states near zero,
+whose energy is low, so that a rule such as "energy does not grow" seems to hold before training, and the balance
+between rule and task that is taken from the first losses becomes worthless (see :mod:`mlsim.repr.deepctrl.balance`). A
+fresh residual head predicts "no change", which is fair to both.
 
 Symbols: alpha ``alpha``, z_r ``rule_encoder``, z_d ``data_encoder``, s ``y_scale``.
 

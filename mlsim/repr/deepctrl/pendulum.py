@@ -12,9 +12,9 @@ State (theta_1, omega_1, theta_2, omega_2), angles from the downward vertical, m
     dE/dt = -b (omega_1^2 + omega_2^2) <= 0
 
 One long trajectory is integrated at 200 Hz and thinned to 10 Hz. The first 60 % of the time are for training, the next
-10 % for validation, the rest for the test, so that the test is at lower energy than the training. The task is the
-state ``ahead_s`` later, the rule that the energy of the predicted state is not above that of the given one. Inputs
-carry noise of 0.01 during training; the energy lost in one step is much smaller than what this noise does to the energy.
+10 % for validation, the rest for the test, so that the test is at lower energy than the training. The task is the state
+``ahead_s`` later, the rule that the energy of the predicted state is not above that of the given one. Inputs carry
+noise of 0.01 during training; the energy lost in one step is much smaller than what this noise does to the energy.
 
 Why ``ahead_s`` is a choice: the article says that data were thinned to 10 Hz, its published program predicts the next
 state of the 200 Hz trajectory, 5 ms later. Both are here.

@@ -6,15 +6,15 @@ A rule looks at a batch of inputs and at the function that predicts from them, a
     perturbation    y(x + dx) above (below) y(x)         violation  max(-+(y(x + dx) - y(x)), 0)
 
 Why the predicting function and not only the prediction: a rule about a trend ("a higher temperature never lowers the
-energy") or a step ("above 130 the risk is higher") has no derivative at one point. It is checked on a pair of inputs, and both
-predictions must come from the same rule strength.
+energy") or a step ("above 130 the risk is higher") has no derivative at one point. It is checked on a pair of inputs,
+and both predictions must come from the same rule strength.
 
 A rule counts where it applies: pairs that cannot be compared are left out of loss and ratio.
 
 Symbols: tau ``bound``, dx from ``perturb``.
 
-Reference: Seo, Arik, Yoon, Zhang, Sohn and Pfister, "Controlling neural networks with rule representations", NeurIPS 2021
-(arXiv:2106.07804), sections 3.1 and 3.2.
+Reference: Seo, Arik, Yoon, Zhang, Sohn and Pfister, "Controlling neural networks with rule representations", NeurIPS
+2021 (arXiv:2106.07804), sections 3.1 and 3.2.
 """
 
 from __future__ import annotations
@@ -144,8 +144,8 @@ def raised(column: int, largest: float, scale: float | None = None) -> Callable[
 def lifted_over(column: int, threshold: float, span: float) -> Callable[..., tuple[Tensor, Tensor]]:
     """A perturbation that moves inputs below ``threshold`` to a uniform place in (threshold, threshold + ``span``].
 
-    Inputs that are above already cannot be compared and do not count. With this a rule about a step, which has no derivative
-    anywhere, becomes a rule about pairs.
+    Inputs that are above already cannot be compared and do not count. With this a rule about a step, which has no
+    derivative anywhere, becomes a rule about pairs.
     """
     if not span > 0:
         raise InputError(f"perturbation: expected a positive span, got {span}")

@@ -5,8 +5,8 @@
     L     = L_task,   L = L_task + lambda L_rule                        baselines "task" and "task+rule"
 
 With beta = 0.1 nearly all batches have alpha near 0 or 1: both encoders learn their own job, and what lies between is
-interpolation. Training stops when the loss on validation data, averaged over a fixed set of strengths drawn from the same
-law, has not improved for ``patience`` epochs; the best parameters are kept.
+interpolation. Training stops when the loss on validation data, averaged over a fixed set of strengths drawn from the
+same law, has not improved for ``patience`` epochs; the best parameters are kept.
 
 L_task is the mean absolute or squared error in units of the scatter of the targets, so that columns of different
 units count alike. L_rule is the mean violation where the rule applies.

@@ -1,9 +1,9 @@
 """Letters and tokens: the strings a policy may write, and the integers a language model sees.
 
-Token 0 begins every sequence and fills the end of short ones, token 1 ends a sequence, letter k is token k + 2. A sequence
-x_1 ... x_T is the row [0, x_1, ..., x_T, 1] of actions x_1 ... x_T, end; the end is an action only where the length
-is free. A sequence of the greatest length ends by itself, and with equal least and greatest length there is no end token
-at all, so that nothing has to be learnt about length that is known.
+Token 0 begins every sequence and fills the end of short ones, token 1 ends a sequence, letter k is token k + 2. A
+sequence x_1 ... x_T is the row [0, x_1, ..., x_T, 1] of actions x_1 ... x_T, end; the end is an action only where the
+length is free. A sequence of the greatest length ends by itself, and with equal least and greatest length there is no
+end token at all, so that nothing has to be learnt about length that is known.
 
 Why letters and not a tokenizer: peptides, motifs and prompts of this package are strings of single letters, and the
 mapping must be bijective for exact log-probabilities.

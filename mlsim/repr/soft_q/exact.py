@@ -34,7 +34,7 @@ class SoftOptimum:
     log_partition: float
 
     def logits(self, actions: Tensor) -> Tensor:
-        """Q-values [B, T, A] before each action int64 [B, T], as :class:`~mlsim.repr.soft_q.policy.Policy` gives them."""
+        """Q-values [B, T, A] before each action int64 [B, T], in the form that a policy gives."""
         rows = []
         for row in actions:
             steps = []

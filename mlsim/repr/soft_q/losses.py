@@ -15,8 +15,8 @@ residuals with V from a slowly following target network V', summed over t, avera
     combined     (single + multi) / 2
 
 Why ``value_gradient``: ``single`` and ``multi`` see the policy alone. A constant added to all Q_t leaves log pi, and so
-the loss, as it is; V is never told the reward and must drift to it through pi. The option adds ``multi`` with its gradient in
-the online V instead (log pi held), so that V learns from the same residuals.
+the loss, as it is; V is never told the reward and must drift to it through pi. The option adds ``multi`` with its
+gradient in the online V instead (log pi held), so that V learns from the same residuals.
 
 Symbols: Q ``logits``, V' from ``target_logits``, r ``reward``, log pi ``log_policy``.
 

@@ -1,7 +1,7 @@
 """A causal language model of transformers as a stochastic policy over strings.
 
-The logits of the model are soft Q-values at temperature one, so that they say at once how good an action is and how often
-to take it:
+The logits of the model are soft Q-values at temperature one, so that they say at once how good an action is and how
+often to take it:
 
     Q_t(a) = logits_t[a],   V_t = log sum_a exp Q_t(a),   pi_t(a) = exp(Q_t(a) - V_t)
 

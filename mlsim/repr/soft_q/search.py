@@ -80,9 +80,7 @@ class SoftQ:
         seed: int = 0,
     ) -> None:
         if settings.reads and not given and settings.memory == 0:
-            raise InputError(
-                f"method '{settings.method}' learns from given sequences: give some, allow a memory, or choose mixing 'on'"
-            )
+            raise InputError(f"method '{settings.method}' learns from given sequences: give some or choose mixing 'on'")
         self.alphabet, self.settings, self.seed = alphabet, settings, seed
         self.reward = Remembered(reward, dict(known or {}))
         self.given = list(given)
