@@ -13,6 +13,8 @@ SHORT = {
     "detect_basins.py": ["-o", "{out}"],
     "collective_variables.py": ["--ns", "0.02", "--steps", "5", "-o", "{out}"],
     "ebm_cluster.py": ["--epochs", "1", "--ps", "2", "-o", "{out}"],
+    "rule_strength.py": ["--ns", "0.02", "--epochs", "2", "-o", "{out}"],
+    "design_peptide.py": ["--calls", "2", "--ps", "1", "-o", "{out}"],
     "stitch_force_fields.py": ["--epochs", "1", "--frames", "100", "--steps", "2", "-o", "{out}"],
 }
 
