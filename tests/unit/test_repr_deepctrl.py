@@ -18,6 +18,7 @@ from mlsim.repr.deepctrl.balance import BalanceWarning, initial
 from mlsim.repr.deepctrl.control import is_monotone, match_ratio, select_alpha, sweep, verification_ratio
 from mlsim.repr.deepctrl.network import NetworkSettings, RuleControlled, load
 from mlsim.repr.deepctrl.pendulum import Pendulum
+from mlsim.repr.deepctrl.propagation import lagged_pairs
 from mlsim.repr.deepctrl.rules import All, Inequality, Perturbation, lifted_over, raised
 from mlsim.repr.deepctrl.training import TrainingSettings, fit
 from mlsim.seeds import torch_stream
@@ -287,3 +288,38 @@ def test_bad_settings_and_data_are_refused() -> None:
     x = torch.zeros((4, 3))
     with pytest.raises(InputError, match=r"x \[n, 2\]"), warnings.catch_warnings():
         fit(network(), Inequality(lambda x, y: y[:, 0]), (x, x[:, :1]), (x, x[:, :1]), TrainingSettings(), 1)
+
+
+def test_sound_geometry_watches_bonds_and_pairs_that_are_three_bonds_apart() -> None:
+    # a chain of four heavy atoms, bent so that the ends are 0.35 nm apart
+    chain = np.array([[[0, 0, 0], [0.15, 0, 0], [0.22, 0.13, 0], [0.37, 0.13, 0.0]]])
+    rule = molecule_rules.sound_geometry(np.array([[0, 1], [1, 2], [2, 3]]), ["C", "C", "C", "C"], chain, 0.1)
+    flat = torch.tensor(chain.reshape(1, 12), dtype=torch.float32)
+    assert rule.violation(lambda z: z, flat, flat, generator())[0].item() == 0.0
+    stretched = flat.clone()
+    stretched[0, 9] += 0.03
+    assert rule.violation(lambda z: z, flat, stretched, generator())[0].item() == pytest.approx(0.1, abs=1e-4)
+    # turned about the middle bond the ends meet at 0.18 nm, bonds stay
+    closed = flat.clone()
+    middle = np.array([0.22, 0.13, 0.0])
+    arm = 0.15 * np.array([0.0, 0.1, 0.0]) - middle
+    closed[0, 9:] = torch.tensor(middle + 0.15 * arm / np.linalg.norm(arm), dtype=torch.float32)
+    distance = float(closed[0, 9:].norm())
+    amount = rule.violation(lambda z: z, flat, closed, generator())[0].item()
+    assert amount == pytest.approx((0.24 - distance) / 0.24, abs=1e-4)
+
+
+def test_lagged_pairs_do_not_see_overall_motion() -> None:
+    stream = np.random.default_rng(1)
+    shape = stream.normal(size=(6, 3))
+    turned = []
+    for _ in range(5):
+        rotation, _ = np.linalg.qr(stream.normal(size=(3, 3)))
+        rotation *= np.sign(np.linalg.det(rotation))
+        turned.append(shape @ rotation.T + stream.normal(size=3))
+    x, y = lagged_pairs(np.array(turned), shape, np.arange(6), 2)
+    assert x.shape == y.shape == (3, 18)
+    assert (x - y).abs().max() < 1e-5
+    assert (x[0] - torch.tensor(shape.reshape(-1), dtype=torch.float32)).abs().max() < 1e-5
+    with pytest.raises(InputError, match="lag"):
+        lagged_pairs(np.array(turned), shape, np.arange(6), 5)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 pytest.importorskip("transformers")
 
 from mlsim.errors import CheckpointError, InputError, SettingsError, UnphysicalError
-from mlsim.repr.soft_q import losses
+from mlsim.repr.soft_q import losses, peptide_rewards
 from mlsim.repr.soft_q.alphabet import Alphabet
 from mlsim.repr.soft_q.diversity import mean_distance, novelty, set_entropy, unique_fraction
 from mlsim.repr.soft_q.exact import soft_optimum
@@ -289,3 +289,27 @@ def test_settings_that_contradict_are_refused() -> None:
         SoftQSettings.parse({"reward_low": 1.0, "reward_high": 0.0})
     with pytest.raises(InputError, match="given sequences"):
         SoftQ(Alphabet("ab", 2, 2), lambda t: [0.0] * len(t), SoftQSettings(method="mle"))
+
+
+def test_charge_and_moment_by_hand() -> None:
+    assert peptide_rewards.charge("KRDEH") == 0
+    assert peptide_rewards.charge("KKA") == 2
+    # a full turn between residues: the vectors add up
+    assert peptide_rewards.amphipathic_moment("LL", 360.0) == pytest.approx(1.06)
+    assert peptide_rewards.amphipathic_moment("LL", 180.0) == pytest.approx(0.0, abs=1e-12)
+    # one face oily, the other charged, against the same letters in another order
+    face = peptide_rewards.amphipathic_moment("LKKLLKKLLKKL")
+    assert face > 2 * peptide_rewards.amphipathic_moment("LLLLLLKKKKKK")
+    with pytest.raises(InputError, match="'B'"):
+        peptide_rewards.amphipathic_moment("AB")
+
+
+def test_rewards_are_combined_by_their_weights() -> None:
+    charged = peptide_rewards.window(lambda s: float(peptide_rewards.charge(s)), 1, 2, 25.0)
+    assert charged(["KA", "KKA", "A", "DDDDD"]) == [100.0, 100.0, 75.0, 0.0]
+    short = peptide_rewards.scaled(lambda texts: [float(len(t)) for t in texts], 5.0, 1.0)
+    assert short(["A", "AAA", "AAAAAAA"]) == [100.0, 50.0, 0.0]
+    both = peptide_rewards.weighted([charged, short], [3.0, 1.0])
+    assert both(["KAA"]) == [pytest.approx((3 * 100 + 50) / 4)]
+    with pytest.raises(InputError, match="low <= high"):
+        peptide_rewards.window(float, 2, 1, 1.0)
