@@ -31,7 +31,6 @@ from mlsim.chem.isomers import Isomer, embed, enumerate_smiles
 from mlsim.chem.perception import Verdict, judge
 from mlsim.models.contract import bind
 from mlsim.models.ebm import EBMSettings, EnergyBasedModel
-from mlsim.models.prior import PriorEnergy
 from mlsim.samplers import Normalised, esvgd, noisy_esvgd, sample, translations, trivial, ula
 from mlsim.samplers.catalog import smoothed
 from mlsim.samplers.kernels import ExplicitKernel
@@ -65,11 +64,11 @@ class PlainEnergy(nn.Module):
         self.net = nn.Sequential(
             nn.Linear(3 * points, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
         )
-        self.prior = PriorEnergy(TRAP, 0.0, ())
 
     def forward(self, points: Tensor) -> Tensor:
         """u [B] of points [B, n, 3]."""
-        return self.prior(points, points.new_zeros((len(points), 0))) + self.net(points.flatten(1)).squeeze(-1)
+        trap = 0.5 * TRAP * (points - points.mean(1, keepdim=True)).square().sum((1, 2))
+        return trap + self.net(points.flatten(1)).squeeze(-1)
 
 
 def make_data(work: Path, seed: int) -> None:

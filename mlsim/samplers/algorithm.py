@@ -76,6 +76,8 @@ class Samples:
         ``"budget"`` or what the stopping rule said.
     state, info : object
         Last state and last info of the sampler.
+    infos : tuple
+        Info of every recorded step: velocity norm, bandwidth, acceptance, ..., as the sampler reports them.
     """
 
     positions: torch.Tensor
@@ -86,6 +88,20 @@ class Samples:
     reason: str
     state: Any
     info: Any
+    infos: tuple[Any, ...] = ()
+
+    def diagnostic(self, name: str) -> tuple[float, ...]:
+        """One number of the recorded infos over time, e.g. ``"bandwidth"`` or ``"acceptance"``.
+
+        Raises
+        ------
+        InputError
+            If the sampler reports no such number.
+        """
+        for info in self.infos[:1]:
+            if name not in info._fields:
+                raise InputError(f"diagnostic '{name}': expected one of {', '.join(info._fields)}")
+        return tuple(float(getattr(info, name)) for info in self.infos)
 
 
 def everywhere(vectors: torch.Tensor) -> torch.Tensor:
@@ -164,7 +180,7 @@ def sample(
     generator : torch.Generator
         The only source of randomness.
     record_every : int
-        Record the particles every so many steps; 0 records nothing.
+        Record the particles and the info every so many steps; 0 records nothing.
     stop : callable, optional
         ``stop(state) -> reason or None``, asked after every step (``mlsim.samplers.stopping``).
 
@@ -179,6 +195,7 @@ def sample(
     state = sampler.init(positions, generator)
     spent, steps, cost, reason, info = 1, 0, 1, "budget", None
     kept: list[torch.Tensor] = []
+    infos: list[Any] = []
     while spent + cost <= gradients:
         state, info = sampler.step(state, generator)
         cost = max(1, info.gradients)
@@ -186,6 +203,7 @@ def sample(
         steps += 1
         if record_every and steps % record_every == 0:
             kept.append(state.positions)
+            infos.append(info)
         if not bool(torch.isfinite(state.positions).all()):
             raise UnphysicalError(f"{sampler.name}: NaN or infinity after {steps} steps; use a smaller step")
         said = stop(state) if stop is not None else None
@@ -193,4 +211,4 @@ def sample(
             reason = said
             break
     trajectory = torch.stack(kept) if kept else positions.new_zeros((0, *positions.shape))
-    return Samples(state.positions, state.log_density, trajectory, spent, steps, reason, state, info)
+    return Samples(state.positions, state.log_density, trajectory, spent, steps, reason, state, info, tuple(infos))

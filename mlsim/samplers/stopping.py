@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from mlsim.errors import InputError
 from mlsim.samplers.bandwidth import median
 from mlsim.samplers.kernels import SteinKernel
@@ -31,7 +33,7 @@ def plateau(
     Parameters
     ----------
     kernel : SteinKernel
-        With a Stein matrix (not an alignment kernel). The sampler's state must hold ``score``.
+        With a Stein matrix (not an alignment kernel). The sampler's state, or the one inside it, must hold ``score``.
     every : int
         Steps between measurements.
     patience : int
@@ -53,7 +55,7 @@ def plateau(
             return None
         if width[0] <= 0.0:
             width[0] = median(kernel.squared_distances(state.positions))
-        history.append(discrepancy(kernel, state.positions, state.score, width[0]))
+        history.append(discrepancy(kernel, state.positions, _score(state), width[0]))
         if len(history) <= patience:
             return None
         recent, before = min(history[-patience:]), min(history[:-patience])
@@ -62,3 +64,12 @@ def plateau(
         return None
 
     return rule
+
+
+def _score(state: Any) -> torch.Tensor:
+    """Scores of the particles: the state's own, or those of the sampler it wraps (cold replicas come first)."""
+    for holder in (state, getattr(state, "inner", None)):
+        found = getattr(holder, "score", None)
+        if isinstance(found, torch.Tensor):
+            return found[: len(state.positions)]
+    raise InputError(f"plateau: expected a sampler that keeps scores, got a state with {', '.join(state._fields)}")

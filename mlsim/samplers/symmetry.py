@@ -236,6 +236,11 @@ def dihedral(order: int, points: int = 1) -> Symmetry:
     return _rigid(dihedral_rotations(order), points)
 
 
+def point_group(name: str, generators: torch.Tensor, points: int = 1) -> Symmetry:
+    """Any finite group of orthogonal matrices from its generators [K, s, s], e.g. the 48 elements of the cube."""
+    return _rigid(finite(name, generators), points)
+
+
 def special_orthogonal(space: int, points: int = 1) -> Symmetry:
     """SO(2) or SO(3)."""
     return _rigid(_continuous(space, "SO"), points)

@@ -43,6 +43,19 @@ def test_same_seed_same_scores() -> None:
     assert first == second
 
 
+def test_a_run_stops_at_a_plateau_and_keeps_the_particles_thinning_chooses(tmp_path: Path) -> None:
+    out = tmp_path / "c4.npz"
+    arguments = ["sample", "c4", "--particles", "30", "--gradients", "2000", "--seed", "4", "--stop", "ksd"]
+    result = runner.invoke(app, [*arguments, "--thin", "10", "-o", str(out)], catch_exceptions=False)
+    assert "stopped by discrepancy plateau" in result.output
+    line = next(line for line in result.output.splitlines() if line.startswith("Stein discrepancy"))
+    kept, first = float(line.split()[5]), float(line.split()[10])
+    assert kept < first
+    with np.load(out) as data:
+        assert data["positions"].shape == (10, 2)
+        assert len(np.unique(data["positions"], axis=0)) == 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -51,6 +64,8 @@ def test_same_seed_same_scores() -> None:
         (["c4", "--bandwidth", "wide"], SettingsError, "bandwidth"),
         (["c4", "--kernel", "pullback", "--gradients", "5"], InputError, "pull-back"),
         (["c4", "-o", "c4.txt"], InputError, ".npz"),
+        (["c4", "--stop", "soon"], InputError, "budget or ksd"),
+        (["c4", "--particles", "5", "--thin", "6"], InputError, "at most the 5"),
     ],
 )
 def test_bad_input_is_one_clear_error(arguments: list[str], error: type[Exception], message: str) -> None:

@@ -11,14 +11,19 @@ Symbols: N ``particles``; metrics as in ``scores``.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from mlsim.errors import InputError
-from mlsim.samplers.algorithm import Samples, sample
+from mlsim.samplers.algorithm import Samples, evaluate, sample
+from mlsim.samplers.bandwidth import median
 from mlsim.samplers.catalog import SamplerSettings, create
+from mlsim.samplers.kernels import SteinKernel
+from mlsim.samplers.stein import discrepancy, thin
 from mlsim.samplers.targets.clusters import long_edges, pair_distances
 from mlsim.samplers.targets.reference import load
 from mlsim.samplers.targets.scores import total_variation, wasserstein_2
@@ -57,7 +62,14 @@ def start(target: Target, particles: int, seed: int) -> torch.Tensor:
     return target.start(particles, torch_stream(seed, f"start/{target.name}"), torch.float64)
 
 
-def run(target: Target, settings: SamplerSettings, particles: int, seed: int, record_every: int = 0) -> Trial:
+def run(
+    target: Target,
+    settings: SamplerSettings,
+    particles: int,
+    seed: int,
+    record_every: int = 0,
+    stop: Callable[[Any], str | None] | None = None,
+) -> Trial:
     """Sample ``target`` with the sampler and budget of ``settings``.
 
     Parameters
@@ -71,13 +83,37 @@ def run(target: Target, settings: SamplerSettings, particles: int, seed: int, re
         Root seed; start and noise are separate streams of it.
     record_every : int
         Steps between recorded particles (0: none).
+    stop : callable, optional
+        Stopping rule of ``sample``.
     """
     first = start(target, particles, seed)
     sampler = create(target.log_density, target.symmetry, settings)
     wall, cpu = time.perf_counter(), time.process_time()
-    samples = sample(sampler, first, settings.gradients, torch_stream(seed, "noise"), record_every)
+    samples = sample(sampler, first, settings.gradients, torch_stream(seed, "noise"), record_every, stop)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return Trial(samples, measure(target, samples.positions), wall, cpu)
+
+
+def thinned(
+    target: Target, positions: torch.Tensor, kernel: SteinKernel, count: int
+) -> tuple[torch.Tensor, float, float, float]:
+    """Stein thinning of particles [N, d], each taken at most once.
+
+    Returns
+    -------
+    tuple
+        Indices [count], and the kernel Stein discrepancy (median bandwidth) of all particles, of those kept, and of the
+        first ``count`` as a measure of what thinning gains.
+    """
+    _, scores = evaluate(target.log_density, positions)
+    scores = target.symmetry.project(scores)
+    width = median(kernel.squared_distances(positions))
+    kept = thin(kernel.stein(positions, scores, width), count, torch.ones(len(positions), dtype=torch.int64))
+    before, after, first = (
+        discrepancy(kernel, positions[rows], scores[rows], width)
+        for rows in (torch.arange(len(positions)), kept, torch.arange(count))
+    )
+    return kept, before, after, first
 
 
 def edge_shares(positions: torch.Tensor) -> torch.Tensor:
