@@ -60,7 +60,7 @@ QUESTION = __doc__.splitlines()[0]
 SEEDS = (0, 1, 2)
 TRAIN, TEST, LIBRARY, ASKED = 2500, 200, 1000, 500
 SHOTS, DRAWS, TAGGED = (4, 16), 3, 60
-STEPS, WIDTH, LAYERS, VOCABULARY = 2000, 64, 2, 700
+STEPS, WIDTH, LAYERS, VOCABULARY = 1500, 64, 2, 700
 PASSAGES, PAIRS = 8, 16  # per step
 ROLES = ("inhibits", "binds", "activates", "cleaves")
 
@@ -269,11 +269,22 @@ def one_seed(seed: int, work: Path) -> list[dict]:
         rows.append({"task": "exact match", "model": name, "EM": exact_match(encoders[name], test)})
     cross = setup.cross()
     rows.append({"task": "exact match", "model": "cross", "EM": exact_match_cross(cross, setup.tokenizer, test)})
-    student = setup.reader(soft_labels(cross, setup.tokenizer, setup.passages), "student")
-    rows.append({"task": "exact match", "model": "student", "EM": exact_match(student, test)})
     rows = [{"seed": seed, **row} for row in rows]
     done.write_text(json.dumps(rows))
     return rows
+
+
+def student_row(seed: int, work: Path) -> list[dict]:
+    """Exact match of the student of a seed's cross-encoder; kept like ``one_seed``."""
+    torch.set_num_threads(1)
+    done = work / f"seed-{seed}" / "student.json"
+    if not done.is_file():
+        setup = Setup.of(seed, done.parent)
+        student = setup.reader(soft_labels(setup.cross(), setup.tokenizer, setup.passages), "student")
+        test = facts.generate(TEST, "test", numpy_stream(seed, "test"), facts_per_passage=2)
+        row = {"seed": seed, "task": "exact match", "model": "student", "EM": exact_match(student, test)}
+        done.write_text(json.dumps([row]))
+    return json.loads(done.read_text())
 
 
 def spread(values: np.ndarray) -> tuple[float, float]:
@@ -366,6 +377,7 @@ def main() -> None:
         return
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         found = list(pool.map(one_seed, SEEDS, [given.work] * len(SEEDS)))
+        found += pool.map(student_row, SEEDS, [given.work] * len(SEEDS))
     rows = [row for rows in found for row in rows]
     write_result("repr.quip", QUESTION, summary(rows), claims(rows))
 

@@ -35,7 +35,7 @@ FACTS = (1, 2, 2, 3)
 PER_LENGTH, VOCABULARY = 1000, 700
 SHAPE = {"width": 64, "layers": 2, "feed_forward": 128, "positions": 66}
 WINDOW = WindowSettings(size=48, stride=34)
-SETTINGS = PretrainSettings(steps=3000, batch=8, learning_rate=2e-3, seed=SEED)
+SETTINGS = PretrainSettings(steps=2000, batch=8, learning_rate=2e-3, seed=SEED)
 NOTE = (
     "Trained on invented facts in template sentences and on nothing else. Good for: trying the tools (phrase index, "
     "tagging, ask) and as a test object. Not good for: English. For real literature load the released QuIP weights: "
