@@ -1,7 +1,7 @@
 """Collective variables of alanine dipeptide: does the slowest coordinate of each method find the phi > 0 basin?
 
-The trajectory is the shipped one of 6 ns in explicit water at 300 K under metadynamics on phi and psi, so that the basin
-is entered about a hundred times; its first half trains, the second is held out. Inputs are the 45 distances of the ten
+The trajectory is the shipped one of 6 ns in explicit water at 300 K under metadynamics on phi and psi, so that the
+basin is entered about a hundred times; its first half trains, the second is held out. Inputs are the 45 distances of the ten
 heavy atoms. The first, slowest coordinate of each method is judged on the held-out half:
 
     separation    balanced accuracy of one threshold, set on the training trajectory, for the basin 0 < phi <= 130
