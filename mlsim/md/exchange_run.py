@@ -36,7 +36,8 @@ from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedErro
 from mlsim.md import callback, platforms, record
 from mlsim.md.exchange import ExchangeSettings, Ladder
 from mlsim.md.guard import Guard, Snapshot
-from mlsim.md.integrator import langevin_middle
+from mlsim.md.impulses import Impulses
+from mlsim.md.integrator import canonical, impulses_for
 from mlsim.md.potential import Potential, build_system
 from mlsim.md.prepare import minimise
 from mlsim.md.restart import Checkpoint, locked, storage, write_atomically
@@ -86,20 +87,19 @@ class Dynamics:
     system: System
     settings: ExchangeSettings
     platform: platforms.PlatformChoice
+    impulses: Impulses | None = None
 
     @classmethod
     def of(cls, molecule: Molecule, potential: Potential, settings: ExchangeSettings, platform: str) -> Dynamics:
         """For a molecule without box; ``platform`` as in the settings."""
-        system = build_system(molecule, potential, settings.constraints, settings.hydrogen_mass_Da)
+        impulses = impulses_for(settings, potential)
+        system = build_system(molecule, potential, settings.constraints, settings.hydrogen_mass_Da, impulses=impulses)
 
         def integrator() -> Any:
-            return langevin_middle(settings.temperatures_K[0], settings.friction_per_ps, settings.timestep_ps, 1)
+            return canonical(settings.at(0), system, 1, impulses)
 
-        return cls(
-            system,
-            settings,
-            platforms.choose(platform, settings.threads, system, molecule.positions, integrator),
-        )
+        choice = platforms.choose(platform, settings.threads, system, molecule.positions, integrator)
+        return cls(system, settings, choice, impulses)
 
     def __call__(self, segments: Sequence[Segment]) -> list[Moved]:
         return [self.move(segment) for segment in segments]
@@ -112,13 +112,12 @@ class Dynamics:
         UnphysicalError
             If the positions become NaN or the learned force field refuses them.
         """
-        s = self.settings
-        integrator = langevin_middle(
-            segment.temperature_K, s.friction_per_ps, s.timestep_ps, openmm_seed(segment.seed, "integrator")
-        )
+        plain = self.settings.at(segment.state)
+        integrator: Any = canonical(plain, self.system, openmm_seed(segment.seed, "integrator"), self.impulses)
         platform = Platform.getPlatformByName(self.platform.name)
         context = Context(self.system, integrator, platform, self.platform.properties)
         context.setPositions(segment.positions)
+        context.setStepCount(segment.start)
         if segment.velocities is None:
             context.setVelocitiesToTemperature(segment.temperature_K, openmm_seed(segment.seed, "velocities"))
         else:

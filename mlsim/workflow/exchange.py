@@ -16,6 +16,7 @@ from mlsim.errors import OccupiedError
 from mlsim.md import record
 from mlsim.md.exchange import ExchangeSettings
 from mlsim.md.exchange_run import Dynamics, ExchangeOutcome, Moved, Mover, Segment, exchange
+from mlsim.md.integrator import impulses_for
 from mlsim.md.platforms import PlatformChoice
 from mlsim.md.potential import PotentialRequest, build_system, resolve
 from mlsim.md.restart import steps_done
@@ -87,8 +88,11 @@ def _initialise(settings: ExchangeSettings, platform: PlatformChoice) -> None:
         signal.signal(number, signal.SIG_IGN)
     molecule = load_system(settings.system)
     potential = resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
-    system = build_system(potential.prepare(molecule), potential, settings.constraints, settings.hydrogen_mass_Da)
-    _dynamics = Dynamics(system, settings, platform)
+    impulses = impulses_for(settings, potential)
+    system = build_system(
+        potential.prepare(molecule), potential, settings.constraints, settings.hydrogen_mass_Da, impulses=impulses
+    )
+    _dynamics = Dynamics(system, settings, platform, impulses)
 
 
 def _move(segment: Segment) -> Moved:

@@ -35,6 +35,7 @@ def test_claims_follow_from_the_measured_rates() -> None:
     names = ("vacuum", "obc2", "gbn2", "tip3p", "obc2, native GBSAOBCForce", "schnet of PyTorch Geometric")
     rates: dict[str, Any] = {name: [1000.0] * 3 for name in names}
     rates["issnet, compiled"] = [6000.0, 7000.0, 8000.0]
+    rates["issnet, compiled, every 2"] = [9000.0, 9000.0, 9000.0]
     part = {"rates": rates, "wall": {**rates, "obc2": [5000.0] * 3}}
     parts = {"single-alanine-dipeptide": part}
     found = {(c.id, c.claim.split(" (repeats")[0]): c for c in md_speed.claims_of(parts, "rates")}
@@ -47,9 +48,17 @@ def test_claims_follow_from_the_measured_rates() -> None:
 
 
 def test_every_part_is_reachable() -> None:
-    assert {f"{kind}-{s}" for kind in ("single", "replicas", "multiple") for s in md_speed.SYSTEMS} | {
-        "lengths"
-    } == set(md_speed.PARTS)
+    alone = {f"{kind}-{s}" for kind in ("single", "multiple") for s in md_speed.SYSTEMS}
+    several = {f"replicas-{s}-{n}" for s in md_speed.SYSTEMS for n in (1, 4, 16, 64)}
+    assert alone | several | {"lengths"} == set(md_speed.PARTS)
+
+
+def test_the_table_holds_every_repeat_so_that_claims_can_be_made_again_from_it() -> None:
+    part = {"system": "x", "atoms": 3, "rates": {"a": [1.0, 2.0]}, "wall": {"a": [0.5, 1.0]}, "platforms": {"a": "CPU"}}
+    rows = md_speed.rows_of("single-x", part)
+    again = md_speed.parts_of(rows)["single-x"]
+    assert (again["rates"], again["wall"], again["atoms"]) == (part["rates"], part["wall"], 3)
+    assert rows[1]["platform"] == "CPU"
 
 
 def test_the_arithmetic_of_the_default_network_is_about_a_million_multiply_adds(ala2: Molecule) -> None:

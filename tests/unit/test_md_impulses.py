@@ -17,6 +17,8 @@ from mlsim.deploy.potential import learned
 from mlsim.errors import InputError
 from mlsim.md import callback
 from mlsim.md.classical import Vacuum
+from mlsim.md.exchange import ExchangeSettings
+from mlsim.md.exchange_run import exchange
 from mlsim.md.impulses import ImpulseLangevin, Impulses
 from mlsim.md.integrator import canonical, impulses_for, langevin_middle
 from mlsim.md.potential import Potential, build_system
@@ -181,3 +183,17 @@ def test_an_error_while_stepping_ends_the_stepping(ala2: Molecule, field: ForceF
         integrator.step(1)
     assert callback.take() is not None
     assert impulses.strength(context.getState(getPositions=True)) == 1
+
+
+def test_replica_exchange_keeps_the_rhythm_through_its_segments(
+    ala2: Molecule, potential: Potential, tmp_path: Path
+) -> None:
+    """Segments of 5 steps, impulses every 2: whole, or stopped and resumed, the run is the same; plain, it is not."""
+    values = {"ns": 8e-5, "learned_every": 2, "platform": "Reference", "report_ps": 0.02, "exchange_ps": 0.02}
+    settings = ExchangeSettings.parse({**values, "temperatures_K": (300.0, 320.0)})
+    exchange(ala2, potential, settings, tmp_path / "whole", 5)
+    exchange(ala2, potential, settings.model_copy(update={"ns": 2e-5}), tmp_path / "cut", 5)
+    exchange(ala2, potential, settings, tmp_path / "cut", 5, "resume")
+    exchange(ala2, potential, settings.model_copy(update={"learned_every": 1}), tmp_path / "plain", 5)
+    logs = [(tmp_path / name / "state-01" / "log.csv").read_text() for name in ("whole", "cut", "plain")]
+    assert logs[0] == logs[1] != logs[2]
