@@ -8,9 +8,9 @@ of the same copy, exceptions included, so that copies may overlap in space:
 A potential whose force is not made of such terms says itself how it acts on copies (:class:`Replicable`): a learned
 one evaluates all copies in one call. Generalized Born forces have no pair form and are refused.
 
-Why ``mlsim run --replicas R`` nevertheless runs R independent Contexts on a CPU. Alanine dipeptide on the Reference
-platform, us of one core per step and copy (quiet machine, median of three interleaved repeats;
-``python -m benchmarks.md_speed --parts replicas-alanine-dipeptide`` repeats it):
+Why ``mlsim run --replicas R`` nevertheless runs R independent Contexts on a CPU (``context: auto``). Alanine dipeptide
+on the Reference platform, us of one core per step and copy (quiet machine, median of three interleaved repeats;
+``python -m benchmarks.md_speed --parts replicas-alanine-dipeptide-64`` measures it again):
 
 =====================  ======  ======  ======  ======
 copies                      1       4      16      64
@@ -21,12 +21,18 @@ ISSNet, independent      39.9    40.8    41.6    41.3
 =====================  ======  ======  ======  ======
 
 The evaluation itself costs the same alone or among others: its matrix products already run at the speed of the vector
-unit. One Context saves only the call into Python, a factor of 1.1, and would cost exactness: OpenMM draws the
-noise of all atoms from one stream, and iterates the constraints of all copies until the last has converged, so the
-path of a copy would depend on its neighbours. Own streams per copy inside a CustomIntegrator (MRG32k3a in double
-precision) turned a vacuum step of 21 us into one of 128 us in the same run. Independent Contexts need none of this:
-replica k is the same bit for bit however many run beside it, and each core takes its own. The replicated System is
-for devices that one peptide does not fill.
+unit. One Context saves only the call into Python, which takes a third of that time since, and costs exactness: OpenMM
+draws the noise of all atoms from one stream, and iterates the constraints of all copies until the last has converged,
+so the path of a copy depends on its neighbours. Own streams per copy (:mod:`mlsim.md.own_noise`) turned a vacuum step of
+21 us into one of 128 us in the same run. Independent Contexts need none of this: replica k is the same bit for bit
+however many run beside it, and each core takes its own.
+
+What any number of replicas can gain there at most: a step alone takes 28.6 us (another core, Zen 5), of which molecular
+mechanics 7.7; the multiplications of the network take 9.4 us at the peak of the core, which nothing on that core can
+beat. So the aggregate rate per core is at most 28.6 / (7.7 + 9.4) = 1.7 times that of a single replica.
+
+One Context is for devices that one peptide does not fill: on a GPU :mod:`mlsim.md.together` is chosen when a short
+timing says so. It was not timed on one.
 """
 
 from __future__ import annotations
