@@ -64,8 +64,12 @@ class LearnedPotential:
 
     @property
     def impulsive(self) -> bool:
-        """Whether the force can act as impulses: only a callback can skip a step, ``TorchForce`` cannot."""
-        return takes_callbacks(self.source, self.bridge)
+        """Whether the force can act as impulses: a callback can skip a step, ``TorchForce`` cannot.
+
+        A potential that stands alone is not smooth beside anything and acts at every step.
+        """
+        alone = self.source.artifact.card.description.role == "potential"
+        return not alone and takes_callbacks(self.source, self.bridge)
 
     def add_impulses_to(self, system: System, molecule: Molecule, group: int, impulses: Impulses) -> None:
         """Add the force, acting when ``impulses`` says so."""
@@ -78,7 +82,7 @@ class LearnedPotential:
     ) -> None:
         """Add one force that evaluates all copies of the solute in one call, when ``impulses`` says so."""
         force: Force
-        if self.impulsive:
+        if takes_callbacks(self.source, self.bridge):
             force = batched_force(bound_for(self.source, molecule, self.bridge), copies, impulses=impulses)
         else:
             force = torch_force(self.source.bind(molecule, "torchscript"), copies)

@@ -23,8 +23,8 @@ ISSNet, independent      39.9    40.8    41.6    41.3
 The evaluation itself costs the same alone or among others: its matrix products already run at the speed of the vector
 unit. One Context saves only the call into Python, which takes a third of that time since, and costs exactness: OpenMM
 draws the noise of all atoms from one stream, and iterates the constraints of all copies until the last has converged,
-so the path of a copy depends on its neighbours. Own streams per copy (:mod:`mlsim.md.own_noise`) turned a vacuum step of
-21 us into one of 128 us in the same run. Independent Contexts need none of this: replica k is the same bit for bit
+so the path of a copy depends on its neighbours. Own streams per copy (:mod:`mlsim.md.own_noise`) turned a vacuum step
+of 21 us into one of 128 us in the same run. Independent Contexts need none of this: replica k is the same bit for bit
 however many run beside it, and each core takes its own.
 
 What any number of replicas can gain there at most: a step alone takes 28.6 us (another core, Zen 5), of which molecular
