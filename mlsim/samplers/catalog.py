@@ -144,7 +144,7 @@ def create(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSetting
         return noisy_esvgd(log_density, kernel, eps, bandwidth, settings.noisy_weight, decay=20.0)
     exact = metropolised_esvgd(log_density, kernel, bandwidth, settings.metropolised_weight, eps)
     kinetic = kinetic_esvgd(
-        log_density, kernel, 0.08 * settings.length, 0.3 / settings.length, bandwidth, settings.kinetic_weight
+        log_density, kernel, 0.08 * settings.length, 1.0 / settings.length, bandwidth, settings.kinetic_weight
     )
     if settings.method in ("metropolised-esvgd", "kinetic-esvgd"):
         return exact if settings.method == "metropolised-esvgd" else kinetic
