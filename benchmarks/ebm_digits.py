@@ -11,7 +11,7 @@ Out of distribution: uniform noise, digits with shuffled pixels, patches of scik
 images of two digits of different classes. Scores: u(x) = -logsumexp of the logits, and 1 - largest probability.
 
     python -m benchmarks.ebm_digits --work DIR                     rows are kept in DIR, a killed run goes on
-    python -m benchmarks.ebm_digits --work DIR --only joint-langevin-100-1   only rows with this in their name
+    python -m benchmarks.ebm_digits --work DIR --only -100-      only rows with this in their name
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def row(network: str, method: str, negatives: str, size: int, seed: int, work: P
     """Train one model and measure it."""
     images, labels = data()
     chosen = torch.randperm(POOL, generator=torch_stream(seed, "train"))[:size]
-    net = PooledImageNetwork(ImageSettings(group="C4" if network == "C4" else "none"), seed)
+    net = PooledImageNetwork(ImageSettings(channels=8, group="C4" if network == "C4" else "none"), seed)
     rest = slice(POOL, len(images) - TEST)
     problem = image_problem(net, class_energy, images[chosen], images[rest])
     weight = 1.0 if method == "joint" else 0.0

@@ -40,12 +40,13 @@ def ebm(
     ] = False,
 ) -> None:
     """Learn an energy from conformations alone: mlsim train ebm dw4 -o DIR; then mlsim export, verify, run."""
+    from mlsim.chem.system_directory import require_free
     from mlsim.dataset.batches import count
     from mlsim.train.contrastive.fit import fit
     from mlsim.train.contrastive.settings import ContrastiveSettings
     from mlsim.train.engine import use_threads
     from mlsim.train.settings import TrainSettings
-    from mlsim.workflow.ebm import MOLECULE, NetworkSettings, prepare, require_free
+    from mlsim.workflow.ebm import MOLECULE, NetworkSettings, prepare
 
     train = TrainSettings.parse(
         {

@@ -11,12 +11,12 @@ import os
 import pickle
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from mlsim.errors import CheckpointError, MissingError
+from mlsim.errors import CheckpointError, MissingError, OccupiedError
 from mlsim.train.atomic import replacing
 
 FORMAT = "mlsim-training"
@@ -63,6 +63,23 @@ class TrainState:
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     memory: dict[str, Tensor] = field(default_factory=dict)
+
+
+def begin(directory: Path, identity: str, start: Literal["new", "resume"]) -> TrainState:
+    """A fresh state for a directory that is empty or not there, or the one that its checkpoint holds.
+
+    Raises
+    ------
+    OccupiedError
+        ``new`` in a directory that holds something.
+    MissingError, CheckpointError
+        As :func:`load`.
+    """
+    if start == "resume":
+        return load(directory, identity)
+    if directory.is_dir() and any(directory.iterdir()):
+        raise OccupiedError(f"{directory}: is not empty; resume the training in it or choose another directory")
+    return TrainState(identity)
 
 
 def save(state: TrainState, directory: Path) -> None:

@@ -32,13 +32,12 @@ from torch import Tensor
 from mlsim.dataset import batches, region
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.region import TrainedRegion
-from mlsim.errors import InputError, OccupiedError
+from mlsim.errors import InputError
 from mlsim.models import weights
 from mlsim.models.contract import AbstractEnergyModel
 from mlsim.shapes import Floats, require_shape
 from mlsim.train import checkpoint, history, loop
 from mlsim.train.atomic import replacing
-from mlsim.train.checkpoint import TrainState
 from mlsim.train.engine import force_engine
 from mlsim.train.force_error import ForceErrors, force_errors, predict
 from mlsim.train.projection import remove_rigid
@@ -182,12 +181,7 @@ def carry_out(
     Every kind of fit ends here; ``identity`` is the digest of all that decides its result.
     """
     model = forces.model
-    if start == "resume":
-        state = checkpoint.load(directory, identity)
-    else:
-        if directory.is_dir() and any(directory.iterdir()):
-            raise OccupiedError(f"{directory}: is not empty; resume the training in it or choose another directory")
-        state = TrainState(identity)
+    state = checkpoint.begin(directory, identity, start)
     _write(directory / SETTINGS, settings.to_yaml())
     TrainedRegion.of(train, valid, settings.seed).save(directory / region.FILE)
     stopped = loop.run(model, objective, settings, state, directory, progress)

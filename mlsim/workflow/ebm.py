@@ -29,7 +29,7 @@ from mlsim.chem import cluster
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
-from mlsim.errors import InputError, OccupiedError
+from mlsim.errors import InputError
 from mlsim.models.contract import bind, create
 from mlsim.models.prior import springs_from
 from mlsim.samplers.targets import reference
@@ -135,17 +135,6 @@ def prepare(
         "temperature_K": found.temperature_K,
     }
     return Prepared(problem, molecule, facts)
-
-
-def require_free(directory: Path) -> None:
-    """Refuse a directory that holds something, before data are read.
-
-    Raises
-    ------
-    OccupiedError
-    """
-    if directory.is_dir() and any(directory.iterdir()):
-        raise OccupiedError(f"{directory}: is not empty; resume the training in it or choose another directory")
 
 
 def reference_split(count: int, held_out: float, seed: int) -> tuple[Ints, Ints]:

@@ -16,12 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mlsim.errors import OccupiedError
 from mlsim.models import weights
 from mlsim.models.contract import AbstractEnergyModel
 from mlsim.train import checkpoint, history, loop
 from mlsim.train.atomic import replacing
-from mlsim.train.checkpoint import TrainState
 from mlsim.train.contrastive.divergence import ContrastiveDivergence
 from mlsim.train.contrastive.joint import JointDivergence
 from mlsim.train.contrastive.problem import Problem
@@ -113,12 +111,7 @@ def carry_out(
     """Run the loop for any model and leave the kept parameters in it; every contrastive fit ends here."""
     problem = objective.problem
     name = identity(problem, train, contrast)
-    if start == "resume":
-        state = checkpoint.load(directory, name)
-    else:
-        if directory.is_dir() and any(directory.iterdir()):
-            raise OccupiedError(f"{directory}: is not empty; resume the training in it or choose another directory")
-        state = TrainState(name)
+    state = checkpoint.begin(directory, name, start)
     _write(directory / SETTINGS, train.to_yaml())
     _write(directory / CONTRAST, contrast.to_yaml())
     stopped = loop.run(problem.model, objective, train, state, directory, progress)
