@@ -48,11 +48,12 @@ from mlsim.workflow.baseline import born_forces
 from mlsim.workflow.run import run
 
 matplotlib.use("Agg")
-SEEDS = (1, 2, 3)
+#: Seeds 1 and 2 were looked at while the number of steps was chosen.
+SEEDS = (4, 5, 6)
 BLOCKS, CHANNELS, FEW = 5, 16, 100
 CONTROLS = ("self", "other seed", "random", "more data", "less data")
 LAYERS = tuple(f"{k}" for k in range(BLOCKS))
-DIGIT_STITCH = StitchSettings(steps=80, batch_size=64, match_rows=500, cka_rows=300)
+DIGIT_STITCH = StitchSettings(steps=250, batch_size=64, match_rows=500, cka_rows=300)
 FORCE_STITCH = StitchSettings(steps=40, batch_size=16, match_rows=200, cka_rows=100, learning_rate=3e-3)
 NETWORK = {"features": 32, "blocks": 3, "n_radial": 24, "cutoff_nm": 1.0}
 FRAMES, FEW_FRAMES, HELD_OUT = 800, 40, 200
