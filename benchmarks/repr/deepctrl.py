@@ -179,10 +179,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/deepctrl"))
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--only", default="", help="rows whose name begins like this")
     given = parser.parse_args()
     for name, make in jobs(given.work).items():
         path = given.work / "rows" / (name.replace("/", "--").replace(" ", "_") + ".json")
-        if name.split("/")[0] not in given.parts or path.is_file():
+        if name.split("/")[0] not in given.parts or not name.startswith(given.only) or path.is_file():
             continue
         row = make()
         path.parent.mkdir(parents=True, exist_ok=True)

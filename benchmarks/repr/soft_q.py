@@ -57,10 +57,10 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     ),
 }
 CALLS = 400
-PEPTIDE_CALLS = 32
+PEPTIDE_CALLS, PEPTIDE_SEEDS = 24, (1, 2, 3, 4, 5, 6, 7, 8)
 #: Few calls: small batches are written seldom, learnt from often, and remembered.
 FRUGAL = {
-    "method": "multi", "mixing": "mixed", "steps": 2000, "batch_size": 32, "written": 4, "write_every": 5,
+    "method": "multi", "mixing": "mixed", "steps": 2000, "batch_size": 32, "written": 4, "write_every": 15,
     "memory": 1000, "learning_rate": 2e-3, "polyak": 0.05, "reward_scale": 5.0, "value_weight": 0.5, "model": MODEL,
 }  # fmt: skip
 ON_POLICY = {
@@ -156,6 +156,7 @@ def jobs(work: Path) -> dict[str, Callable[[], list[dict[str, Any]]]]:
                 table[f"tasks/{name}/{method}/{seed}"] = lambda n=name, m=method, s=seed: [  # type: ignore[misc]
                     frugal(n, TASKS[n](s), m, s, CALLS)
                 ]
+        for seed in PEPTIDE_SEEDS:
             table[f"peptide/{method}/{seed}"] = lambda m=method, s=seed: [  # type: ignore[misc]
                 frugal("peptide", peptide(work), m, s, PEPTIDE_CALLS)
             ]
@@ -197,11 +198,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/soft_q"))
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--only", default="", help="rows whose name begins like this")
     given = parser.parse_args()
     table = jobs(given.work)
     for name, make in table.items():
         path = given.work / "rows" / (name.replace("/", "--").replace(" ", "_") + ".json")
-        if name.split("/")[0] not in given.parts or path.is_file():
+        if name.split("/")[0] not in given.parts or not name.startswith(given.only) or path.is_file():
             continue
         print(name, flush=True)
         rows = make()
