@@ -148,8 +148,8 @@ def simulator(work: Path) -> SimulatedProperty:
 def peptide(work: Path) -> Task:
     """Capped peptides of 4 residues whose ends meet, at net charge +1: half simulation, half free.
 
-    The simulated half is 0 at 1.1 nm and 100 at 0.5 nm. All 81 sequences can be simulated beforehand, which makes searches
-    with many seeds cheap: what counts is how many different ones a search asks for.
+    The simulated half is 0 at 1.1 nm and 100 at 0.5 nm. All 81 sequences can be simulated beforehand, which makes
+    searches with many seeds cheap: what counts is how many different ones a search asks for.
     """
     closed = scaled(simulator(work), 1.1, 0.5)
     positive = window(lambda s: float(charge(s)), 1, 1, 50.0)
