@@ -9,10 +9,12 @@ from openmm import Context, Platform, System
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.bind import ForceField
+from mlsim.deploy.openmm_force import torchforce_problem
 from mlsim.deploy.potential import learned
 from mlsim.deploy.replicated import BatchedCallback, batched_force
 from mlsim.errors import InputError, UnphysicalError
 from mlsim.md.classical import FACTORIES, ExplicitWater, Vacuum
+from mlsim.md.impulses import ImpulseLangevin, Impulses
 from mlsim.md.integrator import langevin_middle, verlet
 from mlsim.md.potential import Potential, PotentialRequest, build_system
 from mlsim.md.replicas import build_replicas, split, tiled
@@ -60,6 +62,34 @@ def test_one_learned_call_gives_every_copy_what_it_has_alone(learned_potential: 
     alone = [numbers(single, part) for part in split(x, COPIES)]
     assert energy == pytest.approx(sum(e for e, _ in alone), rel=1e-9)
     np.testing.assert_allclose(forces, np.vstack([f for _, f in alone]), rtol=1e-9, atol=1e-9 * np.abs(forces).max())
+
+
+def test_torchforce_on_all_copies_is_the_callback_on_all_copies(learned_potential: Potential, ala2: Molecule) -> None:
+    problem = torchforce_problem()
+    if problem is not None:
+        pytest.skip(f"LOUD SKIP: {problem}")
+    field = learned_potential.terms[1].source  # type: ignore[attr-defined]
+    x, found = scattered(ala2), []
+    for bridge in ("python", "torch"):
+        system = build_replicas(ala2, learned("issnet:toy", field, bridge), "hbonds", 1.5, COPIES)
+        found.append(numbers(system, x))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-5 * np.abs(found[0][1]).max())
+
+
+def test_copies_obey_impulses_together(learned_potential: Potential, ala2: Molecule) -> None:
+    """Two copies in one Context with impulses every 2 move as each does alone, without noise and constraints."""
+    ends = []
+    for copies in (1, 2):
+        impulses = Impulses(2)
+        system = build_replicas(ala2, learned_potential, "none", 1.5, copies, impulses)
+        integrator = ImpulseLangevin(0.0, 0.0, 0.001, impulses)
+        context = Context(system, integrator, Platform.getPlatformByName("Reference"))
+        context.setPositions(tiled(ala2.positions, copies))
+        integrator.step(20)
+        ends.append(split(np.array(context.getState(getPositions=True).getPositions(asNumpy=True)._value), copies))
+    for copy in ends[1]:
+        np.testing.assert_array_equal(copy, ends[0][0])
 
 
 def test_masses_and_constraints_are_those_of_the_molecule(ala2: Molecule) -> None:
