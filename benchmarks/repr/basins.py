@@ -8,7 +8,7 @@ expected frames (``mlsim.repr.dynamic_head.landscape``):
     scipy        minimum filter on the smoothed surface (``minima.local``)
 
 The two without learning have smoothing and a threshold or radius, the detector has a score; each is chosen for the best
-F1 on 150 surfaces of the ``mixture`` family (``tune``), and then everything is measured on held-out generators,
+F1 on 80 surfaces of the ``mixture`` family (``tune``), and then everything is measured on held-out generators,
 ``fourier`` and ``torsion``, and on fresh ``mixture`` surfaces. A box is right if it overlaps a true one by IoU >= 0.5.
 Intervals are from 2000 bootstrap draws of surfaces, paired for differences.
 
@@ -113,11 +113,11 @@ def surfaces(root: int, family: str, number: int, frames: int | None) -> list[la
 
 def tune(model: Detector) -> tuple[dict[str, Method], list[dict[str, Any]]]:
     """The best settings of every method on ``mixture`` surfaces."""
-    drawn = surfaces(TUNING, "mixture", 150, None)
+    drawn = surfaces(TUNING, "mixture", 80, None)
     grids: dict[str, list[tuple[Any, ...]]] = {
         "detector": [(score,) for score in (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)],
-        "persistence": list(itertools.product((0.015, 0.025, 0.035, 0.05), (0.25, 0.5, 0.75, 1.0))),
-        "scipy": list(itertools.product((0.015, 0.025, 0.035, 0.05), (0.1, 0.15, 0.2, 0.25, 0.3))),
+        "persistence": list(itertools.product((0.02, 0.03, 0.04), (0.3, 0.5, 0.8, 1.1))),
+        "scipy": list(itertools.product((0.02, 0.03, 0.04), (0.1, 0.15, 0.2, 0.25))),
     }
     makers: dict[str, Callable[..., Method]] = {
         "detector": lambda score: by_detector(model, score),
@@ -182,7 +182,7 @@ def alanine(methods: dict[str, Method]) -> list[dict[str, Any]]:
     """What every method finds on the explicit-solvent surface, and in its bootstrap replicates."""
     surface = FreeEnergySurface.load(SURFACE)
     with np.errstate(divide="ignore"):
-        whole, replicates = -np.log(surface.probability), -np.log(surface.replicates[:60])
+        whole, replicates = -np.log(surface.probability), -np.log(surface.replicates[:40])
     rows = []
     for name, method in methods.items():
         # The picture has phi to the right: transposed.
@@ -200,7 +200,7 @@ def alanine(methods: dict[str, Method]) -> list[dict[str, Any]]:
 
 def maps_precision(model: Detector) -> dict[str, Any]:
     """Average precision of the shipped detector on fresh scenes of the kind it was trained on."""
-    scenes = [maps(numpy_stream(REPORTED, f"maps/{k}")) for k in range(300)]
+    scenes = [maps(numpy_stream(REPORTED, f"maps/{k}")) for k in range(250)]
     found: list[Detections] = [model.detect(scene.image, score=0.02) for scene in scenes]
     names = ", ".join(("basin", *contacts.CLASSES))
     return {"part": "maps", "classes": names, "scenes": len(scenes), **average_precision(scenes, found)}
@@ -209,7 +209,7 @@ def maps_precision(model: Detector) -> dict[str, Any]:
 def main() -> None:
     """Tune, compare, write."""
     parser = argparse.ArgumentParser(description=QUESTION)
-    parser.add_argument("--surfaces", type=int, default=60, help="surfaces per family and number of frames")
+    parser.add_argument("--surfaces", type=int, default=40, help="surfaces per family and number of frames")
     parser.add_argument("--detector", default="maps")
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -17,6 +17,7 @@ Size and learning rate were fixed after looking at the training loss of seed 101
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -40,7 +41,7 @@ from mlsim.seeds import numpy_stream
 
 QUESTION = __doc__.splitlines()[0]
 SEEDS = (1, 2, 3)
-STEPS, BATCH, RATE = 600, 8, 3e-3
+BATCH, RATE = 8, 3e-3
 SIZE, IMAGES = 48, 400
 #: Attentions of every contender, in the order in which rows are computed.
 CONTENDERS: dict[str, dict[str, Any]] = {
@@ -66,12 +67,12 @@ def images(generator: np.random.Generator) -> Scene:
     return shapes(generator, SIZE)
 
 
-def row(contender: str, seed: int, work: Path) -> dict[str, Any]:
+def row(contender: str, seed: int, steps: int, work: Path) -> dict[str, Any]:
     """Train one detector and measure it."""
     model = detector(contender, seed)
     began = time.process_time()
-    settings = FitSettings(steps=STEPS, batch_size=BATCH, learning_rate=RATE, seed=seed, checkpoint_steps=50)
-    result = fit(model, images, settings, directory=work / f"{contender}-{seed}")
+    settings = FitSettings(steps=steps, batch_size=BATCH, learning_rate=RATE, seed=seed, checkpoint_steps=50)
+    result = fit(model, images, settings, directory=work / f"{steps}-{contender}-{seed}")
     spent = time.process_time() - began
     generator = numpy_stream(seed, "held out")
     scenes = [images(generator) for _ in range(IMAGES)]
@@ -79,7 +80,7 @@ def row(contender: str, seed: int, work: Path) -> dict[str, Any]:
     return {
         "contender": contender,
         "seed": seed,
-        "steps": STEPS,
+        "steps": steps,
         "parameters": sum(p.numel() for p in model.parameters()),
         "loss": round(result.losses[-1], 4),
         "train_cpu_s": round(spent, 1),
@@ -187,50 +188,38 @@ def convolutions() -> dict[str, Callable[[int], None]]:
 def table(work: Path) -> None:
     """Collect rows, print them, write the JSON."""
     rows = [json.loads(path.read_text()) for path in sorted((work / "rows").glob("*.json"))]
-    by = {(r["contender"], r["seed"]): r for r in rows}
-    claims = []
-    for name in ("AP50", "AP75"):
-        gains = np.array([by["all", seed][name] - by["none", seed][name] for seed in SEEDS])
-        half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains))
-        text = f"all three attentions minus none, {name}, points, mean of {len(gains)} seeds"
-        interval = (
-            f"> 0; 95 % interval [{gains.mean() - half:.1f}, {gains.mean() + half:.1f}]; worst seed {gains.min():.1f}"
-        )
-        claims.append(Claim("6.1", text, gains.mean(), interval, bool(gains.min() > 0.0)))
+    by = {(r["steps"], r["contender"], r["seed"]): r for r in rows}
+    claims: list[Claim] = []
+
+    def claim(text: str, value: float, bound: str, holds: bool) -> None:
+        claims.append(Claim("6.1", text, value, bound, holds))
+
+    pairs_of = (("all", "none"), ("all", "tower"), ("scale", "none"), ("space", "none"), ("task", "none"))
+    for steps in sorted({r["steps"] for r in rows}):
+        for name, (better, worse) in itertools.product(("AP50", "AP75"), pairs_of):
+            pairs = [(by.get((steps, better, seed)), by.get((steps, worse, seed))) for seed in SEEDS]
+            gains = np.array([a[name] - b[name] for a, b in pairs if a and b])
+            if len(gains) < 2:
+                continue
+            half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains))
+            bound = f"> 0 for every seed; 95 % interval [{gains.mean() - half:.1f}, {gains.mean() + half:.1f}]"
+            text = f"{name} after {steps} steps, points: {better} minus {worse}, {len(gains)} seeds"
+            claim(text, gains.mean(), bound, bool(gains.min() > 0.0))
     checks = exactness()
-    claims += [
-        Claim(
-            "6.1",
-            "zero offsets, unit masks against a plain convolution, single precision",
-            value,
-            "<= 1e-6",
-            value <= 1e-6,
-        )
-        for value in [checks["zero_offset_single"]]
-    ]
-    claims.append(
-        Claim(
-            "6.1",
-            "the same in double precision",
-            checks["zero_offset_double"],
-            "<= 1e-12",
-            checks["zero_offset_double"] <= 1e-12,
-        )
-    )
+    single, double = checks["zero_offset_single"], checks["zero_offset_double"]
+    claim("zero offsets, unit masks against a plain convolution, single precision", single, "<= 1e-6", single <= 1e-6)
+    claim("the same in double precision", double, "<= 1e-12", double <= 1e-12)
     if "torchvision_double" in checks:
         value = checks["torchvision_double"]
-        claims.append(
-            Claim("6.1", "any offsets against torchvision's deform_conv2d, double", value, "<= 1e-12", value <= 1e-12)
-        )
+        claim("any offsets against torchvision's deform_conv2d, double precision", value, "<= 1e-12", value <= 1e-12)
     timed = json.loads((work / "speed.json").read_text()) if (work / "speed.json").is_file() else []
     for r in timed:
         if r["contender"] == "all" and "ratio_to_tower" in r:
-            value = r["ratio_to_tower"]["median"]
-            claims.append(
-                Claim("6.1", f"{r['part']}: images per second, all to a tower of convolutions", value, "reported", True)
-            )
+            text = f"{r['part']}: images per second, all relative to a tower of convolutions"
+            claim(text, r["ratio_to_tower"]["median"], "reported", True)
     for r in rows:
-        print(f"{r['contender']:6s} seed {r['seed']}  AP {r['AP']:5.1f}  AP50 {r['AP50']:5.1f}  AP75 {r['AP75']:5.1f}")
+        scores = "  ".join(f"{name} {r[name]:5.1f}" for name in ("AP", "AP50", "AP75"))
+        print(f"{r['steps']:5d} {r['contender']:6s} seed {r['seed']}  {scores}")
     write_result("repr.dynamic_head", QUESTION, [*rows, *timed, {"part": "exact", **checks}], claims)
 
 
@@ -239,6 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=QUESTION)
     parser.add_argument("part", choices=("run", "speed", "table"))
     parser.add_argument("--work", type=Path, default=Path("runs/dyhead"))
+    parser.add_argument("--steps", type=int, default=600, help="training steps of a row")
     parser.add_argument("--only", nargs="*", help="rows, as contender-seed")
     given = parser.parse_args()
     (given.work / "rows").mkdir(parents=True, exist_ok=True)
@@ -250,9 +240,9 @@ def main() -> None:
         torch.set_num_threads(1)
         for contender in CONTENDERS:
             for seed in SEEDS:
-                path = given.work / "rows" / f"{contender}-{seed}.json"
-                if not path.is_file() and (not given.only or path.stem in given.only):
-                    path.write_text(json.dumps(row(contender, seed, given.work)))
+                path = given.work / "rows" / f"{given.steps}-{contender}-{seed}.json"
+                if not path.is_file() and (not given.only or f"{contender}-{seed}" in given.only):
+                    path.write_text(json.dumps(row(contender, seed, given.steps, given.work)))
                     print(path.read_text(), flush=True)
 
 
