@@ -67,10 +67,11 @@ def export(
         atom_types=tuple(sorted(set(molecule.atom_types))),
         settings_digest=str(result.get("identity", "")),
         seed=settings.get("seed"),
-        held_out=tuple(_held_out(_json(test) if test.is_file() else result.get("held_out", {}))),
+        held_out=tuple(_held_out(_json(test) if test.is_file() else result.get("held_out", {}), result)),
         notes=notes,
     )
     told = {"scope": scope, "temperature_K": result.get("temperature_K", temperature), "licence": licence}
+    told |= {key: result[key] for key in ("force_field", "water") if key in result}
     description = Description.parse(told | {"role": model.role, "training": training}, "command line")
     trained = _region(fit, frames, molecule)
     artifact = write(model, molecule, output / name, description, intervals, trained)
@@ -215,9 +216,11 @@ def _region(fit: Path, frames: Path | None, molecule: Molecule) -> TrainedRegion
     return region.TrainedRegion.of(parts.train, parts.valid, 1)
 
 
-def _held_out(errors: dict[str, Any]) -> list[Measured]:
+def _held_out(errors: dict[str, Any], result: dict[str, Any]) -> list[Measured]:
     from mlsim.deploy.card import Measured
 
+    if "held_out_error" in result:  # of a density, which has no force labels
+        return [Measured(quantity=str(result["held_out_unit"]), value=float(result["held_out_error"]))]
     return [
         Measured(quantity=f"{what} force error of {row['predictor']}", unit=errors.get("unit", ""), **row[what])
         for row in errors.get("rows", [])

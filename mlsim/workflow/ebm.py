@@ -134,6 +134,8 @@ def prepare(
         "effective_frames": round(found.effective, 1),
         "temperature_K": found.temperature_K,
     }
+    if not len(molecule.bonds):
+        facts |= {"force_field": "none", "water": "none"}
     return Prepared(problem, molecule, facts)
 
 
