@@ -90,9 +90,11 @@ PLANS = (
         "chignolin (0.1 ns, vacuum, 400 K); "
         "the training runs of benchmarks/repr/peptides.py",
         FRAMES,
-        256,
-        NetworkSettings(size=24, patch=6, hidden=64, layers=3, heads=4, feedforward=128),
-        PretrainSettings(steps=1000, batch=32, warmup=60),
+        128,
+        NetworkSettings(
+            size=24, patch=6, hidden=64, layers=3, heads=4, feedforward=128, layer_scale=1.0, positions="both"
+        ),
+        PretrainSettings(steps=1000, batch=32, warmup=60, learning_rate=3e-3, every=100),
     ),
     Plan(
         "beit-ramachandran",
@@ -101,8 +103,10 @@ PLANS = (
         "(benchmarks/repr/peptides.py)",
         InputSettings(),
         128,
-        NetworkSettings(size=24, patch=4, hidden=64, layers=3, heads=4, feedforward=128),
-        PretrainSettings(steps=600, batch=32, warmup=60),
+        NetworkSettings(
+            size=24, patch=4, hidden=64, layers=3, heads=4, feedforward=128, layer_scale=1.0, positions="both"
+        ),
+        PretrainSettings(steps=400, batch=32, warmup=40, learning_rate=3e-3),
     ),
 )
 
@@ -119,7 +123,7 @@ def make(plan: Plan, learn: NDArray[np.float32], kept: NDArray[np.float32], work
         seed=SEED,
         inputs=plan.inputs,
         checkpoint=work / f"{plan.name}.pt",
-        progress=lambda step, steps: print(f"{plan.name} {step}/{steps}", flush=True) if step % 200 == 0 else None,
+        progress=lambda step, steps: print(f"{plan.name} {step}/{steps}", flush=True) if step % 100 == 0 else None,
     )
     right, most = masked_accuracy(encoder, kept, plan.settings, seed=SEED)
     place = encoder.save(PRETRAINED / plan.name)

@@ -5,13 +5,16 @@ checkpoints; here every weight matrix, the class and the mask token are drawn fr
 widths, the matrices that write into the residual stream of block l (attention output, second feed-forward) are divided
 by sqrt(2 l), biases and the relative position table start at zero, LayerScale at 0.1, layer norm uses eps = 1e-6.
 
-Reference: Bao et al., ICLR 2022, section 2.5 and appendix; the shared relative position bias and no absolute positions
-are those of the released pre-training runs.
+Positions: the released pre-training runs use one relative position bias shared by all blocks and no absolute positions
+(``relative``); the paper's text describes learned absolute ones. Where things stand in an image matters for small,
+aligned images (digits, maps of one molecule), and a table that starts at zero learns it slowly: there use ``both``.
+
+Reference: Bao et al., ICLR 2022, section 2.5 and appendix.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -36,6 +39,7 @@ class NetworkSettings(Settings):
     feedforward: int = Field(default=256, ge=8)
     layer_scale: float = Field(default=0.1, gt=0.0)
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
+    positions: Literal["relative", "absolute", "both"] = "relative"
 
     @model_validator(mode="after")
     def _fits(self) -> NetworkSettings:
@@ -65,7 +69,8 @@ def configuration(settings: NetworkSettings, words: int) -> BeitConfig:
         patch_size=settings.patch,
         num_channels=settings.channels,
         use_mask_token=True,
-        use_shared_relative_position_bias=True,
+        use_absolute_position_embeddings=settings.positions != "relative",
+        use_shared_relative_position_bias=settings.positions != "absolute",
         layer_scale_init_value=settings.layer_scale,
         drop_path_rate=settings.drop_path,
     )
@@ -88,7 +93,9 @@ def initialise(model: BeitForMaskedImageModeling) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     embeddings: Any = model.beit.embeddings
-    for token in (embeddings.cls_token, embeddings.mask_token):
+    for token in (embeddings.cls_token, embeddings.mask_token, embeddings.position_embeddings):
+        if token is None:
+            continue
         nn.init.trunc_normal_(token, std=WIDTH, a=-2 * WIDTH, b=2 * WIDTH)
     with torch.no_grad():
         for number, layer in enumerate(model.beit.layers, start=1):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mlsim.errors import ArtifactError, DependencyError, InputError, MissingError
 
 #: Patches that k-means looks at, at most; more change nothing but the time.
-_MOST_PATCHES = 100_000
+_MOST_PATCHES = 20_000
 
 
 class Tokenizer(nn.Module):
