@@ -199,22 +199,27 @@ def compare(rows: Rows) -> list[dict[str, Any]]:
 
 
 def claims(rows: list[dict[str, Any]]) -> list[Claim]:
-    """Separation of the basin by the shipped setting, worst of its seeds; its timescale over TICA's."""
+    """Separation of the basin by the shipped setting, worst seed; its timescale over those of TICA and VAMPnets."""
     ours = [row for row in rows if row["method"] == OURS]
-    tica = next(row for row in rows if row["method"] == "tica")
     worst = min(row["separation"] for row in ours)
-    ratio = float(np.mean([row["timescale_ps"][0] for row in ours])) / tica["timescale_ps"][0]
     name = f"alanine dipeptide, held out: {OURS}, coordinate 1"
-    return [
+    found = [
         Claim(
             "5.2",
             f"{name} tells phi > 0, balanced accuracy, worst of {len(ours)} seeds",
             worst,
             ">= 0.95",
             worst >= 0.95,
-        ),
-        Claim("5.2", f"{name}, implied timescale over TICA's", ratio, ">= 1 (reported)", ratio >= 1),
+        )
     ]
+    for other in ("tica", "vampnet"):
+        mean, theirs = (
+            float(np.mean([row["timescale_ps"][0] for row in rows if row["method"] == method]))
+            for method in (OURS, other)
+        )
+        text = f"{name}, implied timescale {mean:.1f} ps over that of {other}, {theirs:.1f} ps"
+        found.append(Claim("5.2", text, mean / theirs, ">= 1 (reported)", mean >= theirs))
+    return found
 
 
 def main() -> None:
