@@ -240,19 +240,28 @@ def multiplications(config: ISSNetSettings, n_atoms: int, n_pairs: int) -> int:
     return n_atoms * wide**2 * 2 * products + n_pairs * wide * 12 * blocks
 
 
-def peak_gflops(seconds: float = 0.2) -> float:
-    """Best single-precision rate of a 384 x 384 matrix product on one core, GFLOP/s: what the machine can do."""
-    import time
+#: Multiply-adds per unit of :func:`products_in_cache`.
+PRODUCTS = 100 * 24 * 64 * 64
 
-    size, best = 384, 0.0
-    a = torch.ones(size, size)
-    for _ in range(10):
-        began, count = time.process_time(), 0
-        while time.process_time() - began < seconds / 10:
-            torch.mm(a, a)
-            count += 1
-        best = max(best, count * 2 * size**3 / (time.process_time() - began) / 1e9)
-    return best
+
+def products_in_cache() -> Callable[[int], None]:
+    """Products of [24, 64] and [64, 64] float32 that stay in the first-level cache: what a core can do at its best.
+
+    By the kernel's own tiles, which reach the peak of the multiply-add units (BLAS does not everywhere).
+    """
+    import numba
+
+    from mlsim.deploy.product import multiply
+
+    a, b = (np.random.default_rng(1).normal(size=n).astype(np.float32) for n in (24 * 64, 64 * 64))
+    c, start = np.zeros_like(a), np.zeros_like(a)
+
+    @numba.njit
+    def repeat(units: int, a: Any, b: Any, c: Any, start: Any) -> None:
+        for _ in range(100 * units):
+            multiply(a, 0, 64, b, 0, c, 0, 64, start, 0, 24, 64, 64)
+
+    return lambda units: repeat(units, a, b, c, start)
 
 
 def pairs_within(molecule: Molecule, cutoff_nm: float, positions: np.ndarray) -> int:
