@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # An energy-based model of alanine dipeptide's conformations as a force field of its own: no molecular mechanics, no
-# force labels; the bias of the frames is undone by weights (about 20 minutes on one idle core).
+# force labels; the bias of the frames is undone by weights. Every step is tested on a small scale; how good the surface
+# of the full length is has not been measured yet.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=${1:-runs/ebm-ala2}
