@@ -1,8 +1,8 @@
 """The compiled energy: a tabulated network bound to one molecule, without torch.
 
-Why Numba, and why with explicit vectors. What decided, measured on one core of a Xeon (Sapphire Rapids, AVX-512): energy
-and forces of alanine dipeptide (22 atoms, 64 features, 2 blocks, 1.2 nm cutoff), float32, one thread, best of 40
-repeats (``python -m benchmarks.kernel_engines`` measures again and keeps the numbers in its result):
+Why Numba, and why with explicit vectors. What decided, on one core of a Xeon (Sapphire Rapids, AVX-512): energy and
+forces of alanine dipeptide (22 atoms, 64 features, 2 blocks, 1.2 nm cutoff), float32, one thread, best of 40 repeats
+(``python -m benchmarks.kernel_engines`` measures again and keeps the numbers in its result):
 
 =============================================  =========
 eager torch                                     1.76 ms
