@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT = {
     "first_run.py": ["--ns", "0.02", "-o", "{out}"],
     "detect_basins.py": ["-o", "{out}"],
+    "ask_literature.py": ["-o", "{out}"],
     "collective_variables.py": ["--ns", "0.02", "--steps", "5", "-o", "{out}"],
     "ebm_cluster.py": ["--epochs", "1", "--ps", "2", "-o", "{out}"],
     "rule_strength.py": ["--ns", "0.02", "--epochs", "2", "-o", "{out}"],
@@ -35,4 +36,5 @@ def test_examples_run(tmp_path: Path) -> None:
             timeout=300,
         )
         assert done.returncode == 0, done.stderr
-        assert list((tmp_path / name).rglob("*.png")), "an example ends in a picture"
+        pictures = list((tmp_path / name).rglob("*.png"))
+        assert pictures or len(done.stdout.splitlines()) > 5, "an example ends in a picture or a printed table"

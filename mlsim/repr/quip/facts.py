@@ -6,7 +6,7 @@ every paraphrase is known. What they are not: English. An encoder trained on the
 How leakage is kept out: a name belongs to the training or the test side by a hash of its letters, whatever the
 seed, and a pair (clause, frame) by its number, so that a test sentence has names never seen and a combination of clause
 and frame never seen, though each clause and each frame is known by itself. Facts are about names and so never
-shared. Names say nothing about roles: an inhibitor and what it inhibits come from one pool, and half of the clauses
+shared. Names say nothing about roles: an inhibitor and what it inhibits come from one pool, and most clauses
 put the second argument first.
 
 A passage has one topic, which takes part in each of its facts, now as the first argument, now as the second; the same
@@ -216,7 +216,7 @@ def generate(count: int, split: Split, rng: np.random.Generator, facts_per_passa
     Returns
     -------
     list of Passage
-        No question has two answers within one call; half of the wordings of each question are drawn at random.
+        No question has two answers within one call; one wording of each question is drawn at random.
     """
     molecules = names(max(2 * count, 8), split, rng)
     organisms = names(max(count, 8), split, rng, ending="us")

@@ -90,7 +90,7 @@ def main() -> None:
     measured = {name: round(value, 3) for name, value in scores(encoder).items()}
     card = {
         "name": "quip-facts",
-        "what": "RoBERTa pretrained by question answering: token and text features, phrase search, tagging",
+        "summary": "RoBERTa pretrained by question answering: token and text features, phrase search, tagging",
         "note": NOTE,
         "data": f"{PER_LENGTH * len(FACTS)} generated passages of 1 to 3 facts (mlsim.repr.quip.facts, train side)",
         "command": "python -m mlsim.repr.quip.shipped -o mlsim/repr/pretrained/quip-facts",
