@@ -12,6 +12,9 @@ tabulated, plain Numba loops, fastmath          0.090 ms
 tabulated, Numba with explicit vectors          0.025 ms   (float64: 0.065 ms)
 =============================================  =========
 
+On an EPYC (Zen 5), medians: eager 1.14 ms, TorchScript 1.31, torch.compile 0.46, AOTInductor 0.26, the tabulated static
+program (:mod:`mlsim.deploy.static`) in torch 0.37 and compiled 0.17, this kernel 0.019.
+
 ``torch.compile`` and AOTInductor need a C++ compiler on the user's machine, or a library per processor and molecule;
 Numba brings its own. A C++ extension would need wheels for every platform. TorchScript stays the interchange format.
 The kernel is compiled at first use (4-10 s) and kept on disk; later processes load it in 0.1 s.
