@@ -1,6 +1,6 @@
 """The shipped detector ``maps``: basins of free-energy surfaces and stripes of contact maps, one network for both.
 
-``python -m mlsim.repr.dynamic_head.maps DIR`` makes it again (about five minutes on one core; a run that was stopped
+``python -m mlsim.repr.dynamic_head.maps DIR`` makes it again (about one minute on one idle core; a run that was stopped
 goes on from its checkpoint).
 
 Why one network: the two kinds of map never mix up (a surface has no diagonal), and half the weights are shared.
@@ -25,7 +25,7 @@ CLASSES = ("basin", *contacts.CLASSES)
 SETTINGS = DetectorSettings(
     classes=CLASSES, widths=(16, 32, 48, 64), neck=DyHeadSettings(in_channels=32, channels=32, groups=8)
 )
-FIT = FitSettings(steps=2500, batch_size=8, seed=7)
+FIT = FitSettings(steps=600, batch_size=8, learning_rate=3e-3, warmup_steps=40, seed=7)
 
 
 def maps(generator: np.random.Generator) -> Scene:
