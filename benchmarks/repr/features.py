@@ -271,16 +271,22 @@ def main() -> None:
     """Missing rows, then the table and the claims."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/peptides"))
-    work = parser.parse_args().work
-    kept = work / "features-rows.json"
-    rows: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    parser.add_argument("--only", default="", help="part of the name of the system to compute, then stop")
+    given = parser.parse_args()
+    rows: dict[str, dict[str, Any]] = {}
     for system in SYSTEMS:
-        problem = load(system, work)
+        if given.only not in system:
+            continue
+        kept = given.work / f"features-{system}.json"
+        rows |= json.loads(kept.read_text()) if kept.is_file() else {}
+        problem = load(system, given.work)
         for name, make in methods(problem).items():
             if f"{system}/{name}" not in rows:
                 rows[f"{system}/{name}"] = row(problem, name, make)
-                kept.write_text(json.dumps(rows))
+                kept.write_text(json.dumps({key: r for key, r in rows.items() if r["system"] == system}))
                 print(show([rows[f"{system}/{name}"]]).splitlines()[1], flush=True)
+    if given.only:
+        return
     ordered = list(rows.values())
     claims = []
     for system in SYSTEMS:

@@ -38,10 +38,11 @@ def stripes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(images + rng.normal(0, 0.05, images.shape), 0, 1).astype(np.float32), kind
 
 
-def some(seed: int = 0) -> BeitEncoder:
+def some(seed: int = 0, positions: str = "relative") -> BeitEncoder:
     images = torch.from_numpy(stripes(64, 5)[0])[:, None]
     tokenizer = PatchKMeans.fit(images, words=6, patch=2, seed=0)
-    return BeitEncoder(masked_model(NETWORK, 6, seed=seed), (0.5,), (0.4,), tokenizer)
+    network = NetworkSettings.parse(NETWORK.model_dump() | {"positions": positions})
+    return BeitEncoder(masked_model(network, 6, seed=seed), (0.5,), (0.4,), tokenizer)
 
 
 PRETRAINING = PretrainSettings(steps=250, batch=32, warmup=20, learning_rate=3e-3)
@@ -171,6 +172,15 @@ def test_the_same_seed_makes_the_same_network_and_leaves_the_global_generator() 
     a, b = masked_model(NETWORK, 6, seed=3), masked_model(NETWORK, 6, seed=3)
     assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("positions", "absolute", "relative"), [("relative", 0, 1), ("absolute", 1, 0), ("both", 1, 1)]
+)
+def test_positions_are_known_as_asked(positions: str, absolute: int, relative: int) -> None:
+    names = some(positions=positions).model.state_dict()
+    assert sum("position_embeddings" in name for name in names) == absolute
+    assert sum("position_bias_table" in name for name in names) == relative
 
 
 @pytest.mark.parametrize("given_", [{"size": 9, "patch": 2}, {"size": 4, "patch": 4}, {"hidden": 10, "heads": 4}])
@@ -310,9 +320,9 @@ def _legacy(name: str) -> str:
     return name
 
 
-def trained(seed: int = 0) -> BeitEncoder:
+def trained(seed: int = 0, positions: str = "relative") -> BeitEncoder:
     """An encoder whose every parameter differs from a fresh one."""
-    encoder = some(seed)
+    encoder = some(seed, positions)
     generator = torch.Generator().manual_seed(seed + 100)
     with torch.no_grad():
         for parameter in encoder.model.parameters():
@@ -355,9 +365,9 @@ def test_a_checkpoint_that_lacks_parameters_is_refused(tmp_path: Path) -> None:
         BeitEncoder.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("head", ["words", "classes"])
-def test_a_unilm_file_goes_round_without_loss(tmp_path: Path, head: str) -> None:
-    encoder = trained()
+@pytest.mark.parametrize(("head", "positions"), [("words", "relative"), ("words", "both"), ("classes", "both")])
+def test_a_unilm_file_goes_round_without_loss(tmp_path: Path, head: str, positions: str) -> None:
+    encoder = trained(positions=positions)
     images, kind = stripes(6, 0)
     if head == "classes":
         kind[:2] = (0, 1)
