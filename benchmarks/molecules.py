@@ -10,13 +10,13 @@ negatives, there being no group. Samples start from Gaussian noise, never from d
     python -m benchmarks.molecules data  --work runs/molecules
     python -m benchmarks.molecules train --work runs/molecules --model equivariant      # resumable
     python -m benchmarks.molecules train --work runs/molecules --model plain
-    python -m benchmarks.molecules score --work runs/molecules                          # samples, then the table
+    python -m benchmarks.molecules sample --work runs/molecules --model equivariant
+    python -m benchmarks.molecules score --work runs/molecules                          # missing samples, the table
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -270,42 +270,57 @@ def generate(learned: Problem, count: int, generator: torch.Generator) -> Tensor
     return sample(descent, x, 16, generator).positions
 
 
+def sampled(work: Path, model: str, stage_name: str, seed: int) -> np.ndarray | None:
+    """Samples [SAMPLES, n, 3] of a trained model, kept on disk; None if it has not been trained."""
+    weights, path = work / f"{model}-{stage_name}.pt", work / f"{model}-{stage_name}.npy"
+    if not weights.is_file():
+        return None
+    if not path.is_file():
+        torch.set_num_threads(1)
+        learned = problem(work, model, seed)
+        learned.model.load_state_dict(torch.load(weights, weights_only=True))
+        x = generate(learned, SAMPLES, torch_stream(seed, f"generate/{model}"))
+        np.save(path, x.reshape(SAMPLES, -1, 3).numpy())
+    return np.load(path)
+
+
+def steps_done(work: Path, model: str) -> dict[str, int]:
+    """Training steps of both stages, from their histories."""
+    found = {}
+    for k, name in ((1, "denoising_steps"), (2, "contrastive_steps")):
+        path = work / f"{model}-{k}" / "history.csv"
+        if path.is_file():
+            found[name] = int(float(path.read_text().splitlines()[-1].split(",")[1]))
+    return found
+
+
 def score(work: Path, seed: int) -> None:
-    """Samples of every model that has been trained, the floor, the table."""
-    torch.set_num_threads(1)
+    """The table: floor, noise, and every model that has been trained."""
     train_x, valid, known, held, enumerated = split(work)
     rng = np.random.default_rng(derive(seed, "floor"))
     rows: list[dict[str, Any]] = []
 
-    def add(name: str, positions: np.ndarray, seconds: float) -> Verdict:
+    def add(name: str, positions: np.ndarray, facts: dict[str, int]) -> Verdict:
         verdict = judge(ELEMENTS, positions, valid, known)
         novel = judge(ELEMENTS, positions, valid, held).recovered
         rows.append(
-            {"sampled": name, "samples": len(positions), "seconds": seconds}
-            | asdict(verdict)
-            | {"held_out_isomers": novel}
+            {"sampled": name, "samples": len(positions)} | facts | asdict(verdict) | {"held_out_isomers": novel}
         )
         print(name, {k: round(v, 3) for k, v in rows[-1].items() if isinstance(v, float)}, flush=True)
         return verdict
 
-    add("held-out snapshots (floor)", valid[rng.permutation(len(valid))[:SAMPLES]], 0.0)
+    add("held-out snapshots (floor)", valid[rng.permutation(len(valid))[:SAMPLES]], {})
     noise = noise_start(translations(3, len(ELEMENTS)).project)(SAMPLES, torch_stream(seed, "noise"))
-    add("Gaussian noise", noise.reshape(SAMPLES, -1, 3).numpy(), 0.0)
+    add("Gaussian noise", noise.reshape(SAMPLES, -1, 3).numpy(), {})
     verdicts: dict[str, Verdict] = {}
     for model in MODELS:
         for stage_name in ("denoised", "refined"):
-            path = work / f"{model}-{stage_name}.pt"
-            if not path.is_file():
-                continue
-            learned = problem(work, model, seed)
-            learned.model.load_state_dict(torch.load(path, weights_only=True))
-            began = time.time()
-            x = generate(learned, SAMPLES, torch_stream(seed, f"generate/{model}"))
-            verdicts[f"{model} {stage_name}"] = add(
-                f"{model}, {stage_name}", x.reshape(SAMPLES, -1, 3).numpy(), time.time() - began
-            )
+            x = sampled(work, model, stage_name, seed)
+            if x is not None:
+                verdicts[f"{model} {stage_name}"] = add(f"{model}, {stage_name}", x, steps_done(work, model))
     claims = []
-    ours, plain = verdicts.get("equivariant refined"), verdicts.get("plain refined")
+    stage_name = "refined" if "equivariant refined" in verdicts else "denoised"
+    ours, plain = verdicts.get(f"equivariant {stage_name}"), verdicts.get(f"plain {stage_name}")
     if ours and plain:
         claims = [
             Claim(
@@ -347,13 +362,12 @@ def score(work: Path, seed: int) -> None:
         }
     )
     write_result("molecules", (__doc__ or "").splitlines()[0], rows, claims)
-    np.savez_compressed(work / "scored.npz", record=json.dumps(rows))
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("data", "train", "score"))
+    parser.add_argument("what", choices=("data", "train", "sample", "score"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", choices=MODELS, default="equivariant")
     parser.add_argument("--epochs", type=int, default=13, help="epochs of denoising (150 steps each)")
@@ -364,6 +378,9 @@ def main() -> None:
         make_data(chosen.work, chosen.seed)
     elif chosen.what == "train":
         train(chosen.work, chosen.model, chosen.epochs, chosen.refine, chosen.seed)
+    elif chosen.what == "sample":
+        for stage_name in ("denoised", "refined"):
+            sampled(chosen.work, chosen.model, stage_name, chosen.seed)
     else:
         score(chosen.work, chosen.seed)
 
