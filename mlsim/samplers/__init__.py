@@ -3,18 +3,19 @@
     kernel = kernel_for(symmetry)                              # group-integrated, matrix-valued
     result = sample(esvgd(log_density, kernel), positions, gradients=500, generator=generator)
 
-Which one, by what ``benchmarks/samplers.py`` measured (DW-4, 100 particles, 500 gradients each, five seeds):
+Which one, by what ``python -m benchmarks.samplers`` measured (numbers and reasons: ``docs/samplers.md``):
 
 - Few particles that must stand for the whole density, deterministic: ``esvgd`` with annealing. Distances, basin weights
   and Stein discrepancy come out better than for as many independent draws; energies do not (the spread of each basin is
   too narrow). Plain ``svgd`` is far behind.
 - Unbiased samples: ``hmc`` or ``mala``; both reach the floor of independent draws in energy, and no Stein sampler beats
-  them there. LJ-13 belongs to them altogether.
+  them there. LJ-13 belongs to them.
 - Several basins: ``tempering``, or ``esvgd`` with annealing; ``mala``, ``hmc`` and ``ula`` keep the basin weights of
   their start.
-- ``metropolised_esvgd`` is exact for any kernel, ``noisy_esvgd`` is not; ``warm_start`` joins two methods.
-- Large permutation groups: ``PullbackKernel`` or ``AlignmentKernel``. There the Stein velocity slows LJ-13 down: keep
-  its weight small.
+- ``metropolised_esvgd`` is exact for any kernel, ``noisy_esvgd`` and ``kinetic_esvgd`` are not; ``warm_start`` joins two
+  methods. On stiff targets the kinetic one is the noisy sampler that equilibrates.
+- Large permutation groups: ``PullbackKernel`` on ``SmoothedDistances``, or ``AlignmentKernel``. Keep the weight of the
+  Stein velocity small there.
 """
 
 from __future__ import annotations
