@@ -92,3 +92,9 @@ class TestTorchScript(BackendContract):
 
 class TestCompiled(BackendContract):
     backend = "compiled"
+
+
+class TestStatic(BackendContract):
+    """On the CPU; what a CUDA graph holds."""
+
+    backend = "static"
