@@ -12,8 +12,8 @@ Which one, by what ``python -m benchmarks.samplers`` measured (numbers and reaso
   them there. LJ-13 belongs to them.
 - Several basins: ``tempering``, or ``esvgd`` with annealing; ``mala``, ``hmc`` and ``ula`` keep the basin weights of
   their start.
-- ``metropolised_esvgd`` is exact for any kernel, ``noisy_esvgd`` and ``kinetic_esvgd`` are not; ``warm_start`` joins two
-  methods. On stiff targets the kinetic one is the noisy sampler that equilibrates.
+- ``metropolised_esvgd`` is exact for any kernel, ``noisy_esvgd`` and ``kinetic_esvgd`` are not; ``warm_start`` joins
+  two methods. On stiff targets the kinetic one is the noisy sampler that equilibrates.
 - Large permutation groups: ``PullbackKernel`` on ``SmoothedDistances``, or ``AlignmentKernel``. Keep the weight of the
   Stein velocity small there.
 """
