@@ -143,7 +143,9 @@ def tagging(encoder: QuipEncoder, seed: int, shots: int, rows: str) -> float:
         test = tagged(relation, TAGGED, numpy_stream(seed, f"tag-test-{relation.name}"))
         for draw in range(DRAWS if shots else 1):
             few = tagged(relation, max(shots, 1), numpy_stream(seed, f"tag-{relation.name}-{shots}-{draw}"))
-            settings = TaggerSettings.parse({"rows": rows, "steps": 150, "learning_rate": 0.03}, "tagging")
+            settings = TaggerSettings.parse(
+                {"rows": rows, "steps": 150, "learning_rate": 0.03, "unit": "token"}, "tagging"
+            )
             tagger = Tagger.fit(encoder, few[:shots], questions, settings)
             scores.append(f1(tagger.predict([t.text for t in test]), test).phrases)
     return float(np.mean(scores))

@@ -27,7 +27,7 @@ from mlsim.repr.quip.phrase_index import Answer, PhraseIndex, answer
 from mlsim.repr.quip.pretrain import AnswerObjective, PretrainSettings, fit_teacher, pretrain
 from mlsim.repr.quip.score import exact_match, recall
 from mlsim.repr.quip.similarity import bert_score, by_layer, similarity
-from mlsim.repr.quip.tagging import Entity, TaggedText, Tagger, TaggerSettings, f1
+from mlsim.repr.quip.tagging import Entity, TaggedText, Tagger, TaggerSettings, f1, words
 from mlsim.repr.quip.tokenizer import tokenize, train_tokenizer
 from mlsim.repr.quip.windows import WindowSettings
 from mlsim.repr.registry import load_encoder
@@ -321,6 +321,19 @@ def test_a_tagger_fits_its_examples_and_leaves_the_encoder_alone(encoder, rate: 
         Tagger.fit(encoder, [TaggedText(text, (Entity(0, 6, "kinase"),))], questions)
     with pytest.raises(InputError, match="neither"):
         Tagger.fit(encoder, [], questions, TaggerSettings(rows="zero"))
+
+
+def test_words_are_never_split_and_punctuation_stands_alone(encoder) -> None:
+    text = "Zilmor-Tapnes binds 2.5 nM, which holds."
+    (states,) = encoder.token_states([text])
+    number = words(text, states.offsets)
+    spans = [(states.offsets[number == k][0, 0], states.offsets[number == k][-1, 1]) for k in range(number[-1] + 1)]
+    got = [text[a:b] for a, b in spans]
+    assert got == ["Zilmor", "-", "Tapnes", "binds", "2", ".", "5", "nM", ",", "which", "holds", "."]
+    tagger = Tagger.fit(encoder, [], {"a": "What?", "b": "Where is it?"})
+    for entity in tagger.predict([text])[0].entities:
+        assert entity.begin in {a for a, _ in spans}
+        assert entity.end in {b for _, b in spans}
 
 
 def test_f1_counts_exact_phrases_and_characters() -> None:

@@ -76,6 +76,9 @@ class TaggerSettings(Settings):
         Of the rows, and of the encoder (0: it stays as it is, and is run once only).
     pull : float
         Weight of ``|w - w at the start|^2``.
+    unit : {"word", "token"}
+        What gets one label: the tokens of a word together, by their mean score, or each token by itself, which can
+        split a name.
     """
 
     rows: Literal["question", "zero"] = "question"
@@ -83,15 +86,19 @@ class TaggerSettings(Settings):
     learning_rate: float = Field(default=0.02, gt=0)
     encoder_rate: float = Field(default=0.0, ge=0)
     pull: float = Field(default=1e-4, ge=0)
+    unit: Literal["word", "token"] = "word"
 
 
 class Tagger:
     """A linear classifier of tokens on an encoder; made by ``fit``."""
 
-    def __init__(self, encoder: QuipEncoder, labels: Sequence[str], weight: Tensor, bias: Tensor) -> None:
+    def __init__(
+        self, encoder: QuipEncoder, labels: Sequence[str], weight: Tensor, bias: Tensor, unit: Literal["word", "token"]
+    ) -> None:
         self.encoder = encoder
         self.labels = tuple(labels)
         self.weight, self.bias = weight, bias
+        self.unit = unit
 
     @classmethod
     def fit(
@@ -137,13 +144,15 @@ class Tagger:
         bias = nn.Parameter(torch.zeros(len(labels), device=encoder.device))
         if examples and settings.steps:
             _train(encoder, examples, labels, weight, bias, settings)
-        return cls(encoder, labels, weight.detach(), bias.detach())
+        return cls(encoder, labels, weight.detach(), bias.detach(), settings.unit)
 
     def predict(self, texts: Sequence[str]) -> list[TaggedText]:
         """Tag texts of any length."""
         found = []
         for text, states in zip(texts, self.encoder.token_states(texts), strict=True):
             scores = torch.from_numpy(states.vectors).to(self.weight.device) @ self.weight.T + self.bias
+            if self.unit == "word":
+                scores = _shared(scores, words(text, states.offsets))
             found.append(TaggedText(text, _runs(scores.argmax(1).tolist(), states.offsets, self.labels)))
         return found
 
@@ -185,6 +194,21 @@ def _numbers(tokens: Tokens, examples: Sequence[TaggedText], labels: Sequence[st
             begin, end = tokens.offsets[row, :, 0], tokens.offsets[row, :, 1]
             out[row, (begin < e.end) & (end > e.begin)] = labels.index(e.label)
     return out[tokens.content.numpy()]
+
+
+def words(text: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of the word of every token: a gap between tokens, or a token without letter or digit, begins a new one."""
+    plain = np.array([not any(c.isalnum() for c in text[a:b]) for a, b in offsets], dtype=bool)
+    begins = np.ones(len(offsets), dtype=bool)
+    begins[1:] = (offsets[1:, 0] > offsets[:-1, 1]) | plain[1:] | plain[:-1]
+    return np.cumsum(begins) - 1
+
+
+def _shared(scores: Tensor, word: NDArray[np.int64]) -> Tensor:
+    """Mean score of the tokens of a word, for each of them."""
+    number = torch.from_numpy(word).to(scores.device)
+    total = torch.zeros(int(word[-1]) + 1, scores.shape[1], device=scores.device).index_add_(0, number, scores)
+    return (total / torch.bincount(number)[:, None])[number]
 
 
 def _runs(numbers: Sequence[int], offsets: NDArray[np.int64], labels: Sequence[str]) -> tuple[Entity, ...]:
