@@ -119,10 +119,11 @@ class ForceMatch(Task):
         forces = forces_of(run, self._train[0][index])
         return (forces - self._train[1][index]).square().mean() / self._scale
 
+    @torch.no_grad()
     def error(self, run: Network) -> float:
         total = 0.0
         for positions, labels in zip(self._test[0].split(128), self._test[1].split(128), strict=True):
-            total += float((forces_of(run, positions).detach() - labels).square().sum())
+            total += float((forces_of(run, positions) - labels).square().sum())
         return float((total / self._test[1].numel()) ** 0.5)
 
     def held_out(self, count: int) -> Inputs:
@@ -130,10 +131,14 @@ class ForceMatch(Task):
 
 
 def forces_of(run: Network, positions: Tensor) -> Tensor:
-    """Forces [b, n, 3] (kJ/mol/nm), minus the gradient of the energies [b] that ``run`` gives at ``positions``."""
+    """Forces [b, n, 3] (kJ/mol/nm), minus the gradient of the energies [b] that ``run`` gives at ``positions``.
+
+    Under ``torch.no_grad()`` they come without a graph.
+    """
+    keep_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         positions = positions.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(run(positions).sum(), positions, create_graph=True)
+        (gradient,) = torch.autograd.grad(run(positions).sum(), positions, create_graph=keep_graph)
     return -gradient
 
 
