@@ -30,7 +30,7 @@ from mlsim.repr.quip.similarity import bert_score, by_layer, similarity
 from mlsim.repr.quip.tagging import Entity, TaggedText, Tagger, TaggerSettings, f1, words
 from mlsim.repr.quip.tokenizer import tokenize, train_tokenizer
 from mlsim.repr.quip.windows import WindowSettings
-from mlsim.repr.registry import load_encoder
+from mlsim.repr.registry import available, load_encoder
 
 SHAPE = Shape(vocabulary=400, width=16, layers=2, attention_heads=2, feed_forward=32, positions=64)
 
@@ -359,6 +359,25 @@ def test_calibration_removes_what_a_question_scores_on_any_text(encoder) -> None
     assert all(v.rationale in t for v, t in zip(verdicts, texts, strict=True))
     with pytest.raises(InputError, match="two classes"):
         zero_shot.classify(encoder, texts, {"a": "Why?"})
+
+
+# ---- the shipped encoder ----
+
+
+def test_the_shipped_encoder_answers_about_names_it_has_never_seen() -> None:
+    made = load_encoder("quip-facts")
+    assert isinstance(made, QuipEncoder)
+    fresh = facts.generate(40, "test", np.random.default_rng(4321), facts_per_passage=2)
+    assert exact_match(made, fresh) > 0.5, "the card says 0.69"
+    untrained = QuipEncoder(BiEncoder.fresh(made.model.roberta.config, 0), made.tokenizer)
+    assert exact_match(untrained, fresh) < 0.2
+
+
+def test_the_shipped_encoder_is_small_and_its_card_says_what_it_is_not_for() -> None:
+    (shipped,) = (s for s in available() if s.name == "quip-facts")
+    assert sum(p.stat().st_size for p in shipped.directory.iterdir()) < 5e6
+    assert "Not good for: English" in shipped.card["note"]
+    assert set(shipped.card["scores"]) >= {"exact_match_one_passage", "answer_recall_at_10_of_1000_passages"}
 
 
 # ---- command line ----
