@@ -31,10 +31,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from mlsim.errors import ArtifactError, InputError, MissingError, StorageError
+from mlsim.errors import ArtifactError, InputError, MissingError
 from mlsim.repr.storage import whole
 from mlsim.settings import Settings
 
@@ -219,11 +219,8 @@ class Encoder(ABC):
         }
         state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state().items()}
         text = json.dumps(record, indent=1) + "\n"
-        try:
-            with whole(directory / WEIGHTS) as partial:
-                save_file(state, partial)
-        except SafetensorError as error:
-            raise StorageError(f"{directory}: could not write the weights: {error}; choose another place") from None
+        with whole(directory / WEIGHTS) as partial:
+            partial.write_bytes(save(state))  # save_file would make it readable for its owner only
         with whole(directory / CONFIG) as partial:
             partial.write_text(text)
         return directory
