@@ -48,7 +48,7 @@ def detect(
         Path | None, typer.Option("--output", "-o", help="Write the boxes (.json) or a picture with them (.png).")
     ] = None,
     detector: Annotated[str, typer.Option(help="Name of a shipped detector, or its directory.")] = "maps",
-    score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score that is reported.")] = 0.3,
+    score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score that is reported.")] = 0.45,
 ) -> None:
     """Find basins in a free-energy surface, or helices and strand pairs in a contact map."""
     from mlsim.errors import InputError

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mlsim.cli.main import main
 from mlsim.repr.dynamic_head import landscape, periodic
 from mlsim.repr.dynamic_head.contacts import contacts
 from mlsim.repr.dynamic_head.detector import TRAINED, Detector, available
@@ -24,19 +26,34 @@ ROOT = Path(__file__).resolve().parents[2]
 SURFACE = ROOT / "systems" / "alanine-dipeptide" / "reference" / "surface-seed-0001.npz"
 
 
-def mlsim(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mlsim.cli.main", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONWARNINGS": ""},
-        timeout=300,
-    )
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_basins_of_alanine_dipeptide_in_degrees(tmp_path: Path) -> None:
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def mlsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The program, run inside this process: importing torch ten times over would take a minute."""
+
+    def run(*words: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["mlsim", *map(str, words)])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        text = capsys.readouterr()
+        return Done(int(code) if code else 0, text.out, text.err)
+
+    return run
+
+
+def test_basins_of_alanine_dipeptide_in_degrees(mlsim: Command, tmp_path: Path) -> None:
     done = mlsim("detect", SURFACE, "-o", tmp_path / "boxes.json")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "boxes.json").read_text())["found"]
@@ -57,7 +74,7 @@ def test_basins_of_alanine_dipeptide_in_degrees(tmp_path: Path) -> None:
     assert done.stdout.count("basin ") == len(found)
 
 
-def test_a_picture_is_drawn_of_a_surface_and_of_an_image(tmp_path: Path) -> None:
+def test_a_picture_is_drawn_of_a_surface_and_of_an_image(mlsim: Command, tmp_path: Path) -> None:
     scene = contacts(np.random.default_rng(2))
     Image.fromarray((255 * scene.image).astype(np.uint8)).save(tmp_path / "map.png")
     for source in (SURFACE, tmp_path / "map.png"):
@@ -78,7 +95,9 @@ def test_a_picture_is_drawn_of_a_surface_and_of_an_image(tmp_path: Path) -> None
         ("bad.npy", b"\x93NUMPY", "not a numpy array of numbers"),
     ],
 )
-def test_input_that_cannot_be_used_is_one_line(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
+def test_input_that_cannot_be_used_is_one_line(
+    mlsim: Command, name: str, content: bytes | None, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -89,7 +108,7 @@ def test_input_that_cannot_be_used_is_one_line(name: str, content: bytes | None,
     assert not (tmp_path / "out.json").exists()
 
 
-def test_wrong_endings_and_unknown_detectors_are_named(tmp_path: Path) -> None:
+def test_wrong_endings_and_unknown_detectors_are_named(mlsim: Command, tmp_path: Path) -> None:
     assert "expected a file ending in .json or .png" in mlsim("detect", SURFACE, "-o", tmp_path / "x.txt").stderr
     done = mlsim("detect", SURFACE, "--detector", "nobody")
     assert done.returncode == 2

@@ -17,7 +17,7 @@ from mlsim.shapes import Floats, require_shape
 MOVES = tuple((float(right), float(down)) for down in (-1, 0, 1) for right in (-1, 0, 1))
 
 
-def detect(detector: Detector, image: Floats, *, score: float = 0.3, limit: float = 0.6) -> Detections:
+def detect(detector: Detector, image: Floats, *, score: float = 0.45, limit: float = 0.3) -> Detections:
     """Boxes in a periodic image.
 
     Parameters
