@@ -153,7 +153,7 @@ def heat(work: Path, objective: str, seed: int) -> dict[str, Any]:
     parts = (few.take(0, 60), few.take(60, 90), (same.x, same.y))
     shape = {"shared": (32, 16), "encoder": (32, 32), "head": (32,)}
     training = {"epochs": 150, "patience": 40, "batch_size": 20, "learning_rate": 3e-3, "rho_low": 1e-3}
-    # the rule is counted in units of 10 kJ/mol, the scatter of the energies
+    # violations are counted in kJ/mol, so that the balance is small
     network, _, row = train_and_sweep(objective, rule, parts, shape, training, seed)
     shifted = sweep(network, rule, asked.x, asked.y, ALPHAS if objective == "controlled" else (0.0,))
     return {"part": "heat", **row, "hot": [s.row() for s in shifted]}

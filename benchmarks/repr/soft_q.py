@@ -19,8 +19,9 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,9 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     ),
 }
 CALLS = 400
-PEPTIDE_CALLS, PEPTIDE_SEEDS = 24, (1, 2, 3, 4, 5, 6, 7, 8)
+PEPTIDE_CALLS, PEPTIDE_SEEDS = 24, (1, 2, 3, 4, 5)
+#: Free rewards are asked for in larger batches.
+CHEAP = {"soft-q": {"written": 32, "write_every": 5}, "pg": {"written": 32}}
 #: Few calls: small batches are written seldom, learnt from often, and remembered.
 FRUGAL = {
     "method": "multi", "mixing": "mixed", "steps": 2000, "batch_size": 32, "written": 4, "write_every": 15,
@@ -117,14 +120,16 @@ def motif(label: str, seed: int) -> dict[str, Any]:
     }
 
 
-def frugal(name: str, task: Task, method: str, seed: int, calls: int) -> dict[str, Any]:
+def frugal(
+    name: str, task: Task, method: str, seed: int, calls: int, other: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """A search with at most ``calls`` evaluations: soft Q-learning with memory, policy gradient, or blind choice."""
     began = time.process_time()
     if method == "random":
         order = random_strings(task.alphabet, calls, seed)
         values = list(task.reward(order))
     else:
-        settings = SoftQSettings.parse({**(FRUGAL if method == "soft-q" else ON_POLICY), "budget": calls})
+        settings = SoftQSettings.parse({**(FRUGAL if method == "soft-q" else ON_POLICY), **other, "budget": calls})
         search = SoftQ(task.alphabet, task.reward, settings, seed=seed)
         search.fit()
         order, values = list(search.reward.known), list(search.reward.known.values())
@@ -151,10 +156,10 @@ def jobs(work: Path) -> dict[str, Callable[[], list[dict[str, Any]]]]:
         for seed in seeds:
             table[f"motif/{label}/{seed}"] = lambda m=label, s=seed: [motif(m, s)]  # type: ignore[misc]
     for method in ("soft-q", "pg", "random"):
-        for seed in SEEDS:
+        for seed in SEEDS[:2]:
             for name in ("attack", "prompt"):
                 table[f"tasks/{name}/{method}/{seed}"] = lambda n=name, m=method, s=seed: [  # type: ignore[misc]
-                    frugal(n, TASKS[n](s), m, s, CALLS)
+                    frugal(n, TASKS[n](s), m, s, CALLS, CHEAP.get(m, {}))
                 ]
         for seed in PEPTIDE_SEEDS:
             table[f"peptide/{method}/{seed}"] = lambda m=method, s=seed: [  # type: ignore[misc]
