@@ -32,6 +32,7 @@ from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
+from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.md.trajectory import Run
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
 from mlsim.workflow.baseline import born_forces
@@ -131,8 +132,9 @@ class Bench:
     def export(self, fit: Path) -> str:
         """Verified force field of a training directory; returns its name."""
         target = self.work / "forcefields" / fit.name
-        if not (target / "verified.json").exists() and not (target / "card.yaml").exists():
+        if not (target / "card.yaml").exists():
             self.mlsim("export", fit, "--name", fit.name, "-o", self.work / "forcefields")
+        if ForceFieldArtifact.read(target).card.verified is None:
             self.mlsim("verify", fit.name)
         return fit.name
 
