@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from openmm import Context, OpenMMException, Platform, System
 
 from mlsim.chem.molecule import Molecule
-from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, UnphysicalError
+from mlsim.errors import InputError, MissingError, OccupiedError, UnphysicalError
 from mlsim.md import callback, platforms, record
 from mlsim.md.exchange import ExchangeSettings, Ladder
 from mlsim.md.guard import Guard, Snapshot
@@ -40,10 +40,10 @@ from mlsim.md.impulses import Impulses
 from mlsim.md.integrator import canonical, impulses_for
 from mlsim.md.potential import Potential, build_system
 from mlsim.md.prepare import minimise
-from mlsim.md.restart import Checkpoint, locked, storage, write_atomically
+from mlsim.md.restart import Checkpoint, locked, resumed, storage, write_atomically
 from mlsim.md.signals import StopRequest
 from mlsim.md.simulate import Progress, degrees_of_freedom, identity
-from mlsim.md.streams import CoordinateStream, Stream, TableStream, cut_back, repair_dcd_header
+from mlsim.md.streams import CoordinateStream, Stream, TableStream, cut_all_back
 from mlsim.md.trajectory import COLUMNS, Run
 from mlsim.seeds import openmm_seed
 
@@ -211,12 +211,7 @@ class _Engine:
         self.settings, self.directory, self.seed, self.molecule = settings, directory, seed, molecule
         self.temperatures = settings.temperatures_K
         self.identity = identity(settings, molecule, potential, None, seed)
-        saved = Checkpoint.load(directory) if start == "resume" else None
-        if saved is not None and saved.identity != self.identity:
-            raise CheckpointError(
-                f"{directory}: the checkpoint belongs to a run with other settings, molecule or solvent; "
-                "resume with the settings in its config.yaml"
-            )
+        saved = resumed(directory, start, self.identity)
         used = record.read(directory)["platform"]["name"] if start == "resume" else settings.platform
         dynamics = Dynamics.of(molecule, potential, settings, str(used))
         self.mover: Mover = dynamics if spread is None else spread(dynamics)
@@ -247,10 +242,7 @@ class _Engine:
             self.positions = saved.arrays["positions"]
             self.velocities = saved.arrays.get("velocities")
             self.wall_before = float(record.read(directory).get("wall_seconds", 0.0))
-            for name, size in saved.streams.items():
-                cut_back(directory / name, size)
-                if name.endswith(".dcd"):
-                    repair_dcd_header(directory / name)
+            cut_all_back(directory, saved.streams)
         self._open()
         if saved is None:
             self.checkpoint()

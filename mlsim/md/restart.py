@@ -111,6 +111,27 @@ class Checkpoint:
             raise CheckpointError(f"{path}: corrupted checkpoint ({reason}); {advice}") from None
 
 
+def resumed(directory: Path, start: str, identity: str) -> Checkpoint | None:
+    """The checkpoint that a run takes up; None for a new run.
+
+    Raises
+    ------
+    MissingError
+        If there is none to resume.
+    CheckpointError
+        If it is damaged or of another run.
+    """
+    if start != "resume":
+        return None
+    saved = Checkpoint.load(directory)
+    if saved.identity != identity:
+        raise CheckpointError(
+            f"{directory}: the checkpoint belongs to a run with other settings, molecule or solvent; "
+            "resume with the settings in its config.yaml"
+        )
+    return saved
+
+
 def steps_done(directories: Iterable[Path]) -> int:
     """Steps in the checkpoints of ``directories`` together; one without a checkpoint counts as not begun."""
     total = 0

@@ -29,10 +29,10 @@ from mlsim.md.integrator import SLOW_GROUP, canonical, impulses_for
 from mlsim.md.observer import Observer, Summarised
 from mlsim.md.potential import Potential, build_system
 from mlsim.md.prepare import minimise, starting_molecule
-from mlsim.md.restart import Checkpoint, locked, storage, write_atomically
+from mlsim.md.restart import Checkpoint, locked, resumed, storage, write_atomically
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
-from mlsim.md.streams import CoordinateStream, Stream, TableStream, cut_back, repair_dcd_header
+from mlsim.md.streams import CoordinateStream, Stream, TableStream, cut_all_back
 from mlsim.md.trajectory import COLUMNS, Replica
 from mlsim.seeds import openmm_seed
 
@@ -157,12 +157,7 @@ class _Engine:
             bias.add_to(self.system)
         self.observers = (*((bias,) if bias is not None else ()), *observers)
         self.identity = identity(settings, self.molecule, potential, bias, seed)
-        saved = Checkpoint.load(directory) if start == "resume" else None
-        if saved is not None and saved.identity != self.identity:
-            raise CheckpointError(
-                f"{directory}: the checkpoint belongs to a run with other settings, molecule or solvent; "
-                "resume with the settings in its config.yaml"
-            )
+        saved = resumed(directory, start, self.identity)
         self.integrator = self._integrator(seed)
         self.platform, positions = self._platform(start, seed)
         self.context = Context(
@@ -202,10 +197,7 @@ class _Engine:
         else:
             self.step = saved.step
             self.wall_before = float(record.read(directory).get("wall_seconds", 0.0))
-            for name, size in saved.streams.items():
-                cut_back(directory / name, size)
-                if name.endswith(".dcd"):
-                    repair_dcd_header(directory / name)
+            cut_all_back(directory, saved.streams)
             self._load(saved)
         self._open()
         if saved is None:

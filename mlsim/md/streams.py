@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -54,6 +54,20 @@ def cut_back(path: Path, size: int) -> None:
             f"{path}: the checkpoint expects at least {size} bytes, got {found}; restore the file or start a new run"
         )
     os.truncate(path, size)
+
+
+def cut_all_back(directory: Path, sizes: Mapping[str, int]) -> None:
+    """Truncate every output below ``directory`` to its size at a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`cut_back`.
+    """
+    for name, size in sizes.items():
+        cut_back(directory / name, size)
+        if name.endswith(".dcd"):
+            repair_dcd_header(directory / name)
 
 
 class _HeldStream(Stream):

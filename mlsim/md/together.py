@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from openmm import Context, OpenMMException, Platform
 
 from mlsim.chem.molecule import Molecule
-from mlsim.errors import CheckpointError, InputError, UnphysicalError
+from mlsim.errors import InputError, UnphysicalError
 from mlsim.md import callback, own_noise, platforms, record
 from mlsim.md.guard import Guard, Snapshot
 from mlsim.md.impulses import Impulses
@@ -31,11 +31,11 @@ from mlsim.md.integrator import CONSTRAINT_TOLERANCE, impulses_for, langevin_mid
 from mlsim.md.potential import Potential, build_system
 from mlsim.md.prepare import minimise
 from mlsim.md.replicas import build_replicas, split, tiled
-from mlsim.md.restart import Checkpoint, locked, storage, write_atomically
+from mlsim.md.restart import Checkpoint, locked, resumed, storage, write_atomically
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
 from mlsim.md.simulate import Outcome, Progress, degrees_of_freedom, identity
-from mlsim.md.streams import CoordinateStream, Stream, TableStream, cut_back, repair_dcd_header
+from mlsim.md.streams import CoordinateStream, Stream, TableStream, cut_all_back
 from mlsim.md.trajectory import COLUMNS, Replica
 from mlsim.seeds import openmm_seed
 
@@ -125,12 +125,7 @@ class _Copies:
         self.copies, self.streams = len(seeds), dict[str, Stream]()
         alone = [identity(settings, molecule, potential, None, seed) for seed in seeds]
         self.identity = "shared:" + ",".join(alone)
-        saved = Checkpoint.load(directory) if start == "resume" else None
-        if saved is not None and saved.identity != self.identity:
-            raise CheckpointError(
-                f"{directory}: the checkpoint belongs to a run with other settings, molecule, solvent or replicas; "
-                "resume with the settings in its config.yaml"
-            )
+        saved = resumed(directory, start, self.identity)
         single = build_system(molecule, potential, settings.constraints, settings.hydrogen_mass_Da)
         self.masses = np.array([single.getParticleMass(k)._value for k in range(molecule.n_atoms)])
         thermostat = langevin_middle(settings.temperature_K, settings.friction_per_ps, settings.timestep_ps, 1)
@@ -182,10 +177,7 @@ class _Copies:
     def _continue(self, saved: Checkpoint) -> None:
         self.step = saved.step
         self.wall_before = float(record.read(self.places[0]).get("wall_seconds", 0.0))
-        for name, size in saved.streams.items():
-            cut_back(self.directory / name, size)
-            if name.endswith(".dcd"):
-                repair_dcd_header(self.directory / name)
+        cut_all_back(self.directory, saved.streams)
         self._put(saved.arrays["positions"], saved.arrays["velocities"], saved.arrays)
 
     def _put(self, positions: Vectors, velocities: Vectors, noise: dict[str, NDArray[Any]]) -> None:

@@ -203,7 +203,7 @@ def test_the_verb_runs_resumes_and_is_read_like_any_run(
     assert run(settings.model_copy(update={"context": "auto"}), tmp_path / "run", "resume")[0].step == 100
     with pytest.raises(InputError, match="begun with context 'shared'"):
         run(settings.model_copy(update={"context": "separate"}), tmp_path / "run", "resume")
-    with pytest.raises(CheckpointError, match="other settings, molecule, solvent or replicas"):
+    with pytest.raises(CheckpointError, match="other settings, molecule or solvent"):
         run(settings.model_copy(update={"replicas": 2}), tmp_path / "run", "resume")
 
 
