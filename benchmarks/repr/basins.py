@@ -216,12 +216,13 @@ def maps_precision(model: Detector) -> list[dict[str, Any]]:
 def claims(rows: Sequence[dict[str, Any]]) -> list[Claim]:
     """Differences of F1 with paired intervals."""
     result = []
-    for label, families in (("held-out generators", ("fourier", "torsion")), ("fresh mixtures", ("mixture",))):
+    held_out = ("fourier", "torsion")
+    cases = [("held-out generators", held_out, FRAMES), ("fresh mixtures", ("mixture",), FRAMES)]
+    cases += [(f"held-out generators, {frames} frames", held_out, (frames,)) for frames in FRAMES]
+    for label, families, chosen in cases:
+        here = [r for r in rows if r.get("family") in families and r["frames"] in chosen]
         pooled = {
-            name: np.array(
-                [c for r in rows if r.get("family") in families and r["method"] == name for c in r["right_found_true"]],
-                dtype=np.float64,
-            )
+            name: np.array([c for r in here if r["method"] == name for c in r["right_found_true"]], dtype=np.float64)
             for name in ("detector", "persistence", "scipy")
         }
         ours = pooled["detector"]
