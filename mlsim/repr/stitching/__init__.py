@@ -8,8 +8,9 @@ Names are imported when they are first used.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from mlsim.repr.lazy import member
 
 _HOMES = {
     "Classification": "mlsim.repr.stitching.tasks",
@@ -30,9 +31,7 @@ __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mlsim.repr.stitching' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return member(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:
