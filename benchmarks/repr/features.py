@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.decomposition import PCA
@@ -40,7 +41,7 @@ from mlsim.repr import images, probe
 from mlsim.repr.beit.encoder import BeitEncoder
 from mlsim.repr.beit.network import initialise
 from mlsim.repr.encoder import InputSettings
-from mlsim.repr.registry import load_encoder
+from mlsim.repr.registry import PRETRAINED, load_encoder
 
 SYSTEMS = ("alanine-dipeptide", "alanine-tripeptide")
 SHIPPED = "beit-extension-map"
@@ -267,6 +268,19 @@ def show(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def note_scores(rows: dict[str, dict[str, Any]]) -> None:
+    """Put what was found into the card of the shipped encoder."""
+    path = PRETRAINED / SHIPPED / "card.yaml"
+    card = yaml.safe_load(path.read_text())
+    card["scores"]["held_out_balanced_accuracy_40_labels"] = {
+        system: {
+            name: round(rows[f"{system}/{name}"]["states_40"][0], 3) for name in (f"BEiT {SHIPPED}", "pair distances")
+        }
+        for system in SYSTEMS
+    }
+    path.write_text(yaml.safe_dump(card, sort_keys=False, width=110))
+
+
 def main() -> None:
     """Missing rows, then the table and the claims."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -291,10 +305,11 @@ def main() -> None:
     claims = []
     for system in SYSTEMS:
         for key, what in (("states_40", "states from 40 labels"), ("vamp2", "vamp2")):
-            ours = rows[f"{system}/BEiT {SHIPPED}"][key][0]
+            ours = rows[f"{system}/BEiT {SHIPPED}"][key][1]
             best = max(rows[f"{system}/{other}"][key][0] for other in ("pair distances", "TICA of distances"))
-            said = f"{system}: {what}, BEiT minus the better of distances and TICA"
+            said = f"{system}: {what}, lower limit of BEiT minus the better of distances and TICA"
             claims.append(Claim("5.5", said, ours - best, "> 0", ours > best))
+    note_scores(rows)
     write_result("repr.features", __doc__.splitlines()[0], ordered, claims)
     print(show(ordered))
 
