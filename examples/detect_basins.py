@@ -16,6 +16,7 @@ from mlsim.repr.dynamic_head.contacts import contacts
 from mlsim.repr.dynamic_head.detector import Detector
 from mlsim.repr.dynamic_head.figure import draw
 from mlsim.repr.dynamic_head.landscape import image_of
+from mlsim.repr.dynamic_head.scene import overlap
 from mlsim.units import kT
 
 SURFACE = Path(__file__).parents[1] / "systems" / "alanine-dipeptide" / "reference" / "surface-seed-0001.npz"
@@ -48,8 +49,11 @@ def main() -> None:
 
     # A contact map of a made-up chain.
     chain = contacts(np.random.default_rng(3))
-    stripes = detector.detect(chain.image)
-    print(f"contact map: {len(chain.boxes)} stripes drawn, {len(stripes.boxes)} found")
+    stripes = detector.detect(chain.image, score=0.4, overlap=0.3)
+    right = (overlap(chain.boxes, stripes.boxes) > 0.5) & (chain.labels[:, None] + 1 == stripes.labels[None])
+    print(
+        f"contact map: {len(chain.boxes)} stripes, {right.any(axis=1).sum()} of them found, {len(stripes.boxes)} boxes"
+    )
     draw(chain.image, stripes, given.output / "contacts.png", names=("residue", "residue"), title="contact map")
     print(f"pictures in {given.output}")
 
