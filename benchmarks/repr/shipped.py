@@ -84,7 +84,7 @@ class Plan:
 PLANS = (
     Plan(
         "beit-extension-map",
-        "frames of peptides; states and slow motions from single conformations",
+        "frames of peptides; states from few labels (use --pool grid)",
         "heavy atoms of alanine dipeptide (5 ns of issnet at 450 K; 10,000 frames of explicit water, "
         "systems/alanine-dipeptide/training), alanine tripeptide (2 ns, vacuum, 450 K), "
         "chignolin (0.1 ns, vacuum, 400 K); "

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Arguments that keep an example short; an example that is not listed here fails the test.
 SHORT = {
     "first_run.py": ["--ns", "0.02", "-o", "{out}"],
+    "encode_trajectory.py": ["--ns", "0.02", "-o", "{out}"],
     "detect_basins.py": ["-o", "{out}"],
     "ask_literature.py": ["-o", "{out}"],
     "collective_variables.py": ["--ns", "0.02", "--steps", "5", "-o", "{out}"],
