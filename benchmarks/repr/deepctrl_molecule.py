@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mlsim.analysis import observables
 from mlsim.chem.catalog import load_system
+from mlsim.md import record
 from mlsim.md.settings import RunSettings
 from mlsim.md.trajectory import Run
 from mlsim.repr.deepctrl.molecule_rules import grows_with, sound_geometry
@@ -49,7 +50,9 @@ def trajectory(work: Path, temperature_K: float, ns: float, seed: int) -> Run:
         system=SYSTEM, solvent="issnet", ns=ns, temperature_K=temperature_K, seed=seed,
         report_ps=REPORT_PS, platform="Reference",
     )  # fmt: skip
-    run(settings, place, "resume" if (place / "run.json").exists() else "new")
+    # a finished run is taken as it is, also when the shipped force field has been replaced since
+    if not ((place / "run.json").exists() and record.read(place)["status"] == "complete"):
+        run(settings, place, "resume" if (place / "run.json").exists() else "new")
     return Run.open(place)
 
 

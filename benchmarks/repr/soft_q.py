@@ -7,7 +7,10 @@ Four parts, every row kept as soon as it is done, so that an interrupted run goe
 * ``tasks``    an attack on a frozen classifier and a prompt for a frozen language model, at equal calls of the reward;
 * ``peptide``  peptides whose reward is half a simulation, at equal numbers of simulations.
 
-Learning rate and number of steps of ``motif`` were chosen on seeds 100 and 101; reported are seeds 1-3.
+Settings of ``motif`` were chosen on seeds 100 and 101; reported are seeds 1-3. With the published ones (rewards of +-50,
+no value gradient) the pilots reached 0.89 and 0.91 after 1,500 and 1,050 steps, but seed 1 has not left the ground after
+1,200; with the value gradient and rewards of +-10 the pilot reached 0.996. Single-step is run with the same settings
+but for the value gradient, which is a multi-step residual itself.
 
     python -m benchmarks.repr.soft_q --work runs/soft_q                     # all missing rows, then the claims
     python -m benchmarks.repr.soft_q --work runs/soft_q --parts motif
@@ -41,21 +44,22 @@ PARTS = ("exact", "motif", "tasks", "peptide")
 SEEDS = (1, 2, 3)
 SAMPLES = 1000
 MODEL = {"layers": 1, "width": 64}
-MOTIF = {"steps": 1200, "learning_rate": 2e-3, "batch_size": 64, "model": MODEL}
+MOTIF = {"steps": 1200, "learning_rate": 3e-3, "batch_size": 64, "polyak": 0.05, "reward_scale": 10.0, "model": MODEL}
+#: Rewards of +-50, target share 0.001, V never told the reward; step size chosen on seeds 100 and 101.
+PUBLISHED = {"learning_rate": 2e-3, "polyak": 1e-3, "reward_scale": 50.0}
 #: label -> settings on top of MOTIF, seeds
 METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
-    "multi": ({"method": "multi"}, SEEDS),
-    "combined": ({"method": "combined"}, SEEDS),
+    "multi": ({"method": "multi", "value_weight": 0.5}, SEEDS),
+    "combined": ({"method": "combined", "value_weight": 0.5}, SEEDS),
     "single": ({"method": "single"}, SEEDS),
-    "mle": ({"method": "mle"}, SEEDS),
+    "mle": ({"method": "mle", "learning_rate": 2e-3}, SEEDS),
+    "multi, as published": ({"method": "multi", **PUBLISHED}, SEEDS[:1]),
+    "combined, as published": ({"method": "combined", **PUBLISHED}, SEEDS[:1]),
+    "single, as published": ({"method": "single", **PUBLISHED}, SEEDS[:1]),
     "mle+pg": ({"method": "mle+pg"}, SEEDS),
     "pg": ({"method": "pg"}, SEEDS[:1]),
     "vanilla": ({"method": "vanilla"}, SEEDS[:1]),
-    "multi, off-policy alone": ({"method": "multi", "mixing": "off"}, SEEDS[:1]),
-    "multi, value gradient, scale 10": (
-        {"method": "multi", "value_weight": 0.5, "polyak": 0.05, "reward_scale": 10.0},
-        SEEDS[:1],
-    ),
+    "multi, off-policy alone": ({"method": "multi", "value_weight": 0.5, "mixing": "off"}, SEEDS[:1]),
 }
 CALLS = 400
 PEPTIDE_CALLS, PEPTIDE_SEEDS = 24, (1, 2, 3, 4, 5)

@@ -313,3 +313,15 @@ def test_rewards_are_combined_by_their_weights() -> None:
     assert both(["KAA"]) == [pytest.approx((3 * 100 + 50) / 4)]
     with pytest.raises(InputError, match="low <= high"):
         peptide_rewards.window(float, 2, 1, 1.0)
+
+
+def test_imitation_comes_first_and_the_target_starts_from_it() -> None:
+    run = search("multi", imitate_steps=3)
+    for _ in range(3):
+        row = run.advance()
+        assert "reward" not in row
+    pairs = zip(run.target.parameters(), run.policy.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert "reward" in run.advance()
+    with pytest.raises(InputError, match="imitate_steps"):
+        search("pg", imitate_steps=3)

@@ -79,6 +79,8 @@ class SoftQ:
         known: dict[str, float] | None = None,
         seed: int = 0,
     ) -> None:
+        if settings.imitate_steps and not (given and settings.reads):
+            raise InputError("imitate_steps: there are no given sequences to imitate, or the method does not read them")
         if settings.reads and not given and settings.memory == 0:
             raise InputError(f"method '{settings.method}' learns from given sequences: give some or choose mixing 'on'")
         self.alphabet, self.settings, self.seed = alphabet, settings, seed
@@ -159,6 +161,8 @@ class SoftQ:
             self._descend(loss)
             row["loss"] = loss.item()
         self.step += 1
+        if self.step == self.settings.imitate_steps:
+            self.target.load_state_dict(self.policy.state_dict())
         return {"step": float(self.step), "calls": float(self.reward.calls), **row}
 
     def sample(self, count: int, generator: torch.Generator, top_k: int | None = None) -> list[str]:
@@ -170,7 +174,8 @@ class SoftQ:
     def _write(self) -> list[str]:
         """Own sequences of this step; those that the budget cannot pay for are dropped."""
         settings = self.settings
-        if not settings.writes or self.step < settings.warmup_steps or self.step % settings.write_every:
+        started = max(settings.warmup_steps, settings.imitate_steps)
+        if not settings.writes or self.step < started or self.step % settings.write_every:
             return []
         sequences = self.sample(settings.written or settings.batch_size, self.generator, settings.top_k)
         if settings.budget is not None:
@@ -204,6 +209,8 @@ class SoftQ:
                 unique=unique_fraction(own),
                 entropy=(spread.sum() / taken[mine].sum()).item(),
             )
+        if self.step < settings.imitate_steps:
+            return losses.likelihood(logits[theirs], actions[theirs], taken[theirs])
         parts = []
         if settings.method in CONSISTENCIES:
             reward = settings.shaping(raw + self.reward(others)).to(logits.device)

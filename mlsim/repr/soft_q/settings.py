@@ -34,6 +34,8 @@ class SoftQSettings(Settings):
         Weight of the value gradient; 0 is the published method.
     entropy_weight
         Entropy bonus of the policy gradient.
+    imitate_steps
+        First steps, in which the likelihood of the given sequences is raised; the target then takes the network over.
     warmup_steps
         Steps with given sequences only before own ones are written (of ``mle`` for ``mle+pg``).
     write_every, written
@@ -60,6 +62,7 @@ class SoftQSettings(Settings):
     reward_scale: float = Field(50.0, gt=0)
     value_weight: float = Field(0.0, ge=0)
     entropy_weight: float = Field(0.01, ge=0)
+    imitate_steps: int = Field(0, ge=0)
     warmup_steps: int = Field(0, ge=0)
     write_every: int = Field(1, ge=1)
     written: int | None = Field(None, ge=1)
