@@ -7,10 +7,10 @@ Four parts, every row kept as soon as it is done, so that an interrupted run goe
 * ``tasks``    an attack on a frozen classifier and a prompt for a frozen language model, at equal calls of the reward;
 * ``peptide``  peptides whose reward is half a simulation, at equal numbers of simulations.
 
-Settings of ``motif`` were chosen on seeds 100 and 101; reported are seeds 1-3. With the published ones (rewards of +-50,
-no value gradient) the pilots reached 0.89 and 0.91 after 1,500 and 1,050 steps, but seed 1 has not left the ground after
-1,200; with the value gradient and rewards of +-10 the pilot reached 0.996. Single-step is run with the same settings
-but for the value gradient, which is a multi-step residual itself.
+Settings of ``motif`` were chosen on seeds 100 and 101; reported are seeds 1-3. With the published ones (rewards of
++-50, no value gradient) the pilots reached 0.89 and 0.91 after 1,500 and 1,050 steps, but seed 1 has not left the
+ground after 1,200; with the value gradient and rewards of +-10 the pilot reached 0.996. Single-step is run with the
+same settings but for the value gradient, which is a multi-step residual itself.
 
     python -m benchmarks.repr.soft_q --work runs/soft_q                     # all missing rows, then the claims
     python -m benchmarks.repr.soft_q --work runs/soft_q --parts motif
