@@ -39,7 +39,8 @@ from mlsim.repr.beit.pretrain import PretrainSettings, masked_accuracy, pretrain
 from mlsim.repr.beit.target import Pixels, Target, Words
 from mlsim.repr.beit.tokenizer import PatchKMeans
 
-SEEDS = (0, 1, 2)
+#: 0, 1, 2 and 50 were looked at while the sizes were chosen.
+SEEDS = (3, 4, 5)
 UNLABELLED = 1200
 VOCABULARY = 32
 NETWORK = NetworkSettings(size=8, patch=2, hidden=64, layers=3, heads=4, feedforward=128, layer_scale=1.0)
@@ -57,9 +58,9 @@ def network(variant: str) -> NetworkSettings:
 
 
 def settings(variant: str) -> PretrainSettings:
-    """Pre-training of a variant; with absolute positions it is faster and shorter."""
+    """Pre-training of a variant."""
     return PretrainSettings(
-        steps=1000 if variant.endswith(ABSOLUTE) else 1500,
+        steps=2400,
         batch=32,
         learning_rate=3e-3,
         masking="random" if variant.endswith("random") else "blockwise",
