@@ -13,6 +13,7 @@ from mlsim.samplers.targets import Target, by_name, lennard_jones, load, names, 
 from mlsim.samplers.targets.clusters import DW4_MINIMA, LJ13_GROUND, long_edges, pair_distances
 from mlsim.samplers.targets.reference import Reference, available
 from mlsim.samplers.targets.scores import (
+    descend,
     geometric_w2,
     nearest_minimum,
     quench,
@@ -84,6 +85,17 @@ def test_dw4_has_its_five_minima_and_no_other() -> None:
     assert {int(index) for index in which} >= {0, 1, 2}
     for index, count in zip(which.tolist(), long_edges(minima).tolist(), strict=True):
         assert count == DW4_MINIMA[index][1]
+
+
+def test_batched_descent_reaches_the_minima_that_quenching_reaches() -> None:
+    target = by_name("dw4")
+    start = load("dw4").draw(40, stream(3))
+    _, wanted = quench(target.log_density, start)
+    known = tuple(energy for energy, _ in DW4_MINIMA)
+    found = nearest_minimum(descend(target.log_density, start), known)
+    assert (found >= 0).all()
+    # Two descents from one point may end in different basins; few do.
+    assert float((found == nearest_minimum(wanted, known)).double().mean()) > 0.8
 
 
 def test_rare_dw4_minima_are_minima() -> None:

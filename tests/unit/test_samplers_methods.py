@@ -23,6 +23,7 @@ from mlsim.samplers import (
     noisy_esvgd,
     orthogonal,
     permutations,
+    point_group,
     sample,
     svgd,
     tempering,
@@ -162,6 +163,27 @@ def test_normalised_steps_are_equivariant_and_shrink() -> None:
     torch.testing.assert_close(move.norm(dim=1), torch.full((5,), 0.1 * math.sqrt(2.0), dtype=torch.float64))
     late, _ = rule.move(v, moment, 9)
     assert late.norm() < move.norm()
+
+
+def test_diagnostics_are_recorded_with_the_trajectory() -> None:
+    result = sample(mala(normal, 0.3), particles(20), 41, stream(), record_every=10)
+    assert len(result.diagnostic("acceptance")) == len(result.trajectory) == 4
+    assert all(0.0 < value <= 1.0 for value in result.diagnostic("acceptance"))
+    with pytest.raises(InputError, match="expected one of gradients, acceptance, size"):
+        result.diagnostic("temperature")
+    assert sample(mala(normal, 0.3), particles(4), 5, stream()).diagnostic("anything") == ()
+
+
+def test_any_point_group_is_a_symmetry() -> None:
+    turn = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    flip = torch.diag(torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64))
+    swap = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    cube = point_group("Oh", torch.stack([turn, flip, swap]))
+    assert cube.order == 48
+    kernel, x = ExplicitKernel(cube), particles(6, 3)
+    g = cube.draw(stream(2), torch.float64)
+    moved = kernel.field(cube.act(g, x), cube.act(g, x), cube.act(g, -x), 0.8, None)
+    torch.testing.assert_close(moved, cube.act(g, kernel.field(x, x, -x, 0.8, None)))
 
 
 def test_auto_kernel_follows_the_group() -> None:

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from collections import namedtuple
 
 import pytest
 import torch
 
 from mlsim.errors import InputError
-from mlsim.samplers import IMQ, ExplicitKernel, Normalised, Samples, cyclic, esvgd, sample, thin, trivial, weights
+from mlsim.samplers import (
+    IMQ,
+    ExplicitKernel,
+    Normalised,
+    Samples,
+    cyclic,
+    esvgd,
+    hmc,
+    mala,
+    sample,
+    tempering,
+    thin,
+    trivial,
+    warm_start,
+    weights,
+)
 from mlsim.samplers.bandwidth import Fixed
 from mlsim.samplers.stein import discrepancy, effective_count
 from mlsim.samplers.stopping import plateau
@@ -120,6 +136,19 @@ def test_a_run_stops_at_the_plateau_of_the_discrepancy() -> None:
 
 def test_a_short_run_spends_its_budget() -> None:
     assert run(20, 10).reason == "budget"
+
+
+def test_plateau_finds_the_scores_inside_a_wrapped_sampler_and_says_if_there_are_none() -> None:
+    def normal(x: torch.Tensor) -> torch.Tensor:
+        return -0.5 * (x**2).sum(-1)
+
+    generator = torch.Generator().manual_seed(2)
+    for sampler in (warm_start(mala(normal, 0.3), 5, hmc(normal, 0.2)), tempering(normal, (1.0, 0.5), size=0.3)):
+        result = sample(sampler, draws(20), 2000, generator, stop=plateau(PLANE, every=2, patience=2))
+        assert result.reason.startswith("discrepancy plateau")
+    state = namedtuple("State", ["positions"])(draws(3))
+    with pytest.raises(InputError, match="keeps scores, got a state with positions"):
+        plateau(PLANE, every=1)(state)
 
 
 def test_plateau_refuses_nonsense() -> None:
