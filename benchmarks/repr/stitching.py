@@ -8,7 +8,7 @@
 
 Why GBn2 forces as labels: they are free of noise, so that a penalty of a few kJ/mol/nm is visible. The dipeptide's
 frames are the shipped training frames, the tripeptide's come from a run of 0.8 ns in vacuum at 600 K, which visits many
-conformations at little cost.
+conformations at little cost. The penalties of the force fields are upper bounds: their stitches get 30 steps only.
 
     python -m benchmarks.repr.stitching --work runs/stitching [--parts digits issnet]
 """
@@ -290,11 +290,12 @@ def figure(digits: list[dict[str, Any]], issnet: dict[str, dict[str, Any]], path
     """Penalty against layer, digits left, force fields right."""
     from matplotlib import pyplot
 
-    drawing, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    drawing, axes = pyplot.subplots(1, 2, figsize=(12, 4), layout="constrained")
     for name in CONTROLS:
         values = np.array([row[name] for row in digits])
         mean, spread = values.mean(0), values.max(0) - values.min(0)
         axes[0].errorbar(range(1, BLOCKS + 1), mean, yerr=0.5 * spread, marker="o", capsize=3, label=name)
+    axes[0].set_xticks(range(1, BLOCKS + 1))
     axes[0].set(xlabel="block", ylabel="stitching penalty, % points", title="digits, range over seeds")
     layers, error = issnet["self"]["layers"], issnet["self"]["error of top"]
     for name, row in issnet.items():
@@ -304,7 +305,7 @@ def figure(digits: list[dict[str, Any]], issnet: dict[str, dict[str, Any]], path
     for ax in axes:
         ax.axhline(0, color="grey", lw=0.8)
         ax.set_yscale("symlog", linthresh=5)
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     drawing.savefig(path, dpi=150)
     pyplot.close(drawing)
 
