@@ -274,6 +274,10 @@ def claims_of(data: dict[str, Any]) -> list[dict[str, Any]]:
         row = rows.get(f"dw4/100/500/{method} (fresh seeds)")
         if row:
             most(name, f"{method} on DW-4, five fresh seeds: energy W2", row["energy_w2"], limit)
+    pair = [rows.get(f"dw4/100/500/esvgd+metropolised ({label})") for label in ("fresh seeds", "seeds 11-15")]
+    if all(pair):
+        pooled = float(np.mean([run["energy_w2"] for row in pair if row for run in row["runs"]]))
+        most("4.3c pooled", "esvgd+metropolised on DW-4, the ten fresh seeds 6-15 together: energy W2", pooled, 0.4)
     row = rows.get("dw4/100/500/esvgd (fresh seeds)")
     if row:
         most("4.2b'", "esvgd on DW-4, five fresh seeds: distance total variation, 50 bins", row["tv50"], 0.10)
