@@ -259,7 +259,7 @@ def claims_of(parts: dict[str, dict[str, Any]], clock: str) -> list[Claim]:
             add(number, f"{subject_}: steps/s over the faster GB model ({gb})", ratio(rates, name, gb), factor)
             against_best = Spread.of([r / best for r in rates[name]])
             add(number, f"{subject_}: steps/s over the best single repeat of either GB model", against_best, factor)
-            add(number, f"{subject_}: steps/s over OBC2 by native GBSAOBCForce", ratio(rates, name, native), 1.0)
+            add(number, f"{subject_}: steps/s over OBC2 by native GBSAOBCForce", ratio(rates, name, native), factor)
         add("3.3", f"{system}: steps/s over PyTorch Geometric's SchNet", ratio(rates, ours, pyg), 20.0)
         if system == SYSTEMS[0]:
             add("3.1", f"{system}: steps/s over explicit TIP3P", ratio(rates, ours, "tip3p"), 50.0)
@@ -274,7 +274,7 @@ def claims_of(parts: dict[str, dict[str, Any]], clock: str) -> list[Claim]:
             add("3.2", f"{system}: 64 replicas, {way}: aggregate rate per core over a single replica", gain, 3.0)
         single_ = parts.get(f"single-{system}")
         if single_ is not None:
-            cost = 1e6 / float(np.median(part[clock][ALONE]))
+            cost = 1e6 / float(np.median(single_[clock][ours]))
             share = cost / (single_["arithmetic_limit_us"] + single_["vacuum_us"])
             text = f"{system}: largest gain that the arithmetic leaves to any number of replicas"
             add("3.2", text, Spread.of([share]), 3.0)

@@ -9,19 +9,22 @@
 ``auto``    ``python`` with the compiled kernel where the kind has one, because no Python in the loop matters less than
             the program that runs: see the table. Kinds without a kernel take ``torch`` if usable, else ``python``.
 
-Milliseconds per step, molecular mechanics included, Reference platform, one core of a busy Xeon (best of many short
-repeats), 64 features, 2 blocks, 1.2 nm cutoff, float32:
+Milliseconds per step, molecular mechanics included, Reference platform, one quiet core of an EPYC (Zen 5), 64 features,
+2 blocks, 1.2 nm cutoff, float32 (``benchmarks/md_speed.py``):
 
-===============================  ==================  ======================
-what runs                        alanine dipeptide   chignolin (166 atoms)
-===============================  ==================  ======================
-PythonForce, compiled kernel      0.040               1.1
-TorchForce, TorchScript           1.1                 87
-PythonForce, TorchScript          1.7                 125
-PythonForce, eager                1.8                 81
-(vacuum without learned force)    0.008               0.2
-(OBC2 or GBn2, CPU platform)      0.13                3.1 - 4.1
-===============================  ==================  ======================
+=================================  ==================  ======================
+what runs                          alanine dipeptide   chignolin (166 atoms)
+=================================  ==================  ======================
+PythonForce, compiled kernel        0.030               0.78
+the same at every second step       0.020               0.49
+PythonForce, static program         0.41                20
+TorchForce, TorchScript             0.81                43
+PythonForce, TorchScript            1.3                 35
+PythonForce, eager                  1.3                 33
+(vacuum without learned force)      0.008               0.21
+(OBC2 by native GBSAOBCForce)       0.025               0.63
+(OBC2 or GBn2, CPU platform)        0.17 - 0.19         3.2 - 4.2
+=================================  ==================  ======================
 
 OpenMM accepts from a callback what it should refuse: a NaN energy passes silently, an array of one element becomes the
 energy -1.0, and every exception, Ctrl-C included, arrives as an ``OpenMMException`` without type or traceback. So the
