@@ -47,7 +47,17 @@ def test_a_sound_force_field_passes_every_check(report: VerifyReport) -> None:
     assert failed(report) == set()
     assert report.passed
     kinds = {check.name.split(":")[0] for check in report.checks}
-    assert kinds == {"script", "model.pt", "compiled", "static = compiled", "bridges", "gradient", "rigid motion", "equal atoms", "cutoff"}
+    assert kinds == {
+        "script",
+        "model.pt",
+        "compiled",
+        "static = compiled",
+        "bridges",
+        "gradient",
+        "rigid motion",
+        "equal atoms",
+        "cutoff",
+    }
 
 
 def test_the_record_lets_the_artifact_be_used(artifact: ForceFieldArtifact, report: VerifyReport, place: Path) -> None:
