@@ -62,7 +62,7 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "multi, off-policy alone": ({"method": "multi", "value_weight": 0.5, "mixing": "off"}, SEEDS[:1]),
 }
 CALLS = 400
-PEPTIDE_CALLS, PEPTIDE_SEEDS = 24, (1, 2, 3, 4, 5)
+PEPTIDE_CALLS, PEPTIDE_SEEDS = 24, tuple(range(1, 13))
 #: Free rewards are asked for in larger batches.
 CHEAP = {"soft-q": {"written": 32, "write_every": 5}, "pg": {"written": 32}}
 #: Few calls: small batches are written seldom, learnt from often, and remembered.
@@ -176,8 +176,11 @@ def claims_of(rows: list[dict[str, Any]]) -> list[Claim]:
     """What 6.3 asks for."""
     claims: list[Claim] = []
 
+    def values(part: str, method: str, key: str) -> list[float]:
+        return [row[key] for row in rows if row["part"] == part and row["method"] == method]
+
     def mean(part: str, method: str, key: str) -> float:
-        found = [row[key] for row in rows if row["part"] == part and row["method"] == method]
+        found = values(part, method, key)
         return float(np.mean(found)) if found else float("nan")
 
     worst = max((row["loss"] for row in rows if row["part"] == "exact"), default=float("nan"))
@@ -193,10 +196,14 @@ def claims_of(rows: list[dict[str, Any]]) -> list[Claim]:
         found = mean("motif", method, "success")
         claims.append(Claim("6.3", f"motif success, {method}, mean of seeds", found, bound, holds(found)))
     for part in ("peptide", "attack", "prompt"):
-        own = mean(part, "soft-q", "reward_per_call")
         for other in ("pg", "random"):
-            gain = own - mean(part, other, "reward_per_call")
-            claims.append(Claim("6.3", f"{part}: reward per call, soft-q less {other}", gain, "> 0", gain > 0))
+            own, his = (np.array(values(part, m, "reward_per_call")) for m in ("soft-q", other))
+            if len(own) < 2 or len(his) < 2:
+                continue
+            gain = float(own.mean() - his.mean())
+            error = 1.96 * float(np.sqrt(own.var(ddof=1) / len(own) + his.var(ddof=1) / len(his)))
+            text = f"{part}: reward per call, soft-q less {other} (+- {error:.2g}, {len(own)} seeds)"
+            claims.append(Claim("6.3", text, gain, "> its 95 % half width", gain > error))
     spread = mean("peptide", "soft-q", "distance_of_top_ten")
     claims.append(Claim("6.3", "peptide: mean distance among soft-q's ten best", spread, "> 0.2", spread > 0.2))
     return claims
