@@ -1,7 +1,6 @@
-"""Trains the encoders shipped in mlsim/repr/pretrained and writes their cards: do they predict hidden patches?
+"""Trains the BEiT shipped in mlsim/repr/pretrained and writes its card: does it predict hidden patches?
 
     beit-extension-map     BEiT on extension maps of single frames of alanine dipeptide, tripeptide and chignolin
-    beit-ramachandran      BEiT on Ramachandran images of windows of 200 ps (all residues): features of an ensemble
 
 Data: the training runs of ``benchmarks.repr.peptides`` and the force data shipped for alanine dipeptide; the last tenth
 of each is kept back for the masked accuracy in the card. Scores on held-out runs are in ``repr-features.json``.
@@ -20,9 +19,9 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from benchmarks.repr.peptides import SOURCES, torsions, trajectory
+from benchmarks.repr.peptides import SOURCES, trajectory
 from mlsim.dataset import storage
-from mlsim.repr import densities, images
+from mlsim.repr import images
 from mlsim.repr.beit.network import NetworkSettings
 from mlsim.repr.beit.pretrain import PretrainSettings, masked_accuracy, pretrain
 from mlsim.repr.beit.target import Words
@@ -32,7 +31,6 @@ from mlsim.repr.registry import PRETRAINED
 
 SEED = 7
 KEPT_BACK = 0.1
-WINDOW_PS, WINDOW_STEP_PS = 200, 10
 #: Explicit water, flattened over phi and psi: every third frame.
 FORCE_DATA = Path(__file__).resolve().parents[2] / "systems" / "alanine-dipeptide" / "training" / "frames.h5"
 FRAMES = InputSettings(kind="extension-map", atoms="heavy", size=24)
@@ -52,22 +50,6 @@ def frame_maps(work: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return np.concatenate(learn), np.concatenate(kept)
 
 
-def density_images(work: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Ramachandran images of windows of every residue of the training runs."""
-    learn, kept = [], []
-    for name, source in SOURCES.items():
-        made = trajectory(name, "train", work)
-        for residue in source.residues:
-            angles = torsions(made, (residue,))
-            found, _ = densities.ramachandran_windows(
-                angles[:, 0], angles[:, 1], window=WINDOW_PS, step=WINDOW_STEP_PS, bins=24
-            )
-            cut = round(len(found) * (1.0 - KEPT_BACK))
-            learn.append(found[: cut - WINDOW_PS // WINDOW_STEP_PS])  # no window reaches into the part kept back
-            kept.append(found[cut:])
-    return np.concatenate(learn), np.concatenate(kept)
-
-
 @dataclass(frozen=True)
 class Plan:
     """One encoder: what its card says, how it is made."""
@@ -81,33 +63,17 @@ class Plan:
     settings: PretrainSettings
 
 
-PLANS = (
-    Plan(
-        "beit-extension-map",
-        "frames of peptides; states from few labels (use --pool grid)",
-        "heavy atoms of alanine dipeptide (5 ns of issnet at 450 K; 10,000 frames of explicit water, "
-        "systems/alanine-dipeptide/training), alanine tripeptide (2 ns, vacuum, 450 K), "
-        "chignolin (0.1 ns, vacuum, 400 K); "
-        "the training runs of benchmarks/repr/peptides.py",
-        FRAMES,
-        128,
-        NetworkSettings(
-            size=24, patch=6, hidden=64, layers=3, heads=4, feedforward=128, layer_scale=1.0, positions="both"
-        ),
-        PretrainSettings(steps=1000, batch=32, warmup=60, learning_rate=3e-3, every=100),
-    ),
-    Plan(
-        "beit-ramachandran",
-        "Ramachandran images of 200 ps windows; compares ensembles (images: mlsim.repr.densities)",
-        "windows of 200 ps, 10 ps apart, of every residue of the training runs of alanine dipeptide and tripeptide "
-        "(benchmarks/repr/peptides.py)",
-        InputSettings(),
-        128,
-        NetworkSettings(
-            size=24, patch=4, hidden=64, layers=3, heads=4, feedforward=128, layer_scale=1.0, positions="both"
-        ),
-        PretrainSettings(steps=400, batch=32, warmup=40, learning_rate=3e-3),
-    ),
+PLAN = Plan(
+    "beit-extension-map",
+    "frames of peptides; states from few labels (use --pool grid)",
+    "heavy atoms of alanine dipeptide (5 ns of issnet at 450 K; 10,000 frames of explicit water, "
+    "systems/alanine-dipeptide/training), alanine tripeptide (2 ns, vacuum, 450 K), "
+    "chignolin (0.1 ns, vacuum, 400 K); "
+    "the training runs of benchmarks/repr/peptides.py",
+    FRAMES,
+    128,
+    NetworkSettings(size=24, patch=6, hidden=64, layers=3, heads=4, feedforward=128, layer_scale=1.0, positions="both"),
+    PretrainSettings(steps=1000, batch=32, warmup=60, learning_rate=3e-3, every=100),
 )
 
 
@@ -131,7 +97,7 @@ def make(plan: Plan, learn: NDArray[np.float32], kept: NDArray[np.float32], work
         "name": plan.name,
         "summary": plan.summary,
         "data": plan.data,
-        "command": f"python -m benchmarks.repr.shipped --only {plan.name}",
+        "command": "python -m benchmarks.repr.shipped",
         "images": len(learn),
         "network": plan.network.model_dump(),
         "pretraining": plan.settings.model_dump(),
@@ -144,14 +110,11 @@ def make(plan: Plan, learn: NDArray[np.float32], kept: NDArray[np.float32], work
 
 
 def main() -> None:
-    """Train the encoders."""
+    """Train the encoder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/peptides"))
-    parser.add_argument("--only", default="", help="name of one encoder")
-    given = parser.parse_args()
-    for plan, read in zip(PLANS, (frame_maps, density_images), strict=True):
-        if given.only in ("", plan.name):
-            make(plan, *read(given.work), given.work)
+    work = parser.parse_args().work
+    make(PLAN, *frame_maps(work), work)
 
 
 if __name__ == "__main__":
