@@ -3,7 +3,7 @@
     kernel = kernel_for(symmetry)                              # group-integrated, matrix-valued
     result = sample(esvgd(log_density, kernel), positions, gradients=500, generator=generator)
 
-Which one, by what ``python -m benchmarks.samplers`` measured (numbers and reasons: ``docs/samplers.md``):
+Which one, by what ``python -m benchmarks.samplers`` measured (numbers and reasons: ``benchmarks/samplers.md``):
 
 - Few particles that must stand for the whole density, deterministic: ``esvgd`` with annealing. Distances, basin weights
   and Stein discrepancy come out better than for as many independent draws; energies do not (the spread of each basin is
