@@ -9,23 +9,23 @@ A potential whose force is not made of such terms says itself how it acts on cop
 one evaluates all copies in one call. Generalized Born forces have no pair form and are refused.
 
 Why ``mlsim run --replicas R`` nevertheless runs R independent Contexts on a CPU (``context: auto``). Alanine dipeptide
-on the Reference platform, us of one core per step and copy (quiet machine, median of three interleaved repeats;
-``python -m benchmarks.md_speed --parts replicas-alanine-dipeptide-64`` measures it again):
+on the Reference platform, us of one core (EPYC, Zen 5) per step and copy, medians of five interleaved repeats
+(``python -m benchmarks.md_speed --parts replicas-alanine-dipeptide-64`` measures the last column again):
 
-=====================  ======  ======  ======  ======
-copies                      1       4      16      64
-=====================  ======  ======  ======  ======
-vacuum, one Context       9.0     8.8     8.8     8.7
-ISSNet, one Context      61.9    45.0    37.8    37.0
-ISSNet, independent      39.9    40.8    41.6    41.3
-=====================  ======  ======  ======  ======
+===========================  ======  ======  ======  ======
+copies                            1       4      16      64
+===========================  ======  ======  ======  ======
+vacuum, one Context             9.8     8.9     9.1     9.1
+ISSNet, independent            34.1    29.3    31.6    32.4
+ISSNet, one Context            61.6    33.3    33.2    32.9
+the same, own streams         114      74      78      77
+===========================  ======  ======  ======  ======
 
 The evaluation itself costs the same alone or among others: its matrix products already run at the speed of the vector
-unit. One Context saves only the call into Python, which takes a third of that time since, and costs exactness: OpenMM
-draws the noise of all atoms from one stream, and iterates the constraints of all copies until the last has converged,
-so the path of a copy depends on its neighbours. Own streams per copy (:mod:`mlsim.md.own_noise`) turned a vacuum step
-of 21 us into one of 128 us in the same run. Independent Contexts need none of this: replica k is the same bit for bit
-however many run beside it, and each core takes its own.
+unit. One Context saves the call into Python, which is too quick to matter, and costs exactness: OpenMM draws the noise
+of all atoms from one stream, and iterates the constraints of all copies until the last has converged, so the path of a
+copy depends on its neighbours; own streams per copy (:mod:`mlsim.md.own_noise`) more than double the cost. Independent
+Contexts need none of this: replica k is the same bit for bit however many run beside it, and each core takes its own.
 
 What any number of replicas can gain there at most: a step alone takes 28.6 us (another core, Zen 5), of which molecular
 mechanics 7.7; the multiplications of the network take 9.4 us at the peak of the core, which nothing on that core can
