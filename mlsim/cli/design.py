@@ -117,16 +117,13 @@ def _report(plan: DesignSettings, search: SoftQ, output: Path) -> None:
     import io
     import json
 
-    import torch
-
     from mlsim.md.record import versions
     from mlsim.md.restart import write_atomically
     from mlsim.repr.soft_q.diversity import mean_distance
     from mlsim.repr.soft_q.peptide_rewards import amphipathic_moment, charge
 
     ranked = sorted(search.reward.known.items(), key=lambda pair: -pair[1])[: plan.count]
-    with torch.no_grad():
-        log_p = search.policy.log_prob(*plan.alphabet.encode([s for s, _ in ranked])).tolist()
+    log_p = search.log_probability([s for s, _ in ranked])
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["sequence", "reward", "log_probability", "charge_e", "moment"])

@@ -169,6 +169,11 @@ class SoftQ:
         """``count`` sequences of the present policy."""
         return self.alphabet.decode(self.policy.sample(count, generator, top_k)[0])
 
+    def log_probability(self, sequences: list[str]) -> list[float]:
+        """Log probability of each sequence under the present policy."""
+        with torch.no_grad():
+            return [float(p) for p in self.policy.log_prob(*self.alphabet.encode(sequences))]
+
     # ---- parts of a step ----
 
     def _write(self) -> list[str]:
