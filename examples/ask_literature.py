@@ -50,7 +50,8 @@ def main() -> None:
         )
         for s in sentences
     ]
-    tagger = Tagger.fit(encoder, tagged[:4], {"inhibitor": "What inhibits it?", "inhibited": "What does it inhibit?"})
+    reader = QuipEncoder.from_pretrained("quip-roles")  # quip-facts finds phrases, this one knows their roles
+    tagger = Tagger.fit(reader, tagged[:4], {"inhibitor": "What inhibits it?", "inhibited": "What does it inhibit?"})
     print(f"\n{'tagged after four sentences':<60s} {'inhibitor':<14s} inhibited")
     for found in tagger.predict([t.text for t in tagged[4:]]):
         by_label = {e.label: found.text[e.begin : e.end] for e in found.entities}

@@ -9,7 +9,8 @@ Because a passage is encoded without knowing the question, its token representat
 could be asked about it; this is what makes them useful elsewhere (Jia, Lewis, Zettlemoyer 2021, section 3).
 
 Why the softmax may also run over the other passages of a batch (``negatives="batch"``): the paper found it unimportant
-for reading one passage; searching a library compares scores between passages, which only this trains.
+for reading one passage; searching a library compares scores between passages, which only this trains. So the
+paper's ``passage`` is the default, and ``batch`` is for indices; both are rows of ``benchmarks/repr/quip.py``.
 """
 
 from __future__ import annotations

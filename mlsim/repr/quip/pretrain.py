@@ -36,7 +36,7 @@ QUESTION_TOKENS = 50
 class PretrainSettings(LoopSettings):
     """Length, optimizer, and over what the softmax of the answer's place runs."""
 
-    negatives: Negatives = Field(default="batch")
+    negatives: Negatives = Field(default="passage")
 
 
 class AnswerObjective:

@@ -1,6 +1,7 @@
-"""Makes the shipped encoder ``quip-facts``: pre-training on template facts, scores on unseen names, the card.
+"""Makes the shipped encoders: pre-training on template facts, scores on unseen names, the card.
 
-    python -m mlsim.repr.quip.shipped --work runs/quip-facts -o mlsim/repr/pretrained/quip-facts
+    python -m mlsim.repr.quip.shipped --negatives batch -o mlsim/repr/pretrained/quip-facts      to search with
+    python -m mlsim.repr.quip.shipped --negatives passage -o mlsim/repr/pretrained/quip-roles    to tag with
 
 Passages of one to three facts, so that the encoder meets every length up to its windows. It can be killed and started
 again; the encoder is written at the end.
@@ -52,7 +53,7 @@ def passages(split: Split, per_length: int) -> list[Passage]:
     ]
 
 
-def make(work: Path) -> QuipEncoder:
+def make(work: Path, settings: PretrainSettings) -> QuipEncoder:
     """Train the encoder, or go on with it."""
     train = passages("train", PER_LENGTH)
     tokenizer = train_tokenizer([p.text for p in train] + [q.question for p in train for q in p.questions], VOCABULARY)
@@ -62,7 +63,7 @@ def make(work: Path) -> QuipEncoder:
         def show(done: int, total: int) -> None:
             bar.update(done - bar.n)
 
-        pretrain(model, tokenizer, train, hard_labels(train), SETTINGS, work, show)
+        pretrain(model, tokenizer, train, hard_labels(train), settings, work, show)
     return QuipEncoder(model, tokenizer, WINDOW)
 
 
@@ -83,19 +84,21 @@ def scores(encoder: QuipEncoder) -> dict[str, float]:
 def main() -> None:
     """Train, score, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--work", type=Path, default=Path("runs/quip-facts"), help="checkpoint")
+    parser.add_argument("--work", type=Path, default=Path("runs/quip-shipped"), help="checkpoint")
+    parser.add_argument("--negatives", choices=("batch", "passage"), required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
-    encoder = make(given.work)
+    settings = SETTINGS.model_copy(update={"negatives": given.negatives})
+    encoder = make(given.work / given.negatives, settings)
     measured = {name: round(value, 3) for name, value in scores(encoder).items()}
     card = {
-        "name": "quip-facts",
+        "name": given.output.name,
         "summary": "RoBERTa pretrained by question answering: token and text features, phrase search, tagging",
         "note": NOTE,
         "data": f"{PER_LENGTH * len(FACTS)} generated passages of 1 to 3 facts (mlsim.repr.quip.facts, train side)",
-        "command": "python -m mlsim.repr.quip.shipped -o mlsim/repr/pretrained/quip-facts",
+        "command": f"python -m mlsim.repr.quip.shipped --negatives {given.negatives} -o {given.output.name}",
         "parameters": int(sum(np.prod(t.shape) for t in encoder.state().values())),
-        "training": SETTINGS.model_dump(mode="json"),
+        "training": settings.model_dump(mode="json"),
         "scores": measured,
     }
     encoder.save(given.output)
