@@ -82,7 +82,7 @@ def test_every_kind_of_negatives_finds_the_variance_of_a_gaussian(negatives: str
     objective = ContrastiveDivergence(problem, settings, 1)
     carry_out(objective, training(20), settings, tmp_path / "fit", "off", "new")
     truth = float(problem.train.var())
-    assert float((-problem.model.k).exp()) == pytest.approx(truth, rel=0.25)
+    assert (-problem.model.k).exp().item() == pytest.approx(truth, rel=0.25)
 
 
 def test_data_in_the_particle_set_join_the_velocity_and_do_not_move() -> None:
