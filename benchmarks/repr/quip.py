@@ -9,7 +9,7 @@ test side never occur in training. Per seed six models of one size, trained on t
     QA, batch    as QA, but the softmax runs over all passages of a batch, which searching a library needs
 
 How this was arrived at: seeds 0 to 2 were first scored with "QA, batch" alone, by F1 of phrases, and missed 5.3a; F1 of
-characters and the model with the paper's softmax ("QA") came after that look. One other seed, 101, gave "QA" 0.89 against
+characters and the model with the paper's softmax ("QA") came after that look. Seed 101 gave "QA" 0.89 against
 0.40 for the masked LM; seeds 0 to 2 do not confirm it. 1,500 steps of 8 passages are short of convergence for every
 model, most of all for the cross-encoder (16 pairs per step), so that 5.3b compares unfinished models.
 
