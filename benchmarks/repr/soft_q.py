@@ -193,8 +193,10 @@ def claims_of(rows: list[dict[str, Any]]) -> list[Claim]:
         ("single", "< 0.1 (fails)", lambda v: v < 0.1),
         ("mle", "< 0.05 (the data's 0.02)", lambda v: v < 0.05),
     ):
-        found = mean("motif", method, "success")
-        claims.append(Claim("6.3", f"motif success, {method}, mean of seeds", found, bound, holds(found)))
+        count = len(values("motif", method, "success"))
+        found = mean("motif", method, "success") if count else 0.0
+        text = f"motif success, {method}, mean of {count} seeds" if count else f"motif success, {method}: NOT MEASURED"
+        claims.append(Claim("6.3", text, found, bound, bool(count) and holds(found)))
     for part in ("peptide", "attack", "prompt"):
         for other in ("pg", "random"):
             own, his = (np.array(values(part, m, "reward_per_call")) for m in ("soft-q", other))
