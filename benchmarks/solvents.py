@@ -45,7 +45,7 @@ from mlsim.workflow.run import run
 SYSTEM = "alanine-dipeptide"
 CVS = ("phi", "psi")
 DISCARD_PS = 100.0
-VACUUM_NS = 30.0
+VACUUM_NS = 10.0
 
 
 def sampled(solvent: str, bias: str, ns: float, replicas: int, work: Path) -> Run:
@@ -180,11 +180,11 @@ def mean_force(molecule: Molecule, field: str, reference: Path) -> MeanForceErro
 
 def against_training(surfaces: list[FreeEnergySurface]) -> list[dict[str, object]]:
     """The same table against the run that ISSNet was trained on: for orientation, not a held-out test."""
-    path = Path("systems") / SYSTEM / "training" / "frames.h5"
+    path = Path("systems") / SYSTEM / "training" / "frames-10ns.h5"
     if not path.is_file():
         return []
     frames = ForceFrames.load(path)
-    samples = from_frames(frames, CVS, discard_ps=1200.0, temperature_K=300.0, label="training data (not held out)")
+    samples = from_frames(frames, CVS, discard_ps=100.0, temperature_K=300.0, label="training data (not held out)")
     comparison = compare(samples.surface(), surfaces)
     print(report.table(comparison))
     return [report.comparison_record(comparison)]
