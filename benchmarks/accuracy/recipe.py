@@ -35,7 +35,6 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.md.trajectory import Run
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
-from mlsim.workflow.baseline import born_forces
 from mlsim.workflow.force_field import load_forcefield
 
 CVS = ("phi", "psi")
@@ -224,6 +223,3 @@ def numbers(row: Row, comparison: Comparison) -> dict[str, Any]:
         "basins_kcal_mol": {b.name: kcal(b.free_energy_difference) for b in row.basins},
         "populations": {b.name: b.population.value for b in row.basins},
     }
-
-
-__all__ = ["Bench", "Variant", "born_forces", "numbers"]

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import CheckpointError, DependencyError, InputError, StorageError
 from mlsim.md import gromacs_frames, gromacs_input, record
-from mlsim.md.bias import load_grid
+from mlsim.md.bias import DihedralBias, load_grid
 from mlsim.md.classical import ExplicitWater
 from mlsim.md.potential import Potential
 from mlsim.md.prepare import NPT_PS, NPT_TIMESTEP_FS, PRESSURE_BAR, scaled_box, starting_molecule
@@ -125,7 +125,7 @@ def simulate_reference(
         complete = step >= settings.total_steps
         gromacs_frames.harvest(molecule, grid, settings, run.place / TRAJECTORY, directory)
         if grid is not None:
-            gromacs_frames.save_bias(molecule, grid, settings.temperature_K, directory / "bias.npz")
+            DihedralBias(molecule, settings.temperature_K, grid).save(directory / "bias.npz")
         wall = time.monotonic() - began
         status: Literal["complete", "stopped"] = "complete" if complete else "stopped"
         ending = {"status": status, "reason": reason, "step": step, "wall_seconds": round(wall, 3)}

@@ -102,12 +102,6 @@ def harvest(
     return len(rows)
 
 
-def save_bias(solute: Molecule, grid: NDArray[np.float64], temperature_K: float, path: Path) -> None:
-    """Write the grid as :meth:`mlsim.md.bias.DihedralBias.save` does."""
-    labels = np.array(ramachandran_atoms(solute)[0])
-    np.savez_compressed(path, grid=grid, residues=labels, bias_factor=np.nan, temperature_K=temperature_K)
-
-
 class _Inner:
     """Vacuum and bias of the solute at given positions."""
 
