@@ -46,8 +46,11 @@ def _arguments() -> list[str]:
     return words
 
 
-def write_result(name: str, question: str, rows: Sequence[Any], claims: Sequence[Claim]) -> Path:
-    """Write ``benchmarks/results/NAME.json`` (``repr.beit`` becomes ``repr-beit.json``) and print the claims."""
+def write_result(name: str, question: str, rows: Sequence[Any], claims: Sequence[Claim], part: str = "") -> Path:
+    """Write ``benchmarks/results/NAME.json`` (``repr.beit`` becomes ``repr-beit.json``) and print the claims.
+
+    ``part`` is appended to the file name where one command is run once per system.
+    """
     content = {
         "question": question,
         "command": " ".join(["python", "-m", f"benchmarks.{name}", *_arguments()]),
@@ -56,7 +59,7 @@ def write_result(name: str, question: str, rows: Sequence[Any], claims: Sequence
         "claims": [{**asdict(c), "value": float(c.value), "holds": bool(c.holds)} for c in claims],
     }
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name.replace('.', '-')}.json"
+    path = RESULTS / f"{'-'.join([*name.split('.'), *([part] if part else [])])}.json"
     path.write_text(json.dumps(content, indent=1) + "\n")
     for claim in claims:
         print(f"{claim.id}  {claim.claim}: {claim.value:.4g} ({claim.bound}) {'holds' if claim.holds else 'MISSED'}")

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.recipe import SYSTEM_DIRECTORY, Bench, Variant, numbers
+from benchmarks.accuracy.recipe import Bench, Variant, numbers
 from benchmarks.result import Claim, write_result
 from mlsim.analysis.compare import Comparison
 from mlsim.dataset.frames import ForceFrames
@@ -32,7 +32,7 @@ def arguments(question: str) -> Bench:
 
 def force_errors(bench: Bench, fits: Sequence[Path], fields: Sequence[str] = (), born: Sequence[str] = GB) -> Any:
     """Noise-corrected errors on the held-out frozen labels of the system directory, or None without labels."""
-    path = SYSTEM_DIRECTORY / "reference" / "labels.h5"
+    path = bench.held_out / "labels.h5"
     if not path.is_file():
         return None
     return compare_forces(ForceFrames.load(path), bench.molecule, born, fields, fits, block_ps=100.0)

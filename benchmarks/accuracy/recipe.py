@@ -34,12 +34,11 @@ from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.md.trajectory import Run
+from mlsim.shapes import Floats
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
 from mlsim.workflow.force_field import load_forcefield
 
 CVS = ("phi", "psi")
-SYSTEM = "alanine-dipeptide"
-SYSTEM_DIRECTORY = Path("systems") / SYSTEM
 DISCARD_PS = 100.0
 
 
@@ -64,7 +63,7 @@ class Bench:
     """Places and what is shared between variants.
 
     ``work`` is the scratch directory, ``data`` the explicit training frames, ``pool`` the run that surfaces are
-    reweighted from (made with ``pool_field``), ``bias`` the fixed bias of the data.
+    reweighted from (made with ``pool_field``), ``bias`` the fixed bias of the data, ``system`` a shipped system.
     """
 
     work: Path
@@ -72,13 +71,19 @@ class Bench:
     pool: Path
     bias: Path
     pool_field: str = "issnet-ala2"
+    system: str = "alanine-dipeptide"
     epochs: int = 12
     threads: int = 1
     molecule: Molecule = field(init=False)
 
     def __post_init__(self) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
-        self.molecule = load_system(SYSTEM)
+        self.molecule = load_system(self.system)
+
+    @property
+    def held_out(self) -> Path:
+        """Where the reference surfaces and labels of the system are."""
+        return Path("systems") / self.system / "reference"
 
     # ---- training ----
 
@@ -102,7 +107,7 @@ class Bench:
         epochs = round(self.epochs * 20.0 / variant.ns)
         options = ["--epochs", str(epochs), "--batch", "32", "--lr", "2e-3", "--ema", "0.99", "--patience", str(epochs)]
         options += ["--seed", str(variant.seed), "--threads", str(self.threads), "--baseline", variant.baseline]
-        options += ["--system", SYSTEM] if variant.baseline != "none" else []
+        options += ["--system", self.system] if variant.baseline != "none" else []
         if variant.labels is not None:
             options = ["--seed", str(variant.seed), "--threads", str(self.threads)]  # the rest by number of labels
         if not (place / "test.json").exists():
@@ -116,7 +121,7 @@ class Bench:
         first = self.forces(variant)
         place = self.work / f"{variant.name}-populations"
         if not (place / "test.json").exists():
-            flat = self.flattened(self.export(first), 8.0, 2, seed=21)
+            flat = self.flattened(f"issnet:{self.export(first)}", 8.0, 2, seed=21)
             options = ["--epochs", "3", "--pairs", "32", "--weight", "0.3", "--seed", str(variant.seed)]
             options += ["--discard-ps", "50", "--threads", str(self.threads)]
             resume = ["--resume"] if (place / "checkpoint.pt").exists() else []
@@ -137,15 +142,15 @@ class Bench:
             self.mlsim("verify", fit.name)
         return fit.name
 
-    def flattened(self, name: str, ns: float, replicas: int, seed: int) -> Path:
-        """Run of a learned solvent under the bias of the data."""
-        place = self.work / f"flat-{name}"
+    def flattened(self, solvent: str, ns: float, replicas: int, seed: int) -> Path:
+        """Run of a solvent (``issnet:NAME`` or a GB model) under the bias of the data."""
+        place = self.work / f"flat-{solvent.removeprefix('issnet:')}"
         done = place.exists() and all(r.record.get("status") == "complete" for r in Run.open(place).replicas)
         if not done:
             length = ["--ns", str(ns), "--replicas", str(replicas), "--report-ps", "0.5", "--seed", str(seed)]
             again = ["--resume"] if (place / "run.json").exists() else []
-            solvent = ["--solvent", f"issnet:{name}", "--bias", self.bias, "--platform", "Reference"]
-            self.mlsim("run", SYSTEM, *solvent, *length, *again, "-o", place)
+            options = ["--solvent", solvent, "--bias", self.bias, "--platform", "Reference"]
+            self.mlsim("run", self.system, *options, *length, *again, "-o", place)
         return place
 
     def mlsim(self, *words: object) -> None:
@@ -185,20 +190,23 @@ class Bench:
         np.save(cache, values)
         return values
 
+    def log_weights(self, solvent: str) -> Floats:
+        """Log weights that turn the pool into the ensemble of a solvent (a GB model or a force field)."""
+        positions, bias, _ = self.frames()
+        temperature = Run.open(self.pool).temperature_K
+        return hamiltonian(self.energy(solvent, positions), self.energy(self.pool_field, positions), temperature, bias)
+
     def surface(self, solvent: str) -> FreeEnergySurface:
         """Surface of a solvent (a GB model or a force field) from the pool."""
-        positions, bias, run = self.frames()
-        temperature = Run.open(self.pool).temperature_K
-        weights = hamiltonian(
-            self.energy(solvent, positions), self.energy(self.pool_field, positions), temperature, bias
-        )
+        positions, _, run = self.frames()
         angles = dihedrals(positions.astype(np.float64), ramachandran_atoms(self.molecule)[1].reshape(-1, 4))
-        found = estimate(angles, temperature, cv_names=CVS, log_weights=weights, run=run)
+        temperature = Run.open(self.pool).temperature_K
+        found = estimate(angles, temperature, cv_names=CVS, log_weights=self.log_weights(solvent), run=run)
         return found.labelled(solvent, {"sampling": "reweighted from flattened ISSNet runs"})
 
     def reference(self) -> FreeEnergySurface:
         """Explicit water, pooled from the held-out seeds."""
-        seeds = [FreeEnergySurface.load(p) for p in sorted((SYSTEM_DIRECTORY / "reference").glob("surface-seed-*.npz"))]
+        seeds = [FreeEnergySurface.load(p) for p in sorted(self.held_out.glob("surface-seed-*.npz"))]
         return combine(seeds, "explicit TIP3P")
 
     def compared(self, solvents: Sequence[str]) -> Comparison:

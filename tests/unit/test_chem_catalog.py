@@ -28,7 +28,7 @@ def _write(directory: Path, name: str = "mine", **fields: str) -> None:
 
 def test_shipped_systems_are_found_from_any_directory(elsewhere: Path) -> None:
     names = [entry.record.name for entry in catalog.systems()]
-    assert names == ["alanine-dipeptide", "alanine-tripeptide", "chignolin"]
+    assert names == ["alanine-dipeptide", "alanine-tripeptide", "chignolin", "lys-ala-glu"]
     assert catalog.load_system("alanine-dipeptide").name == "alanine-dipeptide"
 
 
@@ -38,7 +38,7 @@ def test_a_misspelt_name_gets_a_suggestion(elsewhere: Path) -> None:
 
 
 def test_a_name_like_nothing_gets_the_list(elsewhere: Path) -> None:
-    with pytest.raises(MissingError, match="known: alanine-dipeptide, alanine-tripeptide, chignolin"):
+    with pytest.raises(MissingError, match="known: alanine-dipeptide, alanine-tripeptide, chignolin, lys-ala-glu"):
         catalog.load_system("qqqq")
 
 

@@ -52,5 +52,5 @@ def test_an_occupied_directory_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_systems_lists_what_ships() -> None:
     output = _run("systems")
-    for name in ("alanine-dipeptide", "alanine-tripeptide", "chignolin"):
+    for name in ("alanine-dipeptide", "alanine-tripeptide", "chignolin", "lys-ala-glu"):
         assert name in output

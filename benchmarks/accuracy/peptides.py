@@ -1,0 +1,173 @@
+"""Where generalized Born is known to be weak: does the same recipe hold on larger and on charged peptides?
+
+The recipe of alanine dipeptide, unchanged, on ACE-ALA-ALA-NME (both Ramachandran surfaces) and on ACE-LYS-ALA-GLU-NME
+(those of its three residues, and the distance of the salt bridge). Explicit reference: seeds that no training saw,
+under the bias of the dipeptide repeated on every residue. ISSNet: its own flattened runs. GB models: those frames
+reweighted, and where fewer than 1,000 effective frames are left, flattened runs of their own.
+
+    python -m benchmarks.accuracy.peptides --system alanine-tripeptide --data train/frames.h5 \
+        --bias train/seed-0201/bias.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy.recipe import DISCARD_PS, Bench, Variant, numbers
+from benchmarks.result import Claim, write_result
+from mlsim.analysis import observables, report
+from mlsim.analysis.compare import Comparison, compare
+from mlsim.analysis.figures import panels
+from mlsim.analysis.pool import combine
+from mlsim.analysis.samples import from_runs
+from mlsim.analysis.surface import FreeEnergySurface, estimate
+from mlsim.analysis.uncertainty import effective_samples
+from mlsim.dataset.frames import ForceFrames
+from mlsim.md.classical import GB_MODELS
+from mlsim.md.trajectory import Run
+from mlsim.units import KJ_PER_KCAL, PS_PER_NS
+from mlsim.workflow.mean_force import compare as compare_forces
+
+EFFECTIVE_FRAMES = 1000.0
+GB_NS = 2.0
+DISTANCE_EDGES = (np.linspace(0.25, 1.65, 29),)
+
+
+@dataclass(frozen=True)
+class Peptide:
+    """A system, the name of its force field and the surfaces it is judged by: file name -> collective variables."""
+
+    system: str
+    forcefield: str
+    surfaces: dict[str, tuple[str, ...]]
+
+
+PEPTIDES = {
+    "alanine-tripeptide": Peptide(
+        "alanine-tripeptide", "issnet-ala3", {"ala2": ("phi:2", "psi:2"), "ala3": ("phi:3", "psi:3")}
+    ),
+    "lys-ala-glu": Peptide(
+        "lys-ala-glu",
+        "issnet-kae",
+        {
+            "lys2": ("phi:2", "psi:2"),
+            "ala3": ("phi:3", "psi:3"),
+            "glu4": ("phi:4", "psi:4"),
+            "salt-bridge": ("distance:2.NZ,4.CD",),
+        },
+    ),
+}
+
+
+def edges(specs: Sequence[str]) -> tuple[np.ndarray, ...] | None:
+    """Bin edges that every surface of these variables shares."""
+    return DISTANCE_EDGES if len(specs) == 1 else None
+
+
+class Models:
+    """Surfaces of the learned solvent and of the GB models, from flattened runs."""
+
+    def __init__(self, bench: Bench, field: str) -> None:
+        self.bench, self.field = bench, field
+        self.learned = Run.open(bench.pool)
+
+    def surface(self, solvent: str, specs: Sequence[str]) -> FreeEnergySurface:
+        """Surface of one solvent, reweighted or from a run of its own."""
+        if solvent == self.field:
+            return self._direct(self.learned, solvent, specs)
+        weights = self.bench.log_weights(solvent)
+        positions, _, run = self.bench.frames()
+        if effective_samples(weights) < EFFECTIVE_FRAMES:
+            return self._direct(Run.open(self.bench.flattened(solvent, GB_NS, 2, seed=21)), solvent, specs)
+        cv = observables.evaluate(positions, self.learned.replicas[0].topology, specs)
+        found = estimate(
+            cv, self.learned.temperature_K, cv_names=specs, log_weights=weights, run=run, edges=edges(specs)
+        )
+        return found.labelled(solvent, {"sampling": "reweighted from flattened ISSNet runs"})
+
+    def _direct(self, run: Run, solvent: str, specs: Sequence[str]) -> FreeEnergySurface:
+        found = from_runs([run], specs, discard_ps=DISCARD_PS).surface(edges=edges(specs))
+        return found.labelled(solvent, {"sampling": "direct, fixed bias"})
+
+
+def reference(bench: Bench, name: str) -> FreeEnergySurface:
+    """Explicit water, pooled from the held-out seeds."""
+    files = sorted(bench.held_out.glob(f"surface-{name}-seed-*.npz"))
+    if not files:
+        raise SystemExit(f"{bench.held_out}: no surface-{name}-seed-*.npz; make them with: ... peptides reference")
+    return combine([FreeEnergySurface.load(p) for p in files], "explicit TIP3P")
+
+
+def estimate_references(peptide: Peptide, runs: Path, target: Path) -> None:
+    """Write the surfaces of every ``seed-*`` run below ``runs`` into ``target``."""
+    target.mkdir(parents=True, exist_ok=True)
+    for place in sorted(runs.glob("seed-*")):
+        run = Run.open(place)
+        for name, specs in peptide.surfaces.items():
+            found = from_runs([run], specs, discard_ps=DISCARD_PS).surface(edges=edges(specs))
+            record = {key: run.replicas[0].record[key] for key in ("seed", "potential", "versions", "step")}
+            where = {"runs": [place.name], "records": [record], "discard_ps": DISCARD_PS}
+            found.labelled(f"explicit TIP3P {place.name}", where).save(target / f"surface-{name}-{place.name}.npz")
+
+
+def claims(name: str, comparison: Comparison, field: str) -> list[Claim]:
+    """2.6 for one surface: ISSNet against the best GB model, with the noise of the reference beside it."""
+    rows = {row.label: row for row in comparison.rows}
+    ours = rows[field].rmse_corrected.value / KJ_PER_KCAL
+    best = min((rows[m].rmse_corrected.value / KJ_PER_KCAL, m) for m in GB_MODELS)
+    noise = comparison.noise / KJ_PER_KCAL
+    words = f"{name}: ISSNet FES RMSE, noise-corrected, kcal/mol, against the best GB model ({best[1]}"
+    return [Claim("2.6", f"{words}; reference noise {noise:.3f})", ours, f"< {best[0]:.3f}", ours < best[0])]
+
+
+def main() -> None:
+    """Train, sample, compare one peptide; or estimate its reference surfaces from explicit runs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--system", choices=sorted(PEPTIDES), required=True)
+    parser.add_argument("--work", type=Path, default=Path("runs/accuracy"), help="scratch directory, resumable")
+    parser.add_argument("--data", type=Path, help="frames.h5 of the explicit training runs")
+    parser.add_argument("--bias", type=Path, help="bias.npz of the training runs")
+    parser.add_argument("--references", type=Path, help="estimate the reference surfaces from the runs in here")
+    parser.add_argument("--epochs", type=int, default=3, help="passes over 20 ns of data (more over less)")
+    given = parser.parse_args()
+    peptide = PEPTIDES[given.system]
+    if given.references is not None:
+        estimate_references(peptide, given.references, Path("systems") / peptide.system / "reference")
+        return
+    if given.data is None or given.bias is None:
+        parser.error("expected --data and --bias (or --references)")
+    frames = ForceFrames.load(given.data)
+    ns = sum(float(frames.time_ps[frames.run == k].max()) for k in np.unique(frames.run)) / PS_PER_NS
+    bench = Bench(given.work, given.data, given.work / "none", given.bias, system=peptide.system, epochs=given.epochs)
+    field = bench.export(bench.trained(Variant(peptide.forcefield, round(ns, 1))))
+    bench.pool, bench.pool_field = bench.flattened(f"issnet:{field}", 8.0, 2, seed=101), field
+    rows, found = [], []
+    models = Models(bench, field)
+    for name, specs in peptide.surfaces.items():
+        comparison = compare(reference(bench, name), [models.surface(s, specs) for s in (field, *GB_MODELS)])
+        print(name, report.table(comparison), sep="\n")
+        found += claims(name, comparison, field)
+        picture = Path(f"benchmarks/results/accuracy-{peptide.system}-{name}.png")
+        panels(comparison.surfaces, picture, report.notes(comparison))
+        rows += [{"surface": name, "solvent": row.label, **numbers(row, comparison)} for row in comparison.rows]
+    rows += forces(bench, field)
+    write_result("accuracy.peptides", __doc__.splitlines()[0], rows, found, part=peptide.system)
+
+
+def forces(bench: Bench, field: str) -> list[dict[str, Any]]:
+    """Mean-force errors on held-out labels, if there are any."""
+    path = bench.held_out / "labels.h5"
+    if not path.is_file():
+        return []
+    errors = compare_forces(ForceFrames.load(path), bench.molecule, GB_MODELS, [field], [], block_ps=100.0)
+    return [{"mean_force": errors.as_dict()}]
+
+
+if __name__ == "__main__":
+    main()
