@@ -17,11 +17,16 @@ needs: a molecule is bound from weights and table, and model.pt serves other pro
 
 A reader refuses a missing, changed or undeclared file. A writer fills a temporary directory beside the target and
 renames it, so that a directory of that name is complete or absent.
+
+Files are read when they are needed, which may be hours after the card was: a second replica is bound when the first
+is done. Somebody may have put another force field of that name there in between. So every file is compared with the
+card again when it is read, and a run never mixes two models.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -137,20 +142,25 @@ class ForceFieldArtifact:
     def weights(self) -> dict[str, NDArray[Any]]:
         """Parameters by the names of the torch module's state; torch is not needed."""
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load
 
         try:
-            return dict(load_file(self.directory / WEIGHTS))
-        except (SafetensorError, OSError) as error:
+            return dict(load(self._same(WEIGHTS)))
+        except SafetensorError as error:
             raise ArtifactError(f"{self.directory / WEIGHTS}: cannot be read ({error}); export it again") from None
 
     def table(self) -> FilterTable | None:
         """The tabulated filters, or None for a kind that has none."""
-        return FilterTable.load(self.directory / TABLE) if TABLE in self.card.files else None
+        if TABLE not in self.card.files:
+            return None
+        return FilterTable.read(io.BytesIO(self._same(TABLE)), self.directory / TABLE)
 
     def region(self) -> TrainedRegion | None:
         """The region it was trained on, or None if that was not kept."""
-        return TrainedRegion.load(self.directory / GUARD) if GUARD in self.card.files else None
+        if GUARD not in self.card.files:
+            return None
+        self._same(GUARD)
+        return TrainedRegion.load(self.directory / GUARD)
 
     def type_indices(self, atom_types: tuple[str, ...]) -> NDArray[np.int64]:
         """Indices of atom types in the vocabulary.
@@ -172,17 +182,42 @@ class ForceFieldArtifact:
 
         from mlsim.models import weights
 
+        for name in (CONFIG, WEIGHTS):
+            self._same(name)
         return weights.load(self.directory).to(getattr(torch, self.card.dtype)).eval()
 
     def molecule(self) -> Molecule:
         """The molecule that it was exported for."""
+        self._same(STRUCTURE)
         return Molecule.from_pdb(self.directory / STRUCTURE)
 
     def script(self) -> torch.jit.ScriptModule:
         """The TorchScript program of ``model.pt``."""
         from mlsim.deploy.torchscript import load
 
+        self._same(SCRIPT)
         return load(self.directory / SCRIPT)
+
+    def _same(self, name: str) -> bytes:
+        """Content of a file, if it still is the one that the card was read with.
+
+        Raises
+        ------
+        ArtifactError
+            If another one stands there now.
+        """
+        path = self.directory / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be read ({error.strerror}); restore the force field") from None
+        expected, found = self.card.files[name], hashlib.sha256(content).hexdigest()
+        if found != expected:
+            raise ArtifactError(
+                f"{path}: expected the file with digest {expected[:16]} that {self.name} was loaded with, found "
+                f"{found[:16]}: it was replaced in the meantime; restore it, or start anew with the new force field"
+            )
+        return content
 
 
 @contextmanager

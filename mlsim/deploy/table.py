@@ -20,9 +20,10 @@ Symbols: s ``spacing_nm``, y ``values``, y' ``slopes``, c ``coefficients``.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +120,21 @@ class FilterTable:
             If the file is no such table.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            return cls.read(io.BytesIO(path.read_bytes()), path)
+        except OSError as error:
+            raise ArtifactError(f"{path}: not a filter table ({' '.join(str(error).split())})") from None
+
+    @classmethod
+    def read(cls, content: BinaryIO, path: Path) -> FilterTable:
+        """Read the content of a file called ``path``, which messages name.
+
+        Raises
+        ------
+        ArtifactError
+            If it is no such table.
+        """
+        try:
+            with np.load(content, allow_pickle=False) as file:
                 values, slopes = file["values"].astype(np.float64), file["slopes"].astype(np.float64)
                 cutoff = float(file["cutoff_nm"])
         except (OSError, ValueError, KeyError) as error:

@@ -2,6 +2,9 @@
 
 Replica k of root seed s has its own seed derived from (s, "replica k"), so its path does not depend on how many
 replicas run beside it, on how many processes, or in which order.
+
+A run has one potential. Processes and later calls find it again by name, and a force field of that name may have been
+replaced in between; so the potential is recorded when the run begins and compared whenever it is found again.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any, Literal
 from mlsim import seeds
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
-from mlsim.errors import InputError, OccupiedError
+from mlsim.errors import CheckpointError, InputError, OccupiedError
 from mlsim.md import record
 from mlsim.md.bias import bias_for
 from mlsim.md.potential import Potential, PotentialRequest, resolve
@@ -38,10 +41,13 @@ class ReplicaTask:
     directory: Path
     index: int
     start: Literal["new", "resume"]
+    potential: dict[str, Any]
 
     def __call__(self, progress: Progress | None, stop: StopRequest) -> Outcome:
         """Simulate it in this process."""
-        return self.simulate(*ingredients(self.settings), progress, stop)
+        molecule, potential = ingredients(self.settings)
+        require_same(potential, self.potential, self.directory)
+        return self.simulate(molecule, potential, progress, stop)
 
     def simulate(
         self, molecule: Molecule, potential: Potential, progress: Progress | None, stop: StopRequest
@@ -110,6 +116,45 @@ def ingredients(settings: RunSettings) -> tuple[Molecule, Potential]:
     return molecule, resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
 
 
+def require_same(potential: Potential, begun: dict[str, Any], directory: Path) -> None:
+    """Refuse to go on with another version of a force field than a run was begun with.
+
+    Parameters
+    ----------
+    begun : dict
+        What the run recorded of its potential (``Potential.describe``).
+
+    Raises
+    ------
+    CheckpointError
+        If a term of the same name has another digest.
+    """
+    expected, found = _digests(begun), _digests(potential.describe())
+    for name in sorted(expected.keys() & found.keys()):
+        if expected[name] != found[name]:
+            raise CheckpointError(
+                f"{directory}: begun with version {expected[name]} of {name}, found {found[name]}: the force field was "
+                "replaced in the meantime; put the old one back, or start a new run in another directory"
+            )
+
+
+def _digests(described: dict[str, Any]) -> dict[str, str]:
+    """Digest of every term of a potential by its name (empty for terms without files)."""
+    return {str(term["name"]): str(term.get("digest", "")) for term in described.get("terms", [described])}
+
+
+def _recorded_potential(settings: RunSettings, directory: Path) -> dict[str, Any] | None:
+    """What the run in ``directory`` recorded of its potential, or None if no replica has begun."""
+    several = settings.replicas > 1
+    places = [replica_directory(directory, k) for k in range(settings.replicas)] if several else [directory]
+    for place in (directory, *places):
+        if (place / record.FILE).exists():
+            found = record.read(place).get("potential")
+            if found is not None:
+                return dict(found)
+    return None
+
+
 def replica_directory(directory: Path, index: int) -> Path:
     """Where replica ``index`` of a many-replica run lives."""
     return directory / f"replica-{index:02d}"
@@ -150,8 +195,12 @@ def run(
     molecule, potential = ingredients(settings)
     guards_for(settings, potential, molecule, stop)
     bias_for(molecule, settings)
+    begun = _recorded_potential(settings, directory) if start == "resume" else None
+    if begun is not None:
+        require_same(potential, begun, directory)
     settings = settings.model_copy(update={"context": chosen_context(settings, molecule, potential, directory)})
-    tasks = tuple(ReplicaTask(settings, directory, k, start) for k in range(settings.replicas))
+    described = potential.describe()
+    tasks = tuple(ReplicaTask(settings, directory, k, start, described) for k in range(settings.replicas))
     if settings.replicas == 1:
         return (tasks[0].simulate(molecule, potential, progress, stop),)
     with storage(directory):
@@ -161,6 +210,7 @@ def run(
         "replicas": settings.replicas,
         "seed": settings.seed,
         "settings": settings.model_dump(mode="json"),
+        "potential": described,
         "versions": record.versions(),
         "command": record.command_line(),
     }

@@ -12,6 +12,7 @@ import yaml
 
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.artifact import ForceFieldArtifact, writing
+from mlsim.deploy.bind import BACKENDS, ForceField
 from mlsim.deploy.card import Description, Verification
 from mlsim.deploy.export import export
 from mlsim.errors import ArtifactError, MissingError, OccupiedError, StorageError
@@ -66,6 +67,27 @@ def test_script_takes_one_or_many_conformations_of_any_type_and_extra_atoms(
     assert script(x.float()).dtype == torch.float32
     assert script(torch.cat([x, x + 9.0])) == energy
     assert torch.isclose(script(x + 1000.0), energy, rtol=1e-6)
+
+
+def test_a_force_field_replaced_after_loading_is_not_bound(
+    artifact: ForceFieldArtifact, ala2: Molecule, tmp_path: Path
+) -> None:
+    source = ForceField(artifact)
+    before = source.bind(ala2).evaluate(ala2.positions[None])
+    description = artifact.card.description
+    other = export(toy_model(seed=2), ala2, tmp_path / "other" / "toy", description)  # a whole and sound force field
+    shutil.rmtree(artifact.directory)
+    shutil.copytree(other.directory, artifact.directory)
+    for backend in BACKENDS:
+        with pytest.raises(ArtifactError, match=r"weights.safetensors: .*was replaced in the meantime|table.npz: .*"):
+            source.bind(ala2, backend)
+    with pytest.raises(ArtifactError, match=r"model.pt: .* was replaced in the meantime"):
+        artifact.script()
+    (artifact.directory / "weights.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"weights.safetensors: cannot be read"):
+        artifact.weights()
+    after = ForceField(ForceFieldArtifact.read(other.directory)).bind(ala2).evaluate(ala2.positions[None])
+    assert before[0] != after[0]  # or nothing would have been mixed
 
 
 @pytest.mark.parametrize("name", ["model.pt", "weights.safetensors", "config.yaml", "table.npz", "molecule.pdb"])
