@@ -120,7 +120,7 @@ def one(target: Target, method: str, count: int, gradients: int, extra: dict[str
         found["minima"] = [int((which == k).sum()) for k in range(5)]
         found["unquenched"] = int((which < 0).sum())
     if every:
-        passed = descend(target.log_density, outcome.samples.trajectory.flatten(0, 1))
+        _, passed = descend(target.log_density, outcome.samples.trajectory.flatten(0, 1))
         seen = nearest_minimum(passed, tuple(energy for energy, _ in DW4_MINIMA))
         found["visited_minima"] = [int((seen == k).sum()) for k in range(5)]
         found["visited"] = len(passed)

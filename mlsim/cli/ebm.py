@@ -7,20 +7,28 @@ from typing import Annotated, Any
 
 import typer
 
+from mlsim.cli import fit_options
+
 
 def ebm(
     source: Annotated[
         str, typer.Argument(help="dw4, lj13, force frames (.h5), a run directory or a trajectory; forces are not used.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Training directory.")],
+    output: Annotated[Path, fit_options.OUTPUT],
     system: Annotated[str | None, typer.Option(help="Molecule, where the source does not say.")] = None,
     frames: Annotated[int, typer.Option(min=2, help="Most training conformations.")] = 10000,
+    bias: Annotated[
+        Path | None,
+        typer.Option(
+            help="bias.npz that the frames were made with: train with it, then leave it out. [default: weight]"
+        ),
+    ] = None,
     features: Annotated[int, typer.Option(help="Width of the network.")] = 32,
     layers: Annotated[int, typer.Option(help="Equivariant layers.")] = 2,
     epochs: Annotated[int, typer.Option(help="Passes over the conformations.")] = 40,
     batch: Annotated[int, typer.Option(help="Conformations per step.")] = 64,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 3e-3,
-    ema: Annotated[float, typer.Option(help="Decay of the average of the weights; 0 for none.")] = 0.99,
+    lr: Annotated[float, fit_options.RATE] = 3e-3,
+    ema: Annotated[float, fit_options.AVERAGE] = 0.99,
     warm: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps that only denoise.")] = 0.5,
     negatives: Annotated[str, typer.Option(help="langevin, mala, esvgd or metropolised-esvgd.")] = "langevin",
     particles: Annotated[str, typer.Option(help="Particle set of esvgd: model, or model+data.")] = "model",
@@ -33,11 +41,9 @@ def ebm(
     temperature: Annotated[float, typer.Option(help="Temperature of the conformations, K.")] = 300.0,
     held_out: Annotated[float, typer.Option(help="Share of the conformations held out.")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Root seed of weights, draws and negatives.")] = 1,
-    threads: Annotated[int | None, typer.Option(help="Processor threads.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop after an epoch when this time is used up.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue in -o; repeat the other options as they were.")
-    ] = False,
+    threads: Annotated[int | None, fit_options.THREADS] = None,
+    max_minutes: Annotated[float | None, fit_options.MAX_MINUTES] = None,
+    resume: Annotated[bool, fit_options.RESUME] = False,
 ) -> None:
     """Learn an energy from conformations alone: mlsim train ebm dw4 -o DIR; then mlsim export, verify, run."""
     from mlsim.chem.system_directory import require_free
@@ -48,18 +54,9 @@ def ebm(
     from mlsim.train.settings import TrainSettings
     from mlsim.workflow.ebm import MOLECULE, NetworkSettings, prepare
 
+    given = fit_options.training(epochs, batch, lr, ema, seed)
     train = TrainSettings.parse(
-        {
-            "epochs": epochs,
-            "batch_size": batch,
-            "learning_rate": lr,
-            "ema_decay": ema,
-            "patience": epochs,
-            "clip_norm": 10.0,
-            "seed": seed,
-            "max_minutes": max_minutes,
-        },
-        "command line",
+        given | {"patience": epochs, "clip_norm": 10.0, "max_minutes": max_minutes}, "command line"
     )
     network = NetworkSettings.parse({"features": features, "layers": layers}, "command line")
     values: dict[str, Any] = {
@@ -77,12 +74,12 @@ def ebm(
         require_free(output)
     if threads is not None:
         use_threads(threads)
-    prepared = prepare(source, network, seed, system, frames, held_out, temperature)
+    prepared = prepare(source, network, seed, system, frames, held_out, temperature, bias)
     values["warm_steps"] = round(warm * epochs * count(len(prepared.problem.train), batch))
     contrast = ContrastiveSettings.parse(values, "command line")
     found = fit(prepared.problem, train, contrast, output, prepared.facts, "auto", "resume" if resume else "new")
     prepared.molecule.to_pdb(output / MOLECULE)
-    how = {"finished": "all epochs done", "early": "no improvement", "time": "out of time; continue with --resume"}
     print(f"{prepared.facts['data']} (worth {prepared.facts['effective_frames']:g} independent weights)")
-    print(f"{found.epochs} epochs ({how[found.stopped]}), held-out denoising error {found.held_out:.4f} (1: no score)")
+    how = fit_options.STOPPED[found.stopped]
+    print(f"{found.epochs} epochs ({how}), held-out denoising error {found.held_out:.4f} (1: no score)")
     print(f"model in {output}; make it a force field with: mlsim export {output} --name NAME -o forcefields/")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlsim.cli import fit_options
 from mlsim.cli.ebm import ebm
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def _group() -> None:
 
 def issnet(
     data: Annotated[list[Path], typer.Argument(help="Force frames (HDF5), of one molecule; several are joined.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Training directory.")],
+    output: Annotated[Path, fit_options.OUTPUT],
     features: Annotated[int, typer.Option(help="Width of the network.")] = 64,
     blocks: Annotated[int, typer.Option(help="Interaction blocks.")] = 2,
     radial_functions: Annotated[int, typer.Option(help="Radial functions of the filters.")] = 32,
@@ -45,8 +46,8 @@ def issnet(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training frames.")] = None,
     batch: Annotated[int | None, typer.Option(help="Frames per step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    ema: Annotated[float | None, typer.Option(help="Decay of the average of the weights; 0 for none.")] = None,
+    lr: Annotated[float | None, fit_options.RATE] = None,
+    ema: Annotated[float | None, fit_options.AVERAGE] = None,
     patience: Annotated[int | None, typer.Option(help="Epochs without improvement before stopping.")] = None,
     seed: Annotated[int, typer.Option(help="Root seed of weights, split and batches.")] = 1,
     held_out: Annotated[
@@ -54,11 +55,9 @@ def issnet(
     ] = 0.1,
     block_ps: Annotated[float, typer.Option(help="Length of the blocks of time that are split, ps.")] = 100.0,
     gap_ps: Annotated[float, typer.Option(help="Time left out between parts, ps.")] = 2.0,
-    threads: Annotated[int | None, typer.Option(help="Processor threads.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop after an epoch when this time is used up.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue in -o; repeat the other options as they were.")
-    ] = False,
+    threads: Annotated[int | None, fit_options.THREADS] = None,
+    max_minutes: Annotated[float | None, fit_options.MAX_MINUTES] = None,
+    resume: Annotated[bool, fit_options.RESUME] = False,
 ) -> None:
     """Fit an ISSNet by force matching: mlsim train issnet frames.h5 -o DIR.
 
@@ -71,18 +70,11 @@ def issnet(
     from mlsim.train.mean_force import defaults, fit
     from mlsim.train.settings import TrainSettings
 
-    given: dict[str, Any] = {
-        "epochs": epochs,
-        "batch_size": batch,
-        "learning_rate": lr,
-        "ema_decay": ema,
-        "patience": patience,
-        "max_minutes": max_minutes,
-    }
-    given = {key: value for key, value in given.items() if value is not None}
+    given = fit_options.training(epochs, batch, lr, ema, seed) | {"block_ps": block_ps, "max_minutes": max_minutes}
+    if patience is not None:
+        given["patience"] = patience
     frames = concatenate([ForceFrames.load(path) for path in data])
-    given = {**defaults(frames, held_out), **given, "seed": seed, "block_ps": block_ps}
-    settings = TrainSettings.parse(given, "command line")
+    settings = TrainSettings.parse(defaults(frames, held_out) | given, "command line")
     config = {
         "features": features,
         "blocks": blocks,
@@ -108,13 +100,13 @@ def populations(
     fit: Annotated[Path, typer.Argument(help="Training directory of the model to correct.")],
     run: Annotated[Path, typer.Option(help="Run with that model: fixed bias (best that of the frames) or none.")],
     data: Annotated[list[Path], typer.Option(help="Force frames (HDF5) in explicit water; repeat to join several.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Training directory of the result.")],
+    output: Annotated[Path, fit_options.OUTPUT],
     weight: Annotated[float, typer.Option(help="Weight of the populations beside the forces.")] = 0.3,
     epochs: Annotated[int, typer.Option(help="Passes over the force frames.")] = 3,
     batch: Annotated[int, typer.Option(help="Force frames per step.")] = 32,
     pairs: Annotated[int, typer.Option(help="Pairs per step.")] = 64,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 5e-4,
-    ema: Annotated[float, typer.Option(help="Decay of the average of the weights; 0 for none.")] = 0.99,
+    lr: Annotated[float, fit_options.RATE] = 5e-4,
+    ema: Annotated[float, fit_options.AVERAGE] = 0.99,
     discard_ps: Annotated[float, typer.Option(help="Start of the explicit frames that is left out, ps.")] = 0.0,
     discard_run_ps: Annotated[float, typer.Option(help="Start of the run that is left out, ps.")] = 100.0,
     system: Annotated[str | None, typer.Option(help="Molecule. [default: the known system that fits]")] = None,
@@ -122,10 +114,8 @@ def populations(
     held_out: Annotated[float, typer.Option(help="As in the first stage.")] = 0.1,
     block_ps: Annotated[float, typer.Option(help="As in the first stage, ps.")] = 100.0,
     gap_ps: Annotated[float, typer.Option(help="As in the first stage, ps.")] = 2.0,
-    threads: Annotated[int | None, typer.Option(help="Processor threads.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue in -o; repeat the other options as they were.")
-    ] = False,
+    threads: Annotated[int | None, fit_options.THREADS] = None,
+    resume: Annotated[bool, fit_options.RESUME] = False,
 ) -> None:
     """Correct basin populations: mlsim train populations FIT --run RUN --data frames.h5 -o DIR."""
     from mlsim.dataset.frames import ForceFrames, concatenate
@@ -138,8 +128,8 @@ def populations(
     from mlsim.workflow.baseline import molecule_of
     from mlsim.workflow.populations import explicit_ensemble, generated_ensembles
 
-    values = {"epochs": epochs, "batch_size": batch, "learning_rate": lr, "ema_decay": ema}
-    settings = TrainSettings.parse(values | {"seed": seed, "block_ps": block_ps}, "command line")
+    values = fit_options.training(epochs, batch, lr, ema, seed) | {"block_ps": block_ps}
+    settings = TrainSettings.parse(values, "command line")
     extra = population.PopulationSettings.parse({"weight": weight, "pairs": pairs}, "command line")
     frames = concatenate([ForceFrames.load(path) for path in data])
     parts = by_block(frames, (1 - 2 * held_out, held_out, held_out), block_ps, seed, gap_ps)
@@ -175,10 +165,8 @@ def _report(result: FitResult, test: ForceFrames, baseline: str, settings: Any, 
         forces = born_forces(baseline, molecule_of(test, system), test.positions)
     errors = held_out_errors(result.model, test, settings, baseline, forces)
     (result.directory / "test.json").write_text(json.dumps(errors.as_dict(), indent=2) + "\n")
-    how = {"finished": "all epochs done", "early": "no improvement", "time": "out of time; continue with --resume"}
-    print(
-        f"{result.epochs} epochs ({how[result.stopped]}), best {result.best_epoch}, {result.frames_per_s:.0f} frames/s"
-    )
+    how = fit_options.STOPPED[result.stopped]
+    print(f"{result.epochs} epochs ({how}), best {result.best_epoch}, {result.frames_per_s:.0f} frames/s")
     print(f"force error on {errors.n_frames} test frames in {errors.n_blocks} blocks, {errors.unit}, 95 % intervals:")
     for row in errors.rows:
         print(f"  {row.predictor:8s} raw {row.raw}   without net force and torque {row.projected}")

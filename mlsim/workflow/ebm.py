@@ -5,8 +5,10 @@
     frames.h5               positions, drawn with weights exp(+V / kT)       springs on bonds and angles, cage, core
     run directory, .xtc     positions as they are                            the same
 
-Force labels are not used. A bias V on the frames is undone by drawing frames with replacement with their weights, so
-that the model learns the unbiased ensemble; how many frames that is worth (``effective``) goes into the record.
+Force labels are not used. A bias V on the frames is undone in one of two ways, so that the model learns the unbiased
+ensemble: with the bias at hand (``bias``), it stays in the energy of the learning problem and is left out of the model
+(:mod:`mlsim.train.contrastive.bias`); without it, frames are drawn with replacement with their weights. How many frames
+that is worth (``effective``) goes into the record.
 Held-out conformations are whole blocks of time, or for a reference, which is thinned to near independence, every
 ``1/held_out``-th.
 
@@ -24,18 +26,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mlsim.chem import cluster
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
+from mlsim.chem.torsions import ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
+from mlsim.md.bias import load_grid
 from mlsim.models.contract import bind, create
 from mlsim.models.prior import springs_from
 from mlsim.samplers.targets import reference
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
 from mlsim.shapes import Floats, Ints
+from mlsim.train.contrastive.bias import TorsionBias
 from mlsim.train.contrastive.problem import Problem, conformations
 from mlsim.units import kT
 from mlsim.workflow import conformations as gathered
@@ -51,6 +57,8 @@ _STIFFEST = 0.03
 #: Margins around what was seen.
 _CORE, _CAGE, _CUTOFF, _LONGEST_CUTOFF = 0.95, 1.2, 1.2, 12.0
 _BLOCKS = 20
+#: Frames whose recorded bias is compared with the grid, and the largest difference, kT (a bicubic map differs by 0.04).
+_COMPARED, _BIAS_TOLERANCE = 500, 0.2
 
 
 class NetworkSettings(Settings):
@@ -82,6 +90,7 @@ class _Sample:
     length: float
     origin: str
     effective: float
+    bias: TorsionBias | None = None
 
 
 def prepare(
@@ -92,6 +101,7 @@ def prepare(
     most: int = 10000,
     held_out: float = 0.1,
     temperature_K: float = 300.0,
+    bias: Path | None = None,
 ) -> Prepared:
     """Model and data for contrastive training.
 
@@ -110,6 +120,8 @@ def prepare(
         Share of the conformations kept for the held-out error.
     temperature_K : float
         Temperature of the conformations; of a reference, whose unit is kT, it decides the unit of the force field.
+    bias : path, optional
+        ``bias.npz`` of the run that the conformations are from.
 
     Raises
     ------
@@ -119,14 +131,16 @@ def prepare(
     if not 0.0 < held_out < 1.0:
         raise InputError(f"held_out: expected a share between 0 and 1, got {held_out}")
     if source in reference.available():
+        if bias is not None:
+            raise InputError(f"'{source}': the stored references are unbiased; leave --bias away")
         found = _of_reference(source, most, held_out, seed, temperature_K)
     else:
-        found = _of_conformations(Path(source), system, most, held_out, seed, temperature_K)
+        found = _of_conformations(Path(source), system, most, held_out, seed, temperature_K, bias)
     molecule = found.molecule
     config = {**network.model_dump(), **_measured(found, molecule)}
     bound = bind(create("ebm", config, seed), molecule.atom_types, molecule.charges)
     train, valid = (torch.from_numpy(x[..., : found.space]) for x in (found.train, found.valid))
-    problem = conformations(bound, train, valid, found.length)
+    problem = conformations(bound, train, valid, found.length, bias=found.bias)
     facts = {
         "molecule": molecule.name,
         "molecule_digest": molecule.digest,
@@ -134,6 +148,8 @@ def prepare(
         "effective_frames": round(found.effective, 1),
         "temperature_K": found.temperature_K,
     }
+    if found.bias is not None:
+        facts["bias_digest"] = found.bias.digest
     if not len(molecule.bonds):
         facts |= {"force_field": "none", "water": "none"}
     return Prepared(problem, molecule, facts)
@@ -170,22 +186,29 @@ def _of_reference(name: str, most: int, held_out: float, seed: int, temperature_
 
 
 def _of_conformations(
-    path: Path, system: str | None, most: int, held_out: float, seed: int, temperature_K: float
+    path: Path,
+    system: str | None,
+    most: int,
+    held_out: float,
+    seed: int,
+    temperature_K: float,
+    bias: Path | None,
 ) -> _Sample:
-    log_weights = None
+    log_weights = kept = None
     if path.suffix in (".h5", ".hdf5") and path.is_file():
         frames = ForceFrames.load(path)
         molecule = molecule_of(frames, system)
         log_weights = frames.bias / kT(temperature_K)
-        found = gathered.read(path, molecule)
+    elif system is None:
+        raise InputError(f"{path}: expected the molecule of these conformations; name it with --system")
     else:
-        if system is None:
-            raise InputError(f"{path}: expected the molecule of these conformations; name it with --system")
         molecule = load_system(system).solute_molecule()
-        found = gathered.read(path, molecule)
-    block = np.minimum((_BLOCKS * np.arange(len(found))) // len(found), _BLOCKS - 1)
-    generator = numpy_stream(seed, "ebm.conformations")
-    held = np.isin(block, generator.permutation(_BLOCKS)[: max(1, round(held_out * _BLOCKS))])
+    found = gathered.read(path, molecule)
+    if bias is not None:
+        kept = _bias(bias, molecule, found.positions, log_weights, temperature_K)
+        log_weights = None
+    held = held_blocks(len(found), held_out, seed)
+    generator = numpy_stream(seed, "ebm.draws")
     parts, effective = [], 0.0
     for mask in (~held, held):
         index = np.flatnonzero(mask)
@@ -198,7 +221,34 @@ def _of_conformations(
             chosen = generator.choice(index, count, replace=True, p=share)
         parts.append(found.positions[chosen] / cluster.LENGTH_NM)
         effective = effective or float(1.0 / (share**2).sum())
-    return _Sample(molecule, parts[0], parts[1], temperature_K, 3, _MOLECULE_LENGTH, found.source, effective)
+    return _Sample(molecule, parts[0], parts[1], temperature_K, 3, _MOLECULE_LENGTH, found.source, effective, kept)
+
+
+def held_blocks(count: int, held_out: float, seed: int) -> NDArray[np.bool_]:
+    """Which of ``count`` conformations in the order of time are held out: whole blocks, a twentieth each."""
+    block = np.minimum((_BLOCKS * np.arange(count)) // count, _BLOCKS - 1)
+    generator = numpy_stream(seed, "ebm.conformations")
+    return np.isin(block, generator.permutation(_BLOCKS)[: max(1, round(held_out * _BLOCKS))])
+
+
+def _bias(
+    path: Path, molecule: Molecule, positions: Floats, recorded: Floats | None, temperature_K: float
+) -> TorsionBias:
+    """The bias of ``path``, after a look whether it is that of the frames (``recorded``: V / kT, one per frame)."""
+    labels, quadruples = ramachandran_atoms(molecule)
+    grid = load_grid(path)
+    if len(grid) != len(labels):
+        raise InputError(f"{path}: expected a bias on {', '.join(labels)}, got {len(grid)} grids")
+    bias = TorsionBias(grid / kT(temperature_K), quadruples)
+    if recorded is not None:
+        some = np.unique(np.linspace(0, len(positions) - 1, _COMPARED).astype(int))
+        apart = np.abs(bias(torch.from_numpy(positions[some])).numpy() - recorded[some]).max()
+        if apart > _BIAS_TOLERANCE:
+            raise InputError(
+                f"{path}: not the bias of these frames; theirs differs by up to {apart:.2g} kT (expected at most "
+                f"{_BIAS_TOLERANCE}); leave --bias away to weight the frames instead"
+            )
+    return bias
 
 
 def _measured(found: _Sample, molecule: Molecule) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from mlsim.chem.molecule import Molecule
 from mlsim.cli import main as program
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.artifact import ForceFieldArtifact
+from mlsim.md.bias import load_grid
 from mlsim.md.trajectory import Run
 from mlsim.units import kT
 
@@ -80,6 +81,26 @@ def test_conformations_of_a_peptide_become_a_force_field_with_springs(
     assert call("verify", "ala") == 0
     energies, _ = mlsim.load_forcefield("ala").bind(ala2).evaluate(np.asarray(shipped.positions[::1000]))
     assert np.ptp(energies) < 100 * kT(300.0)
+
+
+def test_frames_of_a_known_bias_are_all_used_and_another_bias_is_refused(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = find_system("alanine-dipeptide").directory
+    shipped = ForceFrames.load(place / "training" / "frames-10ns.h5")
+    shipped.take(np.arange(0, 20000, 100)).save(tmp_path / "frames.h5")
+    grid = load_grid(place / "reference" / "bias.npz")
+    np.savez(tmp_path / "other.npz", grid=np.roll(grid, 5, axis=1))
+    fit = ("train", "ebm", tmp_path / "frames.h5", "--epochs", 1, *SMALL)
+    assert call(*fit, "--bias", tmp_path / "other.npz", "-o", tmp_path / "no") == 2
+    assert "not the bias of these frames" in capsys.readouterr().err
+    assert call("train", "ebm", "dw4", "--bias", tmp_path / "other.npz", "-o", tmp_path / "no") == 2
+    assert "unbiased" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+    assert call(*fit, "--bias", place / "reference" / "bias.npz", "-o", tmp_path / "fit") == 0
+    result = json.loads((tmp_path / "fit" / "result.json").read_text())
+    assert result["effective_frames"] == result["n_train"] == 160
+    assert result["bias_digest"]
 
 
 def test_bad_input_gets_one_line_and_leaves_nothing(

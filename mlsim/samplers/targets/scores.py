@@ -72,8 +72,8 @@ def quench(log_density: LogDensity, positions: torch.Tensor) -> tuple[torch.Tens
     return stacked, -log_density(stacked)
 
 
-def descend(log_density: LogDensity, positions: torch.Tensor, steps: int = 400) -> torch.Tensor:
-    """Energies [N] after a batched descent with Barzilai-Borwein steps, every particle its own.
+def descend(log_density: LogDensity, positions: torch.Tensor, steps: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions [N, d] and energies [N] after a batched descent with Barzilai-Borwein steps, every particle its own.
 
     An uphill step is undone and retried at a quarter of its length. Far cheaper than ``quench`` for thousands of
     particles; those that have not settled have an energy that ``nearest_minimum`` does not know.
@@ -92,7 +92,7 @@ def descend(log_density: LogDensity, positions: torch.Tensor, steps: int = 400) 
         x = torch.where(better[:, None], x + shift, x)
         value = torch.where(better, fresh_value, value)
         score = torch.where(better[:, None], fresh_score, score)
-    return -value
+    return x, -value
 
 
 def nearest_minimum(energies: torch.Tensor, known: tuple[float, ...], tolerance: float = 0.02) -> torch.Tensor:

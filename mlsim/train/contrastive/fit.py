@@ -127,7 +127,9 @@ def identity(problem: Problem, train: TrainSettings, contrast: ContrastiveSettin
     if isinstance(model, AbstractEnergyModel):
         config = f"{model.config.digest()}/{model.seed}"
     shapes = [f"{key}{tuple(value.shape)}" for key, value in model.state_dict().items()]
-    parts = (config, *shapes, train.identity(), contrast.digest(), digest(problem.train), digest(problem.valid))
+    parts = [config, *shapes, train.identity(), contrast.digest(), digest(problem.train), digest(problem.valid)]
+    if problem.bias_digest:
+        parts.append(problem.bias_digest)
     return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
 
 

@@ -17,6 +17,7 @@ from mlsim.models.contract import BoundEnergy
 from mlsim.models.ebm import EBMSettings, EnergyBasedModel
 from mlsim.models.prior import Spring, equal_points
 from mlsim.samplers import Symmetry, orthogonal, permutations, translations
+from mlsim.train.contrastive.bias import TorsionBias
 
 #: (count, generator) -> vectors [count, d].
 Start = Callable[[int, torch.Generator], Tensor]
@@ -39,6 +40,8 @@ class Problem:
         Where negatives begin.
     length : float
         Characteristic length of the data, in their own unit.
+    bias_digest : str
+        Digest of a bias that is part of ``energy`` but not of the model; empty if there is none.
     """
 
     model: nn.Module
@@ -48,6 +51,7 @@ class Problem:
     valid: Tensor
     start: Start
     length: float
+    bias_digest: str = ""
 
     def __post_init__(self) -> None:
         for name, data in (("training", self.train), ("held-out", self.valid)):
@@ -60,7 +64,12 @@ class Problem:
 
 
 def conformations(
-    bound: BoundEnergy, train: Tensor, valid: Tensor, length: float = 1.0, start_noise: float = 0.3
+    bound: BoundEnergy,
+    train: Tensor,
+    valid: Tensor,
+    length: float = 1.0,
+    start_noise: float = 0.3,
+    bias: TorsionBias | None = None,
 ) -> Problem:
     """The problem of conformations of one molecule or cluster.
 
@@ -74,6 +83,8 @@ def conformations(
         Characteristic length, reduced.
     start_noise : float
         Negatives begin at training conformations with this much noise, in units of ``length``.
+    bias : TorsionBias, optional
+        Bias that the conformations were made with; stays in the energy of the problem, not in the model.
     """
     model = bound.model
     if not isinstance(model, EnergyBasedModel):
@@ -92,7 +103,8 @@ def conformations(
 
     def energy(vectors: Tensor) -> Tensor:
         points = vectors.reshape(len(vectors), n_points, space)
-        return model.reduced(points, types, charges)
+        own: Tensor = model.reduced(points, types, charges)
+        return own if bias is None else own + bias(points)
 
     return Problem(
         model,
@@ -102,6 +114,7 @@ def conformations(
         symmetry.project(valid.to(place).reshape(len(valid), -1)),
         around(data, start_noise * length, symmetry),
         length,
+        "" if bias is None else bias.digest,
     )
 
 

@@ -1,0 +1,28 @@
+"""Options that every fit of ``mlsim train`` has, said once.
+
+An option is the second half of an annotation, so that type and default stay with the verb: ``Annotated[float, RATE]``
+with a number for an energy-based model, ``Annotated[float | None, RATE]`` and None where the data decide. Options whose
+words differ from verb to verb (frames or conformations, blocks or shares) stay with their verb.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+OUTPUT = typer.Option("--output", "-o", help="Training directory of the result.")
+RATE = typer.Option(help="Highest learning rate.")
+AVERAGE = typer.Option(help="Decay of the average of the weights; 0 for none.")
+THREADS = typer.Option(help="Processor threads.")
+MAX_MINUTES = typer.Option(help="Stop after an epoch when this time is used up.")
+RESUME = typer.Option("--resume", help="Continue in -o; repeat the other options as they were.")
+
+#: What :data:`mlsim.train.loop.Stopped` means, in words.
+STOPPED = {"finished": "all epochs done", "early": "no improvement", "time": "out of time; continue with --resume"}
+
+
+def training(epochs: int | None, batch: int | None, lr: float | None, ema: float | None, seed: int) -> dict[str, Any]:
+    """Entries of :class:`mlsim.train.settings.TrainSettings` for the options that were given."""
+    given = {"epochs": epochs, "batch_size": batch, "learning_rate": lr, "ema_decay": ema}
+    return {key: value for key, value in given.items() if value is not None} | {"seed": seed}
