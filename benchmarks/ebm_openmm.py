@@ -1,21 +1,24 @@
 """Does an energy-based model do in OpenMM what it does in torch, and does NVT there sample what our samplers sample?
 
-For each shipped energy-based force field (``ebm-dw4``, ``ebm-lj13``):
+For each shipped energy-based force field:
 
-parity   200 conformations (half from the reference, half with thermal noise): energies and forces of both OpenMM
+parity   200 conformations (half held out of the training, half with thermal noise): energies and forces of both OpenMM
          bridges, as they run (float32), against the torch module in float64; relative to the largest |E| and to the
          root-mean-square force
-NVT      16 copies in one OpenMM System, Langevin middle integrator, 300 K, from reference conformations; mean energy
-         in kT after a third of the run, standard error over the copies
-verb     the same by ``mlsim run``, eight replicas, each from the minimum that the verb starts from; at a third of this
-         length (15 and 3.2 ps) they had not left it: 2.4 and 4.5 standard errors
-sampler  16 chains of the package's HMC on exp(-u) in torch float64, from other reference conformations
-quality  the HMC samples against the reference of the true density, and the model's energy and score against the true
-         ones on conformations that it was not trained on
+NVT      16 copies in one OpenMM System, Langevin middle integrator, 300 K, from held-out conformations
+verb     the same by ``mlsim run --context shared``, 16 replicas, each from the minimum that the verb starts from
+sampler  64 chains of the package's HMC on exp(-u) in torch float64, from other held-out conformations
+quality  of clusters: the HMC samples against the reference of the true density, and the model's energy and score
+         against the true ones on conformations that it was not trained on
 
-All conformations are from the tenth of the reference that the training held out. Chains, copies and replicas are
-independent of each other, so each mean has a plain standard error; the claim is that the means differ by at most two
-standard errors of the difference.
+Mean energies are over the last two thirds of each run. Their standard error is sigma sqrt(g / n) with the statistical
+inefficiency g of all copies together, the mean of all subtracted (``mlsim.analysis.uncertainty``), so that copies that
+stay in basins of their own count as correlated; the error from the means of the copies stands beside it. The claim is
+that two means differ by at most two standard errors of their difference.
+
+Seeds and lengths. A first round (seed 1; 45 and 9.6 ps, 1,500 and 600 gradients, errors from 8 to 16 means) had one of
+four comparisons at 2.2 standard errors (ebm-dw4 by the verb). Lengths were then raised 4 to 10 times, and the table is
+of seed 2, looked at once. No setting of the models or of the samplers was changed in between.
 
     python -m benchmarks.ebm_openmm --work DIR        rows are kept in DIR, a killed run goes on
 """
@@ -23,8 +26,10 @@ standard errors of the difference.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,10 +37,13 @@ from typing import Any
 import numpy as np
 import torch
 from openmm import Context, Platform, System
+from torch import Tensor
 
 from benchmarks.result import Claim, write_result
-from mlsim.chem.catalog import forcefield_directory, load_system
+from mlsim.analysis.uncertainty import statistical_inefficiency
+from mlsim.chem.catalog import find_system, forcefield_directory, load_system
 from mlsim.chem.cluster import LENGTH_NM
+from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.bind import ForceField, exported_energy, load_forcefield
 from mlsim.deploy.openmm_force import Bridge, make_force
 from mlsim.deploy.potential import learned
@@ -45,38 +53,62 @@ from mlsim.md.replicas import build_replicas, split
 from mlsim.md.settings import RunSettings
 from mlsim.md.trajectory import Run
 from mlsim.models.contract import BoundEnergy
-from mlsim.samplers import evaluate, hmc, sample
+from mlsim.samplers import LogDensity, evaluate, hmc, sample, translations
 from mlsim.samplers.targets import by_name, load
 from mlsim.samplers.targets.trial import floor, measure
 from mlsim.seeds import openmm_seed, torch_stream
 from mlsim.shapes import Floats
 from mlsim.units import kT
-from mlsim.workflow.ebm import reference_split
+from mlsim.workflow.ebm import held_blocks, reference_split
 from mlsim.workflow.run import run
 
 HELD_OUT = 0.1
-SEED, COPIES, TEMPERATURE_K, FRICTION_PER_PS = 1, 16, 300.0, 2.0
-#: Force field, target, time step (fs), NVT steps, gradients per HMC chain.
-PLAN = (("ebm-dw4", "dw4", 10.0, 4500, 1500), ("ebm-lj13", "lj13", 4.0, 2400, 600))
+SEED, COPIES, CHAINS, TEMPERATURE_K, FRICTION_PER_PS = 2, 16, 64, 300.0, 2.0
 _EQUILIBRATION = 1 / 3
 
 
-def configurations(field: ForceField, target: str, first: int, last: int) -> Floats:
-    """Held-out reference configurations [last - first, N, 3] in nm."""
-    stored, symmetry = load(target).positions, by_name(target).symmetry
+@dataclass(frozen=True)
+class Case:
+    """A force field, what it is of, and how long it is sampled."""
+
+    name: str
+    system: str
+    timestep_fs: float
+    steps: int
+    gradients: int
+    hmc_step: float
+    frames: str = ""
+
+
+PLAN = (
+    Case("ebm-dw4", "dw4", 10.0, 30000, 15000, 0.05),
+    Case("ebm-lj13", "lj13", 4.0, 10000, 3000, 0.015),
+)
+
+
+def configurations(field: ForceField, case: Case, first: int, last: int) -> Floats:
+    """Conformations [last - first, N, 3] in nm that the training held out."""
     seed = field.artifact.card.description.training.seed
     assert seed is not None
+    if case.frames:
+        frames = ForceFrames.load(find_system(case.system).directory / "training" / case.frames)
+        held = np.flatnonzero(held_blocks(len(frames), HELD_OUT, seed))
+        weights = np.exp((frames.bias[held] - frames.bias[held].max()) / kT(TEMPERATURE_K))
+        rng = np.random.default_rng(seed)
+        chosen = rng.choice(held, last, replace=True, p=weights / weights.sum())[first:]
+        return np.asarray(frames.positions[chosen], dtype=np.float64)
+    stored, symmetry = load(case.system).positions, by_name(case.system).symmetry
     _, held_out = reference_split(len(stored), HELD_OUT, seed)
-    chosen = stored[held_out[first:last]]
-    points = np.zeros((len(chosen), symmetry.points, 3))
-    points[..., : symmetry.space] = chosen.reshape(len(chosen), symmetry.points, symmetry.space)
+    picked = stored[held_out[first:last]]
+    points = np.zeros((len(picked), symmetry.points, 3))
+    points[..., : symmetry.space] = picked.reshape(len(picked), symmetry.points, symmetry.space)
     return LENGTH_NM * points
 
 
-def parity(field: ForceField, target: str) -> dict[str, Any]:
+def parity(field: ForceField, case: Case) -> dict[str, Any]:
     """Largest relative differences between OpenMM and torch."""
     molecule = field.artifact.molecule()
-    x = configurations(field, target, 0, 200)
+    x = configurations(field, case, 0, 200)
     x[100:] += 0.005 * np.random.default_rng(SEED).normal(size=x[100:].shape)
     exact = TorchEnergy(exported_energy(field.artifact, molecule, "float64"), molecule.n_atoms)
     energies, forces = exact.evaluate(x)
@@ -101,104 +133,129 @@ def parity(field: ForceField, target: str) -> dict[str, Any]:
     return found
 
 
-def canonical(field: ForceField, target: str, timestep_fs: float, steps: int) -> dict[str, Any]:
+def canonical(field: ForceField, case: Case) -> dict[str, Any]:
     """NVT of all copies in one Context."""
-    molecule = load_system(target)
+    molecule = load_system(case.system)
     system = build_replicas(molecule, learned(field.name, field), "none", 1.5, COPIES)
-    engine = langevin_middle(TEMPERATURE_K, FRICTION_PER_PS, timestep_fs / 1000.0, openmm_seed(SEED, "nvt"))
+    engine = langevin_middle(TEMPERATURE_K, FRICTION_PER_PS, case.timestep_fs / 1000.0, openmm_seed(SEED, "nvt"))
     context = Context(system, engine, Platform.getPlatformByName("Reference"))
-    context.setPositions(configurations(field, target, 200, 200 + COPIES).reshape(-1, 3))
+    context.setPositions(configurations(field, case, 200, 200 + COPIES).reshape(-1, 3))
     context.setVelocitiesToTemperature(TEMPERATURE_K, openmm_seed(SEED, "velocities"))
     bound = field.bind(molecule)
     kept, kinetic, every = [], [], 20
     began = time.process_time()
-    for step in range(0, steps, every):
+    for step in range(0, case.steps, every):
         engine.step(every)
-        if step >= _EQUILIBRATION * steps:
+        if step >= _EQUILIBRATION * case.steps:
             state = context.getState(getPositions=True, getEnergy=True)
             kept.append(bound.evaluate(split(np.array(state.getPositions(asNumpy=True)._value), COPIES))[0])
             kinetic.append(state.getKineticEnergy()._value)
     spent = time.process_time() - began
-    per_copy = np.mean(kept, axis=0) / kT(TEMPERATURE_K)
     freedom = 3 * COPIES * molecule.n_atoms
     return {
         "kind": "nvt",
         "copies": COPIES,
-        "timestep_fs": timestep_fs,
-        "ps_each": steps * timestep_fs / 1000.0,
+        "seed": SEED,
+        "timestep_fs": case.timestep_fs,
+        "ps_each": case.steps * case.timestep_fs / 1000.0,
         "temperature_K": float(2.0 * np.mean(kinetic) / freedom / kT(1.0)),
-        "steps_per_s_and_copy": round(steps * COPIES / spent, 1),
-        **_mean(per_copy),
+        "steps_per_s_and_copy": round(case.steps * COPIES / spent, 1),
+        **_mean(np.array(kept).T / kT(TEMPERATURE_K)),
     }
 
 
-def by_verb(field: ForceField, target: str, timestep_fs: float, steps: int, work: Path) -> dict[str, Any]:
+def by_verb(field: ForceField, case: Case, work: Path) -> dict[str, Any]:
     """NVT by ``mlsim run``."""
     settings = RunSettings(
-        system=target,
+        system=case.system,
         solvent=f"learned:{field.name}",
-        ns=steps * timestep_fs / 1e6,
-        timestep_fs=timestep_fs,
+        ns=case.steps * case.timestep_fs / 1e6,
+        timestep_fs=case.timestep_fs,
         friction_per_ps=FRICTION_PER_PS,
-        replicas=8,
+        constraints="none",
+        replicas=COPIES,
+        context="shared",
         seed=SEED,
-        report_ps=20 * timestep_fs / 1000.0,
+        report_ps=20 * case.timestep_fs / 1000.0,
         platform="Reference",
     )
-    place = work / f"run-{field.name}"
+    place = work / f"run-{field.name}-seed-{SEED}"
     run(settings, place, "resume" if (place / "run.json").exists() else "new")
     energies = np.array([replica.potential() for replica in Run.open(place).replicas]) / kT(TEMPERATURE_K)
-    thirds = [float(part.mean()) for part in np.array_split(energies, 3, axis=1)]
-    kept = energies[:, int(_EQUILIBRATION * energies.shape[1]) :].mean(axis=1)
-    length = steps * timestep_fs / 1000.0
-    return {"kind": "mlsim run", "replicas": 8, "ps_each": length, "mean_energy_kT_by_third": thirds, **_mean(kept)}
+    return {
+        "kind": "mlsim run",
+        "replicas": COPIES,
+        "seed": SEED,
+        "ps_each": case.steps * case.timestep_fs / 1000.0,
+        "mean_energy_kT_by_third": [float(part.mean()) for part in np.array_split(energies, 3, axis=1)],
+        **_mean(energies[:, int(_EQUILIBRATION * energies.shape[1]) :]),
+    }
 
 
-def own_sampler(field: ForceField, target: str, gradients: int) -> dict[str, Any]:
-    """HMC in torch on the artifact's network, and how good its samples are."""
-    chosen, molecule = by_name(target), field.artifact.molecule()
+def own_sampler(field: ForceField, case: Case) -> dict[str, Any]:
+    """HMC in torch on the artifact's network, and for a cluster how good its samples are."""
+    molecule = field.artifact.molecule()
     energy: BoundEnergy = exported_energy(field.artifact, molecule, "float64").energy
-    space, points = chosen.symmetry.space, chosen.symmetry.points
+    space, points = (3 if case.frames else by_name(case.system).symmetry.space), molecule.n_atoms
 
-    def log_density(flat: torch.Tensor) -> torch.Tensor:
+    def log_density(flat: Tensor) -> Tensor:
         x = flat.new_zeros((len(flat), points, 3))
         x = torch.cat([flat.reshape(len(flat), points, space), x[..., space:]], dim=-1)
         return -energy(LENGTH_NM * x) / kT(TEMPERATURE_K)
 
-    def flat(first: int, last: int) -> torch.Tensor:
-        x = configurations(field, target, first, last)
+    def flat(first: int, last: int) -> Tensor:
+        x = configurations(field, case, first, last)
         return torch.from_numpy(x[..., :space].reshape(len(x), -1) / LENGTH_NM)
 
-    project = chosen.symmetry.project
-    size = 0.05 * chosen.length
-    starts = flat(240, 240 + COPIES)
-    found = sample(
-        hmc(log_density, size, project=project), starts, gradients, torch_stream(SEED, "hmc"), record_every=2
-    )
-    kept = found.trajectory[int(_EQUILIBRATION * len(found.trajectory)) :]
+    sampler = hmc(log_density, case.hmc_step, project=translations(space, points).project)
+    starts = flat(240, 240 + CHAINS)
+    found = sample(sampler, starts, case.gradients, torch_stream(SEED, "hmc"), record_every=1)
     with torch.no_grad():
-        energies = torch.stack([-log_density(x) for x in kept])
-    quality = measure(chosen, torch.cat([kept[-1], kept[len(kept) // 2]]))
-    fresh = flat(0, 500)
+        energies = [-log_density(x) for x in found.trajectory]
+    kept = int(_EQUILIBRATION * len(energies))
+    row = {
+        "kind": "sampler",
+        "method": "hmc",
+        "chains": CHAINS,
+        "seed": SEED,
+        "gradients": case.gradients,
+        "mean_energy_kT_by_third": [float(torch.stack(part).mean()) for part in _thirds(energies)],
+        **_mean(torch.stack(energies[kept:], dim=1).numpy()),
+    }
+    return row if case.frames else row | _quality(case, found.trajectory[kept:], flat(0, 500), log_density)
+
+
+def _quality(case: Case, kept: Tensor, fresh: Tensor, log_density: LogDensity) -> dict[str, Any]:
+    """HMC samples and the model against the true density of a cluster."""
+    chosen = by_name(case.system)
+    half = len(kept) // 2
+    samples = torch.cat([kept[half], kept[-1]])
     true_energy, true_score = evaluate(chosen.log_density, fresh)
     own_energy, own_score = evaluate(log_density, fresh)
     return {
-        "kind": "sampler",
-        "method": "hmc",
-        "chains": COPIES,
-        "gradients": gradients,
-        **_mean(energies.mean(0).numpy()),
         "energy_correlation": float(torch.corrcoef(torch.stack([true_energy, own_energy]))[0, 1]),
         "score_error": float((true_score - own_score).square().sum() / true_score.square().sum()),
-        "samples_vs_reference": quality,
-        "iid_floor": floor(chosen, 2 * COPIES),
+        "samples_vs_reference": measure(chosen, samples),
+        "iid_floor": floor(chosen, len(samples)),
     }
 
 
-def _mean(values: Floats) -> dict[str, float]:
+def _thirds(values: list[Tensor]) -> list[list[Tensor]]:
+    cuts = [round(k * len(values) / 3) for k in range(4)]
+    return [values[first:last] for first, last in itertools.pairwise(cuts)]
+
+
+def _mean(series: Floats) -> dict[str, float]:
+    """Mean of energies [copies, frames] with both standard errors."""
+    copies, frames = series.shape
+    run_of = np.repeat(np.arange(copies), frames)
+    inefficiency = statistical_inefficiency(series.ravel(), np.ones(series.size), run_of)
     return {
-        "mean_energy_kT": float(values.mean()),
-        "standard_error_kT": float(values.std(ddof=1) / np.sqrt(len(values))),
+        "mean_energy_kT": float(series.mean()),
+        "standard_error_kT": float(series.std() * np.sqrt(inefficiency / series.size)),
+        "standard_error_of_means_kT": float(series.mean(axis=1).std(ddof=1) / np.sqrt(copies)),
+        "correlated_frames": inefficiency,
+        "frames": series.size,
     }
 
 
@@ -213,24 +270,25 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     rows, claims = [], []
-    for name, target, timestep_fs, steps, gradients in PLAN:
+    for case in PLAN:
+        name = case.name
         if given.only not in name:
             continue
         field = load_forcefield(forcefield_directory(name))
         parts = {
-            "parity": partial(parity, field, target),
-            "nvt": partial(canonical, field, target, timestep_fs, steps),
-            "sampler": partial(own_sampler, field, target, gradients),
-            "verb": partial(by_verb, field, target, timestep_fs, steps, work),
+            "parity": partial(parity, field, case),
+            "nvt": partial(canonical, field, case),
+            "sampler": partial(own_sampler, field, case),
+            "verb": partial(by_verb, field, case, work),
         }
         found: dict[str, Any] = {}
         for part, measured in parts.items():
             if given.part not in part:
                 continue
-            path = work / f"{name}-{field.artifact.digest}-{part}.json"
+            path = work / f"{name}-{field.artifact.digest}-{part}-{SEED}.json"
             if not path.is_file():
                 path.write_text(json.dumps(measured()))
-                print(name, path.read_text())
+                print(name, path.read_text(), flush=True)
             found[part] = json.loads(path.read_text())
             rows.append({"forcefield": name, "digest": field.artifact.digest, **found[part]})
         if given.only:

@@ -5,9 +5,19 @@ snapshots of each on the MMFF surface (``mlsim.workflow.isomers``); a fifth of t
 two chains of each of the others. Models see elements and positions only, no bonds. Both are trained by multi-scale
 denoising and refined by contrastive divergence with E-SVGD negatives whose permutations are within each element; the
 network without symmetry gets random rotations and permutations of the data instead, and Langevin negatives, there
-being no group. Samples start from Gaussian noise, never from data. The floor is held-out data;
-beside it stand held-out data with the smallest noise (0.1 Angstrom), which a denoised density still carries. The number
-of annealing steps was raised once (12 x 10 to 20 x 15) because energies of samples stood above those of data.
+being no group. Samples start from Gaussian noise, never from data.
+
+Two sets of every model are judged: as sampled, and quenched, each sample followed to the minimum of u below it (the
+sampler's annealing brought to its end). The density that denoising learns is that of the data smoothed by the smallest
+noise, 0.1 Angstrom; the stability table tolerates 0.1 on single and 0.05 on double bonds, so that held-out data with
+that noise have no stable molecule left (row "with the smallest noise") and no exact sampler of the density can score.
+A quench takes the noise out and leaves which molecule it is. Held-out data quenched in the model show what the energy
+itself allows.
+
+What was chosen on what: that a quench is needed, and 300 steps of it, on the samples of seed 1 (1,950 training steps:
+stable molecules 0 as sampled, 0.09 quenched, 0.10 of held-out data quenched), and from the last of these that training
+was too short. The table is of seed 2, with weights, noise and samples of its own. The number of annealing steps was
+raised once before (12 x 10 to 20 x 15) because energies of samples stood above those of data.
 
     python -m benchmarks.molecules data  --work runs/molecules
     python -m benchmarks.molecules train --work runs/molecules --model equivariant      # resumable
@@ -37,6 +47,7 @@ from mlsim.samplers import Normalised, esvgd, noisy_esvgd, sample, translations,
 from mlsim.samplers.catalog import smoothed
 from mlsim.samplers.kernels import ExplicitKernel
 from mlsim.samplers.pullback import PullbackKernel
+from mlsim.samplers.targets.scores import descend
 from mlsim.seeds import derive, torch_stream
 from mlsim.train import checkpoint, loop
 from mlsim.train.checkpoint import TrainState
@@ -53,7 +64,7 @@ CHAINS, KEPT, HELD_CHAINS = 8, 5, 2
 #: Noise levels, Angstrom; the network is multiplied by 1 / LEAST^2.
 LEAST, MOST = 0.1, 1.5
 TRAP = 0.3
-SAMPLES, LEVELS, STEPS = 120, 20, 15
+SAMPLES, LEVELS, STEPS, QUENCH = 120, 20, 15, 300
 MODELS = ("equivariant", "plain")
 
 
@@ -272,18 +283,34 @@ def generate(learned: Problem, count: int, generator: torch.Generator) -> Tensor
     return sample(descent, x, 16, generator).positions
 
 
-def sampled(work: Path, model: str, stage_name: str, seed: int) -> np.ndarray | None:
-    """Samples [SAMPLES, n, 3] of a trained model, kept on disk; None if it has not been trained."""
-    weights, path = work / f"{model}-{stage_name}.pt", work / f"{model}-{stage_name}.npy"
+def trained(work: Path, model: str, stage_name: str, seed: int) -> Problem | None:
+    """The learning problem with the weights of a stage; None if that has not been trained."""
+    weights = work / f"{model}-{stage_name}.pt"
     if not weights.is_file():
         return None
+    learned = problem(work, model, seed)
+    learned.model.load_state_dict(torch.load(weights, weights_only=True))
+    return learned
+
+
+def sampled(work: Path, model: str, stage_name: str, seed: int) -> dict[str, np.ndarray]:
+    """Samples [SAMPLES, n, 3] of a trained model as sampled and quenched, kept on disk; empty if it is not trained."""
+    path = work / f"{model}-{stage_name}-samples.npz"
     if not path.is_file():
         torch.set_num_threads(1)
-        learned = problem(work, model, seed)
-        learned.model.load_state_dict(torch.load(weights, weights_only=True))
+        learned = trained(work, model, stage_name, seed)
+        if learned is None:
+            return {}
         x = generate(learned, SAMPLES, torch_stream(seed, f"generate/{model}"))
-        np.save(path, x.reshape(SAMPLES, -1, 3).numpy())
-    return np.load(path)
+        both = torch.stack([x, quenched(learned, x)]).reshape(2, SAMPLES, -1, 3).numpy()
+        np.savez(path, samples=both)
+    with np.load(path) as kept:
+        return dict(zip(("as sampled", "quenched"), kept["samples"], strict=True))
+
+
+def quenched(learned: Problem, x: Tensor) -> Tensor:
+    """Vectors [count, 42] at the minima of u below ``x``."""
+    return descend(lambda vectors: -learned.energy(vectors), x, QUENCH)[0]
 
 
 def steps_done(work: Path, model: str) -> dict[str, int]:
@@ -320,39 +347,50 @@ def score(work: Path, seed: int) -> None:
     verdicts: dict[str, Verdict] = {}
     for model in MODELS:
         for stage_name in ("denoised", "refined"):
-            x = sampled(work, model, stage_name, seed)
-            if x is not None:
-                verdicts[f"{model} {stage_name}"] = add(f"{model}, {stage_name}", x, steps_done(work, model))
+            for how, x in sampled(work, model, stage_name, seed).items():
+                name = f"{model}, {stage_name}, {how}"
+                verdicts[name] = add(name, x, steps_done(work, model))
     claims = []
-    stage_name = "refined" if "equivariant refined" in verdicts else "denoised"
-    ours, plain = verdicts.get(f"equivariant {stage_name}"), verdicts.get(f"plain {stage_name}")
+    stage_name = "refined" if "equivariant, refined, quenched" in verdicts else "denoised"
+    learned = trained(work, "equivariant", stage_name, seed)
+    if learned is not None:
+        data = torch.from_numpy(valid[rng.permutation(len(valid))[:SAMPLES]]).reshape(SAMPLES, -1)
+        settled = quenched(learned, learned.symmetry.project(data)).reshape(SAMPLES, -1, 3).numpy()
+        add(f"held-out snapshots, quenched in equivariant, {stage_name}", settled, {})
+    ours, plain = (verdicts.get(f"{model}, {stage_name}, quenched") for model in MODELS)
     if ours and plain:
         claims = [
             Claim(
                 "4.6a",
-                "atom stability, equivariant minus plain EBM",
+                "atom stability, equivariant minus plain EBM, quenched samples",
                 ours.atom_stability - plain.atom_stability,
                 "> 0",
                 ours.atom_stability > plain.atom_stability,
             ),
             Claim(
                 "4.6b",
-                "molecule stability, equivariant EBM",
+                "molecule stability, equivariant EBM, quenched samples",
                 ours.molecule_stability,
                 "> 0.049 (E-NF on QM9)",
                 ours.molecule_stability > 0.049,
             ),
             Claim(
                 "4.6c",
-                "bond-length W1, equivariant EBM, Angstrom (plain: " + f"{plain.bond_length_w1:.3f})",
+                "bond-length W1, equivariant EBM, quenched, Angstrom (plain: " + f"{plain.bond_length_w1:.3f})",
                 ours.bond_length_w1,
                 "< plain",
                 ours.bond_length_w1 < plain.bond_length_w1,
             ),
-            Claim("4.6d", "validity, equivariant EBM", ours.validity, "> plain", ours.validity > plain.validity),
+            Claim(
+                "4.6d",
+                "validity, equivariant EBM, quenched samples",
+                ours.validity,
+                "> plain",
+                ours.validity > plain.validity,
+            ),
             Claim(
                 "4.6e",
-                "training isomers recovered by the samples, equivariant EBM",
+                "training isomers recovered, equivariant EBM, quenched samples",
                 ours.recovered,
                 "> plain",
                 ours.recovered > plain.recovered,
@@ -375,9 +413,9 @@ def main() -> None:
     parser.add_argument("what", choices=("data", "train", "sample", "score"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", choices=MODELS, default="equivariant")
-    parser.add_argument("--epochs", type=int, default=13, help="epochs of denoising (150 steps each)")
+    parser.add_argument("--epochs", type=int, default=50, help="epochs of denoising (150 steps each)")
     parser.add_argument("--refine", type=int, default=4, help="epochs of contrastive divergence (16 steps each)")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=2)
     chosen = parser.parse_args()
     if chosen.what == "data":
         make_data(chosen.work, chosen.seed)
