@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.published import PUBLISHED
+from benchmarks.sampler_claims import claims_of
 from mlsim.samplers import evaluate, sample
 from mlsim.samplers.bandwidth import Median
 from mlsim.samplers.catalog import SamplerSettings, stein_kernel
@@ -216,97 +217,6 @@ def speed() -> list[dict[str, float]]:
         row = {"particles": count, "threads": 1, "field_ms": min(walls) * 1e3, "cpu_ms": min(cpus) * 1e3}
         rows.append(row | {"load_average": os.getloadavg()[0]})
     return rows
-
-
-def claims_of(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every must-show point with its measured value."""
-    exact, rows = data["exact"], {row["key"]: row for row in data["rows"]}
-    out: list[dict[str, Any]] = []
-
-    def claim(name: str, text: str, value: float, bound: str, holds: bool) -> None:
-        out.append({"id": name, "claim": text, "value": value, "bound": bound, "holds": bool(holds)})
-
-    def most(name: str, text: str, value: float, limit: float) -> None:
-        claim(name, text, value, f"<= {limit:g}", value <= limit)
-
-    most(
-        "4.1a", "E-SVGD with N particles equals SVGD on the orbit copies (C4, 20 steps)", exact["orbit_identity"], 1e-10
-    )
-    most(
-        "4.1b",
-        "a particle moved along its orbit leaves the others' field unchanged (DW-4, relative)",
-        exact["others_change"],
-        1e-10,
-    )
-    most("4.1c", "and turns its own field with it (relative)", exact["own_turn_error"], 1e-10)
-    value = exact["variance"]
-    claim("4.1d", "variance of N(0, 1), 200 particles, SVGD", value, "0.95 .. 1.02", 0.95 <= value <= 1.02)
-    main = rows.get("dw4/100/500/esvgd")
-    plain = rows.get("dw4/100/500/svgd")
-    if main and plain:
-        most("4.2a", "E-SVGD on DW-4, 100 particles, 500 gradients: energy W2", main["energy_w2"], 0.8)
-        most("4.2b", "the same: distance total variation, 50 bins", main["tv50"], 0.10)
-        ratio = plain["energy_w2"] / main["energy_w2"]
-        claim("4.2c", "energy W2 of SVGD over that of E-SVGD", ratio, ">= 2.5", ratio >= 2.5)
-    for name, method, target, key, limit in (
-        ("4.3a", "metropolised-esvgd", "DW-4", "dw4/100/500/", 0.4),
-        ("4.3b", "noisy-esvgd", "DW-4", "dw4/100/500/", 0.4),
-        ("4.3c", "esvgd+metropolised", "DW-4", "dw4/100/500/", 0.4),
-        ("4.3d", "metropolised-esvgd (sorted distances)", "LJ-13", "lj13/64/4000/", 2.0),
-        ("4.3e", "noisy-esvgd (sorted distances)", "LJ-13", "lj13/64/4000/", 2.0),
-        ("4.3f", "kinetic-esvgd (seeds 16-20)", "LJ-13", "lj13/64/4000/", 2.0),
-        ("4.3g", "kinetic-esvgd (seeds 16-20)", "DW-4", "dw4/100/500/", 0.4),
-        ("4.3h", "esvgd+kinetic (seeds 16-20)", "DW-4", "dw4/100/500/", 0.4),
-        ('4.3a"', "metropolised-esvgd (seeds 11-15)", "DW-4", "dw4/100/500/", 0.4),
-        ('4.3b"', "noisy-esvgd (seeds 11-15)", "DW-4", "dw4/100/500/", 0.4),
-        ('4.3c"', "esvgd+metropolised (seeds 11-15)", "DW-4", "dw4/100/500/", 0.4),
-    ):
-        row = rows.get(key + method)
-        if row:
-            floor = row["floor"]["energy_w2"]
-            most(name, f"{method} on {target}: energy W2 (iid floor {floor:.2f})", row["energy_w2"], limit)
-    for name, method, limit in (
-        ("4.2a'", "esvgd", 0.8),
-        ("4.3a'", "metropolised-esvgd", 0.4),
-        ("4.3b'", "noisy-esvgd", 0.4),
-        ("4.3c'", "esvgd+metropolised", 0.4),
-    ):
-        row = rows.get(f"dw4/100/500/{method} (fresh seeds)")
-        if row:
-            most(name, f"{method} on DW-4, five fresh seeds: energy W2", row["energy_w2"], limit)
-    pair = [rows.get(f"dw4/100/500/esvgd+metropolised ({label})") for label in ("fresh seeds", "seeds 11-15")]
-    if all(pair):
-        pooled = float(np.mean([run["energy_w2"] for row in pair if row for run in row["runs"]]))
-        most("4.3c pooled", "esvgd+metropolised on DW-4, the ten fresh seeds 6-15 together: energy W2", pooled, 0.4)
-    row = rows.get("dw4/100/500/esvgd (fresh seeds)")
-    if row:
-        most("4.2b'", "esvgd on DW-4, five fresh seeds: distance total variation, 50 bins", row["tv50"], 0.10)
-    if main:
-        found = sum(count > 0 for count in main["minima"])
-        claim("4.4a", "DW-4 minima found by quenching E-SVGD's particles, all seeds", found, "== 5", found == 5)
-        worst = min(sum(count > 0 for count in run["minima"]) for run in main["runs"])
-        claim("4.4b", "the same in the worst single seed of 100 particles", worst, "== 5", worst == 5)
-        for method in ("esvgd (seeds 11-15)", "esvgd+metropolised (seeds 11-15)", "esvgd+kinetic (seeds 16-20)"):
-            row = rows.get(f"dw4/100/500/{method}")
-            if row:
-                worst = min(sum(count > 0 for count in run["visited_minima"]) for run in row["runs"])
-                text = f"DW-4 minima found by quenching ten snapshots of the run, worst seed: {method}"
-                claim("4.4d", text, worst, "== 5", worst == 5)
-        limit = 1.5 * main["floor"]["long_edges_l1"]
-        most(
-            "4.4c",
-            "L1 of P(number of long edges) against the reference, E-SVGD",
-            main["long_edges_l1"],
-            round(limit, 3),
-        )
-    if "speed" in data:
-        at = {row["particles"]: row for row in data["speed"]}
-        busy = at[200]["load_average"]
-        wall = f"exact DW-4 field, 200 particles, one thread: wall ms per step (load average {busy:.1f})"
-        most("4.8a", wall, at[200]["field_ms"], 60.0)
-        most("4.8b", "the same in CPU ms, which is the wall time of a free core", at[200]["cpu_ms"], 60.0)
-        claim("4.8c", "2,000 particles, CPU ms (scaling curve in 'speed')", at[2000]["cpu_ms"], "reported", True)
-    return out
 
 
 def save(data: dict[str, Any]) -> None:
