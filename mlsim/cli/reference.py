@@ -46,7 +46,7 @@ def reference(
     from mlsim.md.restart import locked, storage
     from mlsim.md.signals import listening
     from mlsim.workflow.fan_out import fan_out
-    from mlsim.workflow.reference import ReferenceSettings, SeedTask, done_steps, gather
+    from mlsim.workflow.reference import ReferenceSettings, SeedTask, done_steps, gather, recorded
 
     given: dict[str, Any] = {
         "temperature_K": temperature,
@@ -71,11 +71,11 @@ def reference(
     done = done_steps(output, numbers, settings)
     with listening() as stop, MdProgress(total, done, settings.timestep_fs) as bar:
         outcomes = fan_out(tasks, processes, bar, stop)
-    with locked(output):
-        path = gather(molecule, output)
     for outcome in outcomes:
         print(f"{outcome.replica.directory}: {outcome.status} at step {outcome.step}")
-    print(f"force frames in {path}")
+    if stop.reason is None or recorded(output):
+        with locked(output):
+            print(f"force frames in {gather(molecule, output)}")
     if stop.reason is not None:
         print(f"stopped ({stop.reason}); the same command continues")
         sys.exit(stop.exit_code)

@@ -4,7 +4,8 @@
 
 A run is one ``mdrun`` that appends; killed at any moment it goes on from its last checkpoint (GROMACS cuts its own
 files back), so nothing here keeps a state of its own. A SIGTERM to mlsim becomes one to ``mdrun``, which writes a
-checkpoint and stops. Not bit-for-bit reproducible: GROMACS tunes its neighbour lists while it runs.
+checkpoint and stops; a box that is being equilibrated is given up and removed. Not bit-for-bit reproducible: GROMACS
+tunes its neighbour lists while it runs.
 
 Only what a reference needs is offered: TIP3P, a fixed bias or none, constant volume.
 """
@@ -19,6 +20,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +36,7 @@ from mlsim.md.potential import Potential
 from mlsim.md.prepare import NPT_PS, NPT_TIMESTEP_FS, PRESSURE_BAR, scaled_box, starting_molecule
 from mlsim.md.restart import locked, storage, write_atomically
 from mlsim.md.settings import RunSettings
-from mlsim.md.signals import StopRequest
+from mlsim.md.signals import Stopped, StopRequest
 from mlsim.md.simulate import Outcome, Progress
 from mlsim.md.trajectory import Replica
 from mlsim.seeds import openmm_seed
@@ -101,14 +103,19 @@ def simulate_reference(
     StorageError
         If GROMACS cannot write.
     """
-    program, stop = executable(), stop or StopRequest()
-    grid = _grid(settings)
+    program, stop, made = executable(), stop or StopRequest(), not directory.exists()
+    grid, began = _grid(settings), time.monotonic()
     with storage(directory):
         (directory / FOLDER).mkdir(parents=True, exist_ok=True)
     with locked(directory):
         run = Mdrun(program, directory / FOLDER, settings)
         box = Mdrun(program, directory / FOLDER / "box", settings)
-        water = starting_molecule(molecule, ExplicitWater(padding_nm), settings, seed, directory, box.equilibrate)
+        try:
+            solvent = ExplicitWater(padding_nm)
+            water = starting_molecule(molecule, solvent, settings, seed, directory, box.equilibrate, stop)
+        except Stopped:
+            shutil.rmtree(directory if made else box.place, ignore_errors=True)
+            return Outcome(Replica(directory), "stopped", stop.reason, 0, time.monotonic() - began)
         shutil.rmtree(box.place, ignore_errors=True)
         head = _head(molecule, water, settings, padding_nm, grid, seed)
         _same_or_new(directory, head)
@@ -144,33 +151,35 @@ class Mdrun:
     def __init__(self, program: str, place: Path, settings: RunSettings) -> None:
         self.program, self.place, self.settings = program, place, settings
 
-    def equilibrate(self, molecule: Molecule, potential: Potential, settings: RunSettings, seed: int) -> Molecule:
+    def equilibrate(
+        self, molecule: Molecule, potential: Potential, settings: RunSettings, seed: int, stop: StopRequest
+    ) -> Molecule:
         """Minimise, run NPT, scale the box to the mean volume of the second half, minimise again."""
         self.place.mkdir(exist_ok=True)
         gromacs_input.write_inputs(molecule, None, settings, openmm_seed(seed, "equilibration"), self.place)
-        self._minimise("system.gro", "relaxed.gro")
+        self._minimise("system.gro", "relaxed.gro", stop)
         timestep_ps = NPT_TIMESTEP_FS / FS_PER_PS
         steps = steps_for(NPT_PS, NPT_TIMESTEP_FS)
         npt = {"dt": timestep_ps, "nsteps": steps, "tau-t": 0.2, "pcoupl": "C-rescale", "tau-p": 1.0}
         npt |= {"compressibility": 4.5e-5, "ref-p": PRESSURE_BAR, "nstxout": steps // 100, "nstfout": 0}
         self.parameters("npt.mdp", openmm_seed(seed, "equilibration velocities"), npt)
         self._grompp("npt.mdp", "relaxed.gro", "npt.tpr")
-        self._call("mdrun", "-s", "npt.tpr", "-o", "npt.trr", "-c", "npt.gro", *self._threads())
+        self._mdrun(stop, "-s", "npt.tpr", "-o", "npt.trr", "-c", "npt.gro")
         frames = list(gromacs_frames.frames(self.place / "npt.trr"))
         last = frames[-1]
         edge = np.mean([frame.box.prod() for frame in frames[len(frames) // 2 :]]) ** (1 / 3)
         whole = gromacs_frames.whole_molecules(molecule, last.positions, last.box)
         fixed = scaled_box(molecule, whole, np.diag(last.box), float(edge / last.box.prod() ** (1 / 3)))
         gromacs_input.write_inputs(fixed, None, settings, openmm_seed(seed, "equilibration"), self.place)
-        self._minimise("system.gro", "relaxed.trr")
+        self._minimise("system.gro", "relaxed.trr", stop)
         relaxed = list(gromacs_frames.frames(self.place / "relaxed.trr"))[-1]
         return fixed.with_positions(gromacs_frames.whole_molecules(molecule, relaxed.positions, relaxed.box))
 
-    def _minimise(self, start: str, end: str) -> None:
+    def _minimise(self, start: str, end: str, stop: StopRequest) -> None:
         self.parameters("minimise.mdp", 1, {"integrator": "steep", "nsteps": 300, "constraints": "none", "nstfout": 0})
         self._grompp("minimise.mdp", start, "minimise.tpr")
         output = ("-c", end) if end.endswith(".gro") else ("-o", end, "-c", "minimised.gro")
-        self._call("mdrun", "-s", "minimise.tpr", *output, *self._threads())
+        self._mdrun(stop, "-s", "minimise.tpr", *output)
 
     def parameters(self, name: str, seed: int, changes: Mapping[str, object]) -> None:
         """Write run parameters with ``changes``."""
@@ -228,11 +237,33 @@ class Mdrun:
         if process.returncode != 0 and stop.reason is None:
             raise StorageError(f"{self.place}: gmx mdrun failed: {_last_words(self.place / 'mdrun.txt')}")
 
-    def _call(self, *arguments: str) -> None:
-        done = subprocess.run([self.program, *arguments], cwd=self.place, capture_output=True, text=True)
-        if done.returncode != 0:
-            (self.place / "failure.txt").write_text(done.stdout + done.stderr)
-            raise InputError(f"gmx {arguments[0]} failed: {_last_words(self.place / 'failure.txt')}")
+    def _mdrun(self, stop: StopRequest, *arguments: str) -> None:
+        """A run without a checkpoint, given up at a stop request."""
+        stop.heed()
+        self._call("mdrun", *arguments, *self._threads(), stop=stop)
+
+    def _call(self, *arguments: str, stop: StopRequest | None = None) -> None:
+        """A program of GROMACS to its end, or until ``stop`` is asked for."""
+        words = self.place / "failure.txt"
+        with open(words, "w") as output:
+            process = subprocess.Popen(
+                [self.program, *arguments], cwd=self.place, stdout=output, stderr=subprocess.STDOUT
+            )
+            try:
+                while process.poll() is None:
+                    if stop is not None:
+                        stop.heed()
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(_POLL_SECONDS)
+            finally:
+                if process.poll() is None:
+                    process.kill()  # minimisations do not listen to SIGTERM, and what they wrote is thrown away
+                    process.wait()
+        if stop is not None:
+            stop.heed()  # a Ctrl-C reaches the program as well, which then ends early
+        if process.returncode != 0:
+            raise InputError(f"gmx {arguments[0]} failed: {_last_words(words)}")
+        words.unlink()
 
 
 def _grid(settings: RunSettings) -> NDArray[np.float64] | None:

@@ -21,6 +21,7 @@ from mlsim.md.integrator import langevin_middle
 from mlsim.md.potential import Potential, build_system
 from mlsim.md.restart import storage
 from mlsim.md.settings import RunSettings
+from mlsim.md.signals import StopRequest
 from mlsim.seeds import openmm_seed
 from mlsim.units import FS_PER_PS, steps_for
 
@@ -33,8 +34,10 @@ NPT_TIMESTEP_FS = 2.0
 class Equilibration(Protocol):
     """From a box fresh from solvation to one at the right density."""
 
-    def __call__(self, molecule: Molecule, potential: Potential, settings: RunSettings, seed: int) -> Molecule:
-        """The molecule in an equilibrated box."""
+    def __call__(
+        self, molecule: Molecule, potential: Potential, settings: RunSettings, seed: int, stop: StopRequest
+    ) -> Molecule:
+        """The molecule in an equilibrated box; raises ``Stopped`` soon after a stop request."""
 
 
 def starting_molecule(
@@ -44,6 +47,7 @@ def starting_molecule(
     seed: int,
     directory: Path,
     equilibration: Equilibration | None = None,
+    stop: StopRequest | None = None,
 ) -> Molecule:
     """The molecule as the run starts it; made on the first call, read from ``directory`` afterwards.
 
@@ -51,9 +55,13 @@ def starting_molecule(
     ----------
     equilibration : Equilibration, optional
         Default: :func:`equilibrate_box`, by OpenMM.
+    stop : StopRequest, optional
+        Gives up an equilibration that is under way.
 
     Raises
     ------
+    Stopped
+        If asked to stop before there was a start; nothing is stored then.
     InputError
         If the stored start belongs to another molecule.
     """
@@ -64,7 +72,7 @@ def starting_molecule(
     if not prepared.is_periodic:
         return prepared
     if not molecule.is_periodic:
-        prepared = (equilibration or equilibrate_box)(prepared, potential, settings, seed)
+        prepared = (equilibration or equilibrate_box)(prepared, potential, settings, seed, stop or StopRequest())
     with storage(stored):
         prepared.to_pdb(directory / "start.pdb")
         fresh = directory / "start.new.npz"
@@ -89,7 +97,9 @@ def minimise(
     return np.array(context.getState(getPositions=True).getPositions(asNumpy=True)._value)
 
 
-def equilibrate_box(molecule: Molecule, potential: Potential, settings: RunSettings, seed: int) -> Molecule:
+def equilibrate_box(
+    molecule: Molecule, potential: Potential, settings: RunSettings, seed: int, stop: StopRequest
+) -> Molecule:
     """Minimise, run NPT, and scale the box to the mean volume of the second half."""
     system = build_system(molecule, potential, settings.constraints, settings.hydrogen_mass_Da)
     positions = minimise(system, molecule.positions, settings, 200)
@@ -110,6 +120,7 @@ def equilibrate_box(molecule: Molecule, potential: Potential, settings: RunSetti
     blocks = 40
     volumes = []
     for _ in range(blocks):
+        stop.heed()
         engine.step(steps_for(NPT_PS / blocks, NPT_TIMESTEP_FS))  # type: ignore[attr-defined]
         volumes.append(context.getState().getPeriodicBoxVolume()._value)
     state = context.getState(getPositions=True)

@@ -1,4 +1,8 @@
-"""SIGTERM and Ctrl-C as a request: finish the chunk, write a checkpoint, stop."""
+"""SIGTERM and Ctrl-C as a request: finish the chunk, write a checkpoint, stop.
+
+Work that has no checkpoint, such as the equilibration of a new box, is given up instead: it calls
+:meth:`StopRequest.heed` now and then, and who began it removes what it had written.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+class Stopped(Exception):
+    """Work without a checkpoint was given up because of a stop request; not an error."""
 
 
 class StopRequest:
@@ -21,18 +29,38 @@ class StopRequest:
         if self.reason is None:
             self.reason, self.exit_code = reason, exit_code
 
+    def heed(self) -> None:
+        """Give up work that cannot be continued later.
+
+        Raises
+        ------
+        Stopped
+            If somebody asked to stop.
+        """
+        if self.reason is not None:
+            raise Stopped(self.reason)
+
 
 @contextmanager
-def listening() -> Iterator[StopRequest]:
-    """Catch SIGTERM and SIGINT for the time of a run (main thread only); a second Ctrl-C interrupts at once."""
-    request = StopRequest()
+def listening(request: StopRequest | None = None) -> Iterator[StopRequest]:
+    """Catch SIGTERM and SIGINT for the time of a run (main thread only); a second Ctrl-C interrupts at once.
+
+    Parameters
+    ----------
+    request : StopRequest, optional
+        The one to ask; by default a new one.
+    """
+    request = request or StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
+    received: list[int] = []
+
     def handle(number: int, frame: FrameType | None) -> None:
-        if request.reason is not None and number == signal.SIGINT:
+        if received and number == signal.SIGINT:
             raise KeyboardInterrupt
+        received.append(number)
         request.ask(signal.Signals(number).name, 128 + number)
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}

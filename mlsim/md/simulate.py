@@ -31,7 +31,7 @@ from mlsim.md.potential import Potential, build_system
 from mlsim.md.prepare import minimise, starting_molecule
 from mlsim.md.restart import Checkpoint, locked, resumed, storage, write_atomically
 from mlsim.md.settings import RunSettings
-from mlsim.md.signals import StopRequest
+from mlsim.md.signals import Stopped, StopRequest
 from mlsim.md.streams import CoordinateStream, Stream, TableStream, cut_all_back
 from mlsim.md.trajectory import COLUMNS, Replica
 from mlsim.seeds import openmm_seed
@@ -114,18 +114,20 @@ def simulate(
         raise OccupiedError(f"{directory}: already holds a run; continue it with --resume or choose another -o")
     if start == "resume" and not (directory / record.FILE).exists():
         raise MissingError(f"{directory}: no run to resume here; start it without --resume")
-    made = not directory.exists()
+    made, began, stop = not directory.exists(), time.monotonic(), stop or StopRequest()
     with storage(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
         try:
-            engine = _Engine(molecule, potential, settings, directory, seed, start, bias, tuple(observers))
-        except MlsimError:
+            engine = _Engine(molecule, potential, settings, directory, seed, start, bias, tuple(observers), stop)
+        except (MlsimError, Stopped) as error:
             if made:
                 shutil.rmtree(directory)  # refused before the first step: leave nothing half-written
+            if isinstance(error, Stopped):
+                return Outcome(Replica(directory), "stopped", stop.reason, 0, time.monotonic() - began)
             raise
         try:
-            return engine.run(progress, stop or StopRequest())
+            return engine.run(progress, stop)
         finally:
             engine.close()
 
@@ -143,10 +145,11 @@ class _Engine:
         start: str,
         bias: DihedralBias | None,
         observers: tuple[Observer, ...],
+        stop: StopRequest,
     ) -> None:
         self.settings, self.directory, self.bias = settings, directory, bias
         self.streams: dict[str, Stream] = {}
-        self.molecule = starting_molecule(molecule, potential, settings, seed, directory)
+        self.molecule = starting_molecule(molecule, potential, settings, seed, directory, stop=stop)
         self.n_solute = len(self.molecule.solute)
         slow_group = SLOW_GROUP if settings.mts_inner_steps > 1 else 0
         self.impulses = impulses_for(settings, potential)

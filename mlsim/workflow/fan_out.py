@@ -32,14 +32,9 @@ class Task(Protocol[R_co]):
 
 
 class _SharedProgress:
-    def __init__(self, stop: StopRequest) -> None:
-        self._stop = stop
-
     def advance(self, steps: int) -> None:
         with _steps.get_lock():
             _steps.value += steps
-        if _flag.value:
-            self._stop.ask("stop requested", 0)
 
 
 def _initialise(steps: Any, flag: Any) -> None:
@@ -47,9 +42,26 @@ def _initialise(steps: Any, flag: Any) -> None:
     _steps, _flag = steps, flag
 
 
+class _SharedStop(StopRequest):
+    """A request of this process, or of the one that started it."""
+
+    _own: str | None = None
+
+    @property  # type: ignore[override]
+    def reason(self) -> str | None:
+        """Why, or None; looked up when it is asked for, so that work without progress heeds it too."""
+        if self._own is None and _flag.value:
+            self._own = "stop requested"
+        return self._own
+
+    @reason.setter
+    def reason(self, value: str | None) -> None:
+        self._own = value
+
+
 def _work(task: Task[R]) -> R:
-    with listening() as stop:
-        return task(_SharedProgress(stop), stop)
+    with listening(_SharedStop()) as stop:
+        return task(_SharedProgress(), stop)
 
 
 def fan_out(tasks: Sequence[Task[R]], processes: int, progress: Progress | None, stop: StopRequest) -> tuple[R, ...]:

@@ -32,7 +32,7 @@ from mlsim.md.prepare import starting_molecule
 from mlsim.md.record import versions
 from mlsim.md.restart import locked, storage, write_atomically
 from mlsim.md.settings import RunSettings
-from mlsim.md.signals import StopRequest
+from mlsim.md.signals import Stopped, StopRequest
 from mlsim.md.simulate import Progress
 from mlsim.workflow.conformations import Conformations, choose, torsions
 from mlsim.workflow.fan_out import fan_out
@@ -178,7 +178,10 @@ def label(
             _take_box(box, directory / BOX)
         if missing:
             chosen = Conformations.from_bytes((directory / CHOSEN).read_bytes())
-            _box(molecule, chosen, settings, directory)  # once, before the processes need it
+            try:
+                _box(molecule, chosen, settings, directory, stop)  # once, before the processes need it
+            except Stopped:
+                return gather(molecule, settings, directory)
             parts = [p for p in np.array_split(np.array(missing), max(1, processes)) if len(p)]
             tasks = [LabelTask(settings, directory, tuple(int(k) for k in p), deadline) for p in parts]
             fan_out(tasks, processes, progress, stop)
@@ -227,7 +230,9 @@ def gather(molecule: Molecule, settings: LabelSettings, directory: Path) -> Path
     return frames.save(directory / FRAMES)
 
 
-def _box(molecule: Molecule, chosen: Conformations, settings: LabelSettings, directory: Path) -> Molecule:
+def _box(
+    molecule: Molecule, chosen: Conformations, settings: LabelSettings, directory: Path, stop: StopRequest | None = None
+) -> Molecule:
     """Water around the most extended conformation, equilibrated at 1 bar; made once."""
     arms = chosen.positions - chosen.positions.mean(axis=1, keepdims=True)
     largest = int(np.linalg.norm(arms, axis=2).max(axis=1).argmax())
@@ -244,7 +249,7 @@ def _box(molecule: Molecule, chosen: Conformations, settings: LabelSettings, dir
         }
     )
     start = molecule.with_positions(chosen.positions[largest])
-    water = starting_molecule(start, ExplicitWater(settings.padding_nm), run, settings.seed, place)
+    water = starting_molecule(start, ExplicitWater(settings.padding_nm), run, settings.seed, place, stop=stop)
     edge = float(np.diag(np.asarray(water.box)).min())
     width = 2 * float(np.linalg.norm(arms[largest], axis=1).max())
     if edge < width + _LEAST_GAP_NM:

@@ -107,6 +107,11 @@ def done_steps(directory: Path, seeds: Iterable[int], settings: ReferenceSetting
     return steps_done(places)
 
 
+def recorded(directory: Path) -> list[Path]:
+    """Runs of seeds in ``directory`` that hold force frames."""
+    return sorted(p for p in directory.glob("seed-*") if (p / "run.json").is_file() and has_frames(p))
+
+
 def gather(molecule: Molecule, directory: Path) -> Path:
     """Put the recorded frames of all seeds into ``frames.h5`` and return its path.
 
@@ -115,7 +120,7 @@ def gather(molecule: Molecule, directory: Path) -> Path:
     InputError
         If the directory holds no seed with frames.
     """
-    places = sorted(p for p in directory.glob("seed-*") if (p / "run.json").is_file() and has_frames(p))
+    places = recorded(directory)
     if not places:
         raise InputError(f"{directory}: no seed-* runs with frames in here; make them with mlsim reference")
     frames = collect(molecule, places)

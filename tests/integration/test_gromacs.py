@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +120,53 @@ def test_a_stop_request_leaves_a_run_that_continues(ala2: Molecule, tmp_path: Pa
         outcome = run_seed(ala2, settings(bias, 0.001), tmp_path, 1, stop=stop)
         assert outcome.status == "stopped"
         assert run_seed(ala2, settings(bias, 0.001), tmp_path, 1).status == "complete"
+
+
+def sleeping_gmx(place: Path) -> Path:
+    """A program that prepares at once and runs for ten minutes."""
+    program = place / "gmx"
+    program.write_text(
+        '#!/bin/sh\ncase "$1" in mdrun) echo $$ > started.new; mv started.new started; exec sleep 600 ;; esac\n'
+    )
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_while_a_box_is_equilibrated_stops_at_once_and_leaves_nothing(
+    ala2: Molecule, tmp_path: Path, processes: int
+) -> None:
+    bias, out = bias_file(ala2, tmp_path / "given.npz"), tmp_path / "ref"
+    command = [sys.executable, "-m", "mlsim.cli.main", "reference", "alanine-dipeptide", "--engine", "gromacs"]
+    command += ["--bias", str(bias), "--ns", "0.001", "--padding-nm", "0.5", "--threads", "1", "-o", str(out)]
+    command += ["--seeds", str(processes), "--processes", str(processes)]
+    surroundings = {**os.environ, "GMX": str(sleeping_gmx(tmp_path))}
+    process = subprocess.Popen(command, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    waited = time.monotonic()
+    while len(list(out.glob("seed-*/gromacs/box/started"))) < processes and time.monotonic() - waited < 120:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    running = [int(path.read_text()) for path in out.glob("seed-*/gromacs/box/started")]
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    said, complained = process.communicate(timeout=300)
+    assert time.monotonic() - asked < 60
+    assert process.returncode == 128 + signal.SIGTERM, complained
+    assert "stopped (SIGTERM); the same command continues" in said
+    assert "Traceback" not in complained
+    assert not list(out.glob("seed-*"))
+    for number in running:
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)
+
+
+def test_a_box_by_openmm_is_given_up_as_well(ala2: Molecule, tmp_path: Path) -> None:
+    stop = StopRequest()
+    stop.ask("test", 0)
+    settings_ = ReferenceSettings(ns=0.001, padding_nm=0.4, threads=1, platform="CPU")
+    outcome = run_seed(ala2, settings_, tmp_path / "ref", 1, stop=stop)
+    assert (outcome.status, outcome.step) == ("stopped", 0)
+    assert not outcome.replica.directory.exists()
 
 
 @NEEDS_GMX
