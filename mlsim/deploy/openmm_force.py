@@ -6,6 +6,8 @@
             one version of torch; elsewhere :func:`torchforce_problem` says in one line why it cannot be used.
 ``cuda``    ``PythonForce`` as well, with the network on the GPU as a CUDA graph (:mod:`mlsim.deploy.cuda_graph`). For
             many replicas of a molecule; one peptide is done sooner by the compiled kernel on a core. Not timed yet.
+            ``PythonTorchForce``, which would pass tensors from device to device, is in openmm-torch's sources but in
+            no release (neither openmmtorch 1.5 nor OpenMM 8.6.1 has it), so there is no bridge for it.
 ``auto``    ``python`` with the compiled kernel where the kind has one, because no Python in the loop matters less than
             the program that runs: see the table. Kinds without a kernel take ``torch`` if usable, else ``python``.
 
