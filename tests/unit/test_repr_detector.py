@@ -367,6 +367,21 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None
         assert torch.equal(tensor, fresh.state_dict()[name]), name
 
 
+def test_offsets_move_at_their_own_rate() -> None:
+    moved = {}
+    for rate in (1.0, 0.1):
+        detector = Detector(TINY, seed=3)
+        before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+        fit(detector, square, FitSettings(steps=1, batch_size=2, warmup_steps=0, weight_decay=0.0, offset_rate=rate))
+        moved[rate] = {n: float((t - before[n]).abs().max()) for n, t in detector.state_dict().items()}
+    spatial = [name for name in moved[1.0] if ".space." in name]
+    assert len(spatial) == 2 * TINY.neck.blocks
+    for name, distance in moved[1.0].items():
+        share = 0.1 if name in spatial else 1.0
+        assert moved[0.1][name] == pytest.approx(share * distance, rel=1e-4), name
+    assert min(moved[1.0][name] for name in spatial) > 0.0
+
+
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     fit(Detector(TINY), square, FitSettings(steps=1, batch_size=1), directory=tmp_path)
     with pytest.raises(CheckpointError, match="belongs to a training with other settings"):

@@ -15,7 +15,7 @@ import torch
 
 from mlsim.errors import ArtifactError, InputError, MissingError
 from mlsim.repr.quip import facts
-from mlsim.repr.quip.biencoder import divergence
+from mlsim.repr.quip.biencoder import BiEncoder, Shape, divergence
 from mlsim.repr.quip.heads import QaHead, load_head
 from mlsim.repr.quip.labels import Label, hard, targets
 from mlsim.repr.quip.library import read_folder
@@ -137,6 +137,15 @@ def test_an_answer_that_was_cut_off_has_no_weight(tokenizer) -> None:
     batch = tokenize(tokenizer, [text], 5)
     _, p = targets(batch, [hard(QuestionAnswer("?", "water", text.index("water")))], torch.tensor([0]))
     assert torch.all(p == 0)
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.1])
+def test_fresh_weights_are_as_wide_as_asked(spread: float) -> None:
+    model = BiEncoder.fresh(Shape(vocabulary=300, spread=spread).roberta(), 1)
+    matrices = [p for name, p in model.roberta.named_parameters() if p.ndim == 2 and "embeddings" not in name]
+    assert len(matrices) == 2 * 6
+    for matrix in matrices:
+        assert float(matrix.detach().std()) == pytest.approx(spread, rel=0.05)
 
 
 def test_divergence_is_zero_at_the_target_and_cross_entropy_for_one_hot() -> None:

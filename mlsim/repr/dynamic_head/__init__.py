@@ -7,4 +7,6 @@ Files: ``deform`` deformable convolution; ``attention`` its three attentions; ``
 ``released`` weights published by others; ``pyramid`` backbone and FPN; ``losses``, ``boxes``, ``assign`` and
 ``detector`` the FCOS-type detector; ``fit`` its training; ``scene``, ``shapes``, ``landscape``, ``contacts`` images
 with exact boxes; ``minima`` basins without learning; ``periodic`` detection on a torus.
+
+Reference: Dai et al., CVPR 2021 (arXiv:2106.08322).
 """

@@ -3,6 +3,8 @@
     from mlsim.repr.hsic import TimeLaggedHSIC, hsic_test
     coordinates = TimeLaggedHSIC(lag=10).fit([features]).transform(features)
 
+Reference: Li, Pogodin, Sutherland and Gretton, NeurIPS 2021 (arXiv:2106.08320).
+
 Names are imported when they are first used.
 """
 

