@@ -187,7 +187,8 @@ def summary(rows: list[dict[str, Any]]) -> list[Claim]:
         seeds: tuple[int, ...] = SEEDS,
     ) -> Any:
         keys = [(n, s) for n in sizes for s in seeds]
-        return np.array([at[(*first, n, s)][quantity] - at[(*second, n, s)][quantity] for n, s in keys])
+        a, b = first, second
+        return np.array([at[a[0], a[1], n, s][quantity] - at[b[0], b[1], n, s][quantity] for n, s in keys])
 
     exact = max(r["invariance"] for r in rows if r["network"] == "C4" and r["method"] == "joint")
     joint, plain = ("C4", "joint"), ("plain", "joint")
