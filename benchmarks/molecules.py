@@ -413,7 +413,7 @@ def main() -> None:
     parser.add_argument("what", choices=("data", "train", "sample", "score"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", choices=MODELS, default="equivariant")
-    parser.add_argument("--epochs", type=int, default=50, help="epochs of denoising (150 steps each)")
+    parser.add_argument("--epochs", type=int, default=25, help="epochs of denoising (150 steps each)")
     parser.add_argument("--refine", type=int, default=4, help="epochs of contrastive divergence (16 steps each)")
     parser.add_argument("--seed", type=int, default=2)
     chosen = parser.parse_args()
