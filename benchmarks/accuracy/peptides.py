@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="frames.h5 of the explicit training runs")
     parser.add_argument("--bias", type=Path, help="bias.npz of the training runs")
     parser.add_argument("--references", type=Path, help="estimate the reference surfaces from the runs in here")
-    parser.add_argument("--epochs", type=int, default=3, help="passes over 20 ns of data (more over less)")
+    parser.add_argument("--epochs", type=int, default=6, help="passes over 20 ns of data (more over less)")
     given = parser.parse_args()
     peptide = PEPTIDES[given.system]
     if given.references is not None:

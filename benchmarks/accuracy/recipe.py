@@ -106,6 +106,7 @@ class Bench:
         # as many steps for little data as for much: the budget under test is that of explicit water
         epochs = round(self.epochs * 20.0 / variant.ns)
         options = ["--epochs", str(epochs), "--batch", "32", "--lr", "2e-3", "--ema", "0.99", "--patience", str(epochs)]
+        options += ["--activation", "silu"]
         options += ["--seed", str(variant.seed), "--threads", str(self.threads), "--baseline", variant.baseline]
         options += ["--system", self.system] if variant.baseline != "none" else []
         if variant.labels is not None:
@@ -167,6 +168,12 @@ class Bench:
     def frames(self) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
         """Positions [F, N, 3] (nm), bias [F] (kJ/mol) and replica of the pool."""
         replicas = Run.open(self.pool).replicas
+        os.environ["MLSIM_PATH"] = str(self.work.resolve())
+        digest = load_forcefield(self.pool_field).artifact.digest
+        if any(digest not in str(r.record["potential"]) for r in replicas):
+            raise SystemExit(
+                f"{self.pool}: not made with {self.pool_field} as it is now ({digest}); make the run again"
+            )
         kept = [r.times_ps() > DISCARD_PS for r in replicas]
         positions = np.concatenate([r.positions()[k] for r, k in zip(replicas, kept, strict=True)])
         bias = np.concatenate([r.bias()[k] for r, k in zip(replicas, kept, strict=True)])
