@@ -4,12 +4,14 @@ One small detector (three levels, 24 channels, two blocks) is trained on images 
 (``mlsim.repr.dynamic_head.shapes``; 48 x 48 pixels, never the same twice), with every combination of attentions that is
 asked about, the same scenes, steps and learning rate for all. Without an attention its part of the block falls away and
 the rest stays: ``none`` still looks at the neighbouring levels by plain convolutions. ``tower`` is the usual head of
-convolutions that sees one level at a time. Average precision by the COCO rules on 400 fresh images.
+convolutions that sees one level at a time. Average precision by the COCO rules on 1,000 fresh images.
 
-Size and learning rate were fixed after looking at the training loss of seed 101 only, which is not reported.
+How this was arrived at: 600 steps with offsets that learn as fast as the rest and noisier images (seeds 1 to 3) gave no
+difference, AP50 +0.6 [-1.9, 3.1]. On seed 101 a tenth of the rate for offsets and masks, as in DCNv2, gained 1.7 points
+of AP50 at 600 steps and a lower loss; from there on: that rate, twice as clear images, 1,500 steps, fresh seeds 4 to 6.
 
     python -m benchmarks.repr.dynamic_head run --work runs/dyhead    # row by row, goes on where it stopped
-    python -m benchmarks.repr.dynamic_head run --work runs/dyhead --only all-1 none-1
+    python -m benchmarks.repr.dynamic_head run --work runs/dyhead --only all-4 none-4
     python -m benchmarks.repr.dynamic_head speed --work runs/dyhead  # throughput; wants a quiet machine
     python -m benchmarks.repr.dynamic_head table --work runs/dyhead  # exact checks, claims, JSON
 """
@@ -40,9 +42,10 @@ from mlsim.repr.dynamic_head.shapes import CLASSES, shapes
 from mlsim.seeds import numpy_stream
 
 QUESTION = __doc__.splitlines()[0]
-SEEDS = (1, 2, 3)
-BATCH, RATE = 8, 3e-3
-SIZE, IMAGES = 48, 400
+SEEDS = (4, 5, 6)
+BATCH, RATE, OFFSET_RATE = 8, 3e-3, 0.1
+SIZE, IMAGES = 48, 1000
+CONTRAST, NOISE = (0.25, 0.5), 0.04
 #: Attentions of every contender, in the order in which rows are computed.
 CONTENDERS: dict[str, dict[str, Any]] = {
     "all": {},
@@ -64,14 +67,16 @@ def detector(contender: str, seed: int) -> Detector:
 
 def images(generator: np.random.Generator) -> Scene:
     """One picture with its shapes."""
-    return shapes(generator, SIZE)
+    return shapes(generator, SIZE, CONTRAST, NOISE)
 
 
 def row(contender: str, seed: int, steps: int, work: Path) -> dict[str, Any]:
     """Train one detector and measure it."""
     model = detector(contender, seed)
     began = time.process_time()
-    settings = FitSettings(steps=steps, batch_size=BATCH, learning_rate=RATE, seed=seed, checkpoint_steps=50)
+    settings = FitSettings(
+        steps=steps, batch_size=BATCH, learning_rate=RATE, offset_rate=OFFSET_RATE, seed=seed, checkpoint_steps=50
+    )
     result = fit(model, images, settings, directory=work / f"{steps}-{contender}-{seed}")
     spent = time.process_time() - began
     generator = numpy_stream(seed, "held out")
@@ -228,7 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=QUESTION)
     parser.add_argument("part", choices=("run", "speed", "table"))
     parser.add_argument("--work", type=Path, default=Path("runs/dyhead"))
-    parser.add_argument("--steps", type=int, default=600, help="training steps of a row")
+    parser.add_argument("--steps", type=int, default=1500, help="training steps of a row")
     parser.add_argument("--only", nargs="*", help="rows, as contender-seed")
     given = parser.parse_args()
     (given.work / "rows").mkdir(parents=True, exist_ok=True)

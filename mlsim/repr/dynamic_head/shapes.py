@@ -17,8 +17,21 @@ CLASSES = ("ellipse", "rectangle", "triangle")
 _CROWDING = 0.1
 
 
-def shapes(generator: np.random.Generator, size: int = 64) -> Scene:
-    """One image [size, size] with its shapes; labels index ``CLASSES``."""
+def shapes(
+    generator: np.random.Generator, size: int = 64, contrast: tuple[float, float] = (0.12, 0.4), noise: float = 0.08
+) -> Scene:
+    """One image [size, size] with its shapes; labels index ``CLASSES``.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+    size : int
+        Side, pixels.
+    contrast : (low, high)
+        Range of the difference in grey between a shape and the background.
+    noise : float
+        Width of the Gaussian noise of every pixel.
+    """
     y, x = np.mgrid[:size, :size] + 0.5
     slope = generator.normal(0.0, 0.15, 2) / size
     image = 0.5 + slope[0] * (x - size / 2) + slope[1] * (y - size / 2)
@@ -40,11 +53,10 @@ def shapes(generator: np.random.Generator, size: int = 64) -> Scene:
             continue
         local = np.stack([x - centre[0], y - centre[1]], axis=-1) @ turn  # coordinates along the axes of the shape
         inside = _coverage(label, local, longer, shorter)
-        contrast = generator.uniform(0.12, 0.4) * generator.choice([-1.0, 1.0])
-        image = image + contrast * inside
+        image = image + generator.uniform(*contrast) * generator.choice([-1.0, 1.0]) * inside
         boxes.append(tuple(float(edge) for edge in box))
         labels.append(label)
-    image = image + generator.normal(0.0, 0.08, image.shape)
+    image = image + generator.normal(0.0, noise, image.shape)
     return Scene(np.clip(image, 0.0, 1.0).astype(np.float32), padded(boxes), np.asarray(labels, dtype=np.int64))
 
 
