@@ -30,7 +30,7 @@ from mlsim.analysis.surface import FreeEnergySurface, estimate
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
-from mlsim.dataset.frames import ForceFrames
+from mlsim.dataset.frames import ForceFrames, concatenate
 from mlsim.md.classical import GB_MODELS, GeneralizedBorn
 from mlsim.md.integrator import verlet
 from mlsim.md.potential import skeleton
@@ -180,10 +180,10 @@ def mean_force(molecule: Molecule, field: str, reference: Path) -> MeanForceErro
 
 def against_training(surfaces: list[FreeEnergySurface]) -> list[dict[str, object]]:
     """The same table against the run that ISSNet was trained on: for orientation, not a held-out test."""
-    path = Path("systems") / SYSTEM / "training" / "frames-10ns.h5"
-    if not path.is_file():
+    files = sorted((Path("systems") / SYSTEM / "training").glob("frames-seed-*.h5"))
+    if not files:
         return []
-    frames = ForceFrames.load(path)
+    frames = concatenate([ForceFrames.load(path) for path in files])
     samples = from_frames(frames, CVS, discard_ps=100.0, temperature_K=300.0, label="training data (not held out)")
     comparison = compare(samples.surface(), surfaces)
     print(report.table(comparison))
