@@ -17,9 +17,10 @@ from benchmarks.pyg_schnet import PygEnergy, kept
 from benchmarks.timing import interleaved
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.artifact import ForceFieldArtifact
-from mlsim.deploy.bind import Backend, ForceField
+from mlsim.deploy.bind import Backend, BoundForceField, ForceField
 from mlsim.deploy.card import Description
 from mlsim.deploy.export import export
+from mlsim.deploy.mechanics import take_over
 from mlsim.deploy.openmm_force import Callback, python_force, torch_force, torchforce_problem
 from mlsim.deploy.replicated import BatchedCallback, batched_force
 from mlsim.md import own_noise, platforms
@@ -150,16 +151,31 @@ def force_field(config: ISSNetSettings, molecule: Molecule, place: Path) -> Forc
 
 
 def learned(field_: ForceField, molecule: Molecule, backend: Backend, start: np.ndarray) -> Engine:
-    """Vacuum plus the network through ``PythonForce``."""
-    return _with(python_force(field_.bind(molecule, backend), molecule.n_atoms), molecule, start)
+    """Vacuum plus the network through ``PythonForce``; the compiled kernel with the molecular mechanics, as in runs."""
+    bound = field_.bind(molecule, backend)
+    if backend != "compiled":
+        return _with(python_force(bound, molecule.n_atoms), molecule, start)
+    return engine(whole(bound, molecule), start, REFERENCE, middle)
+
+
+def apart(field_: ForceField, molecule: Molecule, start: np.ndarray) -> Engine:
+    """Vacuum by OpenMM plus the compiled network, for what the mechanics in the callback save."""
+    return _with(python_force(field_.bind(molecule, "compiled"), molecule.n_atoms), molecule, start)
+
+
+def whole(bound: BoundForceField, molecule: Molecule, impulses: Impulses | None = None) -> System:
+    """The System of a run: compiled network and molecular mechanics in one force."""
+    system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da)
+    mechanics = take_over(system, molecule.n_atoms, 0)
+    system.addForce(python_force(bound, molecule.n_atoms, impulses, mechanics))
+    return system
 
 
 def seldom(field_: ForceField, molecule: Molecule, start: np.ndarray, every: int) -> Engine:
     """Vacuum plus the compiled network at every ``every``-th step, as ``learned_every`` has it."""
     impulses = Impulses(every)
     settings = SETTINGS.model_copy(update={"learned_every": every})
-    system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da)
-    system.addForce(python_force(field_.bind(molecule), molecule.n_atoms, impulses))
+    system = whole(field_.bind(molecule), molecule, impulses)
     return engine(system, start, REFERENCE, lambda: canonical(settings, system, 7, impulses))
 
 
@@ -201,9 +217,7 @@ def _with(force: Force, molecule: Molecule, start: np.ndarray) -> Engine:
 
 def several(field_: ForceField, molecule: Molecule, copies: int, start: np.ndarray) -> Engine:
     """``copies`` independent Contexts with the compiled kernel, as ``mlsim run --replicas`` runs them."""
-    system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da)
-    system.addForce(python_force(field_.bind(molecule), molecule.n_atoms))
-    return engine(system, start, REFERENCE, middle, contexts=copies)
+    return engine(whole(field_.bind(molecule), molecule), start, REFERENCE, middle, contexts=copies)
 
 
 def together(

@@ -55,6 +55,8 @@ FORCEFIELD = "issnet-ala2"
 TORCH: tuple[Backend, ...] = ("eager", "torchscript", "static")
 #: Multiply-adds of the core at their best, timed among the contenders.
 PEAK = "products in cache"
+#: The compiled network with the molecular mechanics left to OpenMM.
+APART = "issnet, compiled, mechanics apart"
 #: A single replica beside which many are timed.
 ALONE = "issnet, compiled, alone"
 #: Copies times pairs of one copy above which the torch roads are left out: their memory grows with it (to many GB).
@@ -84,6 +86,7 @@ def single(name: str, place: Path, rounds: int, seconds: float) -> dict[str, Any
         "gbn2": engines.classical("gbn2", molecule),
         "tip3p": engines.classical("tip3p", molecule),
         "issnet, compiled": engines.learned(field, molecule, "compiled", start),
+        APART: engines.apart(field, molecule, start),
         "issnet, compiled, every 2": engines.seldom(field, molecule, start, 2),
         **{f"issnet, {b}": engines.learned(field, molecule, b, start) for b in TORCH},
         "schnet of PyTorch Geometric": engines.pyg(config, molecule, start),

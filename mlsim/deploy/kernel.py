@@ -212,7 +212,7 @@ def _evaluate(
 
 
 @numba.njit(error_model="numpy")
-def _view(handle: Array, slot: int, like: Array) -> Array:
+def view(handle: Array, slot: int, like: Array) -> Array:
     """The flat array whose address and length are ``handle[slot : slot + 2]``."""
     return numba.carray(pointer(handle[slot], like), handle[slot + 1])
 
@@ -224,8 +224,16 @@ STRENGTH, POSITIONS, ENERGIES, FORCES = 6, 7, 9, 11
 _FIRST = 13
 
 
+def kept_on_disk(function: Any) -> Any:
+    """``function`` compiled, without the GIL; kept for the next process where there is a writable place for it."""
+    try:
+        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    except RuntimeError:  # no writable cache directory: compile once per process
+        return numba.njit(nogil=True, error_model="numpy")(function)
+
+
 def _entry() -> Any:
-    """The compiled entry, kept on disk for the next process where there is a writable place for it."""
+    """The compiled entry."""
     place = Path(__file__).parent
     names = ("simd.py", "pair_loops.py", "product.py", "kernel.py")
     revision = hashlib.sha256(b"".join((place / name).read_bytes() for name in names)).hexdigest()
@@ -234,7 +242,7 @@ def _entry() -> Any:
         if len(revision) == 0:  # a closure variable is part of the cache's key: edited sources are compiled anew
             return
         h, k = handle, _FIRST
-        constants = _view(h, k, _NUMBERS)
+        constants = view(h, k, _NUMBERS)
         net = Network(
             h[0],
             h[1],
@@ -245,36 +253,33 @@ def _entry() -> Any:
             constants[0],
             constants[1],
             constants[2],
-            _view(h, k + 2, like),
-            _view(h, k + 4, like),
-            _view(h, k + 6, handle),
-            _view(h, k + 8, like),
-            _view(h, k + 10, like),
+            view(h, k + 2, like),
+            view(h, k + 4, like),
+            view(h, k + 6, handle),
+            view(h, k + 8, like),
+            view(h, k + 10, like),
         )
         pairs = Pairs(
-            _view(h, k + 12, handle),
-            _view(h, k + 14, _CELLS),
-            _view(h, k + 16, _CELLS),
-            _view(h, k + 18, like),
-            _view(h, k + 20, _NUMBERS),
-            _view(h, k + 22, like),
+            view(h, k + 12, handle),
+            view(h, k + 14, _CELLS),
+            view(h, k + 16, _CELLS),
+            view(h, k + 18, like),
+            view(h, k + 20, _NUMBERS),
+            view(h, k + 22, like),
         )
         scratch = Scratch(
-            _view(h, k + 24, like),
-            _view(h, k + 26, like),
-            _view(h, k + 28, like),
-            _view(h, k + 30, like),
-            _view(h, k + 32, like),
-            _view(h, k + 34, like),
-            _view(h, k + 36, like),
+            view(h, k + 24, like),
+            view(h, k + 26, like),
+            view(h, k + 28, like),
+            view(h, k + 30, like),
+            view(h, k + 32, like),
+            view(h, k + 34, like),
+            view(h, k + 36, like),
         )
-        positions, energies = _view(h, POSITIONS, _NUMBERS), _view(h, ENERGIES, _NUMBERS)
-        _evaluate(positions, energies, _view(h, FORCES, _NUMBERS), h[STRENGTH], net, pairs, scratch)
+        positions, energies = view(h, POSITIONS, _NUMBERS), view(h, ENERGIES, _NUMBERS)
+        _evaluate(positions, energies, view(h, FORCES, _NUMBERS), h[STRENGTH], net, pairs, scratch)
 
-    try:
-        return numba.njit(nogil=True, cache=True, error_model="numpy")(evaluate)
-    except RuntimeError:  # no writable cache directory: compile once per process
-        return numba.njit(nogil=True, error_model="numpy")(evaluate)
+    return kept_on_disk(evaluate)
 
 
 def handle_of(net: Network, constants: Array, pairs: Pairs, scratch: Scratch) -> Array:

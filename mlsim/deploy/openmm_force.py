@@ -50,6 +50,7 @@ from mlsim.chem.molecule import Molecule
 from mlsim.deploy import compiled
 from mlsim.deploy.bind import Backend, BoundForceField, Evaluator, ForceField, Precision, exported_energy
 from mlsim.deploy.compiled import Desk
+from mlsim.deploy.mechanics import Mechanics
 from mlsim.errors import DependencyError, InputError, UnphysicalError
 from mlsim.md import callback
 from mlsim.md.impulses import Impulses
@@ -72,21 +73,29 @@ class Callback:
         Of the force field, for messages.
     impulses : Impulses, optional
         When the force acts; by default at every step.
+    mechanics : Mechanics, optional
+        Molecular mechanics of the same atoms, which act at every step (with the compiled kernel only).
     """
 
-    def __init__(self, evaluator: Evaluator, name: str, impulses: Impulses | None = None) -> None:
-        self.evaluator, self.name, self.impulses = evaluator, name, impulses
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        name: str,
+        impulses: Impulses | None = None,
+        mechanics: Mechanics | None = None,
+    ) -> None:
+        self.evaluator, self.name, self.impulses, self.mechanics = evaluator, name, impulses, mechanics
         self._desk = getattr(evaluator, "desk", None)
         self._nothing = np.zeros((evaluator.n_atoms, 3))
 
     def __reduce__(self) -> tuple[Any, ...]:  # a copy of a System acts at every step: nobody tells it when one begins
-        return Callback, (self.evaluator, self.name)
+        return Callback, (self.evaluator, self.name, None, self.mechanics)
 
     def __call__(self, state: openmm.State) -> tuple[float, NDArray[np.float64]]:
         """Energy (kJ/mol) and forces [N, 3] (kJ/mol/nm) for OpenMM."""
         try:
             strength = 1 if self.impulses is None else self.impulses.strength(state)
-            if strength == 0:
+            if strength == 0 and self.mechanics is None:
                 return 0.0, self._nothing
             if self._desk is not None:
                 return self._quickly(state, self._desk(), strength)
@@ -101,7 +110,9 @@ class Callback:
     def _quickly(self, state: openmm.State, desk: Desk, strength: int) -> tuple[float, NDArray[np.float64]]:
         """With the compiled kernel: no copies, and its energy alone tells whether anything is not finite."""
         callback.read_positions(state, desk.positions)
-        energy, forces = desk.run(strength)
+        energy, forces = desk.run(strength) if strength else desk.rest()
+        if self.mechanics is not None:
+            energy += self.mechanics.add(desk.positions, forces)
         if not math.isfinite(energy):
             raise UnphysicalError(self._complaint(desk.positions, energy, forces))
         return energy, forces
@@ -199,9 +210,11 @@ def bound_for(
     return field.bind(molecule, "static", precision, "cuda")
 
 
-def python_force(bound: BoundForceField, n_particles: int, impulses: Impulses | None = None) -> openmm.PythonForce:
-    """``PythonForce`` on the first N of ``n_particles`` particles."""
-    force = openmm.PythonForce(Callback(bound.evaluator, bound.field.name, impulses))
+def python_force(
+    bound: BoundForceField, n_particles: int, impulses: Impulses | None = None, mechanics: Mechanics | None = None
+) -> openmm.PythonForce:
+    """``PythonForce`` on the first N of ``n_particles`` particles, with their molecular mechanics if given."""
+    force = openmm.PythonForce(Callback(bound.evaluator, bound.field.name, impulses, mechanics))
     if n_particles > bound.n_atoms:
         force.setParticles(list(range(bound.n_atoms)))
     force.setName(f"learned:{bound.field.name}")

@@ -17,6 +17,7 @@ from mlsim.chem.catalog import forcefield_directory, forcefield_for
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.templates import sequence_of
 from mlsim.deploy.bind import ForceField, load_forcefield, require_fit
+from mlsim.deploy.mechanics import take_over
 from mlsim.deploy.openmm_force import (
     BRIDGES,
     Bridge,
@@ -57,7 +58,13 @@ class LearnedPotential:
         return molecule
 
     def add_to(self, system: System, molecule: Molecule, group: int) -> None:
-        """Add the force, by the chosen bridge, to the solute atoms."""
+        """Add the force, by the chosen bridge, to the solute atoms.
+
+        The compiled kernel takes the molecular mechanics with it that stand in ``system`` already, in the same group.
+        """
+        if takes_callbacks(self.source, self.bridge):
+            self._add_callback(system, molecule, group, None)
+            return
         force = make_force(self.source, molecule, self.bridge)
         force.setForceGroup(group)
         system.addForce(force)
@@ -72,8 +79,13 @@ class LearnedPotential:
         return not alone and takes_callbacks(self.source, self.bridge)
 
     def add_impulses_to(self, system: System, molecule: Molecule, group: int, impulses: Impulses) -> None:
-        """Add the force, acting when ``impulses`` says so."""
-        force = python_force(bound_for(self.source, molecule, self.bridge), molecule.n_atoms, impulses)
+        """Add the force, acting when ``impulses`` says so (the molecular mechanics at every step)."""
+        self._add_callback(system, molecule, group, impulses)
+
+    def _add_callback(self, system: System, molecule: Molecule, group: int, impulses: Impulses | None) -> None:
+        bound = bound_for(self.source, molecule, self.bridge)
+        mechanics = take_over(system, bound.n_atoms, group) if bound.backend == "compiled" else None
+        force = python_force(bound, molecule.n_atoms, impulses, mechanics)
         force.setForceGroup(group)
         system.addForce(force)
 
