@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--bias", type=Path, help="bias.npz of the training runs")
     parser.add_argument("--references", type=Path, help="estimate the reference surfaces from the runs in here")
     parser.add_argument("--epochs", type=int, default=6, help="passes over 20 ns of data (more over less)")
+    parser.add_argument("--flat-ns", type=float, default=8.0, help="length of each of two flattened runs")
     given = parser.parse_args()
     peptide = PEPTIDES[given.system]
     if given.references is not None:
@@ -145,8 +146,9 @@ def main() -> None:
     frames = ForceFrames.load(given.data)
     ns = sum(float(frames.time_ps[frames.run == k].max()) for k in np.unique(frames.run)) / PS_PER_NS
     bench = Bench(given.work, given.data, given.work / "none", given.bias, system=peptide.system, epochs=given.epochs)
+    bench.flat_ns = given.flat_ns
     field = bench.export(bench.trained(Variant(peptide.forcefield, round(ns, 1))))
-    bench.pool, bench.pool_field = bench.flattened(f"issnet:{field}", 8.0, 2, seed=101), field
+    bench.pool, bench.pool_field = bench.flattened(f"issnet:{field}", given.flat_ns, 2, seed=101), field
     rows, found = [], []
     models = Models(bench, field)
     for name, specs in peptide.surfaces.items():

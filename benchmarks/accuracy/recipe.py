@@ -63,7 +63,8 @@ class Bench:
     """Places and what is shared between variants.
 
     ``work`` is the scratch directory, ``data`` the explicit training frames, ``pool`` the run that surfaces are
-    reweighted from (made with ``pool_field``), ``bias`` the fixed bias of the data, ``system`` a shipped system.
+    reweighted from (made with ``pool_field``), ``bias`` the fixed bias of the data, ``system`` a shipped system,
+    ``flat_ns`` the length of each of two flattened runs.
     """
 
     work: Path
@@ -73,6 +74,7 @@ class Bench:
     pool_field: str = "issnet-ala2"
     system: str = "alanine-dipeptide"
     epochs: int = 12
+    flat_ns: float = 8.0
     threads: int = 1
     molecule: Molecule = field(init=False)
 
@@ -122,7 +124,7 @@ class Bench:
         first = self.forces(variant)
         place = self.work / f"{variant.name}-populations"
         if not (place / "test.json").exists():
-            flat = self.flattened(f"issnet:{self.export(first)}", 8.0, 2, seed=21)
+            flat = self.flattened(f"issnet:{self.export(first)}", self.flat_ns, 2, seed=21)
             options = ["--epochs", "3", "--pairs", "32", "--weight", "0.3", "--seed", str(variant.seed)]
             options += ["--discard-ps", "50", "--threads", str(self.threads)]
             resume = ["--resume"] if (place / "checkpoint.pt").exists() else []
