@@ -27,7 +27,7 @@ from mlsim.md import own_noise, platforms
 from mlsim.md.classical import FACTORIES, Vacuum
 from mlsim.md.impulses import Impulses
 from mlsim.md.integrator import CONSTRAINT_TOLERANCE, canonical, langevin_middle
-from mlsim.md.potential import PotentialRequest, build_system
+from mlsim.md.potential import PotentialRequest, Sum, build_system
 from mlsim.md.prepare import minimise
 from mlsim.md.replicas import build_replicas, tiled
 from mlsim.md.settings import RunSettings
@@ -238,6 +238,29 @@ def pyg_together(config: ISSNetSettings, molecule: Molecule, copies: int, start:
     evaluator = kept(PygEnergy(config, molecule.n_atoms))
     system.addForce(openmm.PythonForce(BatchedCallback(evaluator, "pyg", copies)))
     return engine(system, tiled(start, copies), REFERENCE, middle, copies=copies)
+
+
+# ---- parts of a step ----
+
+
+def free(molecule: Molecule, start: np.ndarray) -> Engine:
+    """Integrator and constraints without any force: what every step costs in OpenMM at least."""
+    return engine(
+        build_system(molecule, Sum("nothing", ()), "hbonds", SETTINGS.hydrogen_mass_Da), start, REFERENCE, middle
+    )
+
+
+def mechanics_alone(molecule: Molecule, start: np.ndarray) -> Callable[[int], None]:
+    """Evaluations of the molecular mechanics as the callback of the compiled network does them."""
+    mechanics = take_over(build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da), molecule.n_atoms, 0)
+    assert mechanics is not None
+    positions, forces = np.ascontiguousarray(start, dtype=np.float64), np.zeros((molecule.n_atoms, 3))
+
+    def evaluate(units: int) -> None:
+        for _ in range(units):
+            mechanics.add(positions, forces)
+
+    return evaluate
 
 
 # ---- arithmetic ----
