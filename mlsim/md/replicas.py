@@ -9,27 +9,34 @@ A potential whose force is not made of such terms says itself how it acts on cop
 one evaluates all copies in one call. Generalized Born forces have no pair form and are refused.
 
 Why ``mlsim run --replicas R`` nevertheless runs R independent Contexts on a CPU (``context: auto``). Alanine dipeptide
-on the Reference platform, us of one core (EPYC, Zen 5) per step and copy, medians of five interleaved repeats
+on the Reference platform, us of one quiet core (EPYC, Zen 5) per step and copy, medians of seven interleaved repeats
 (``python -m benchmarks.md_speed --parts replicas-alanine-dipeptide-64`` measures the last column again):
 
 ===========================  ======  ======  ======  ======
 copies                            1       4      16      64
 ===========================  ======  ======  ======  ======
-vacuum, one Context             9.8     8.9     9.1     9.1
-ISSNet, independent            34.1    29.3    31.6    32.4
-ISSNet, one Context            61.6    33.3    33.2    32.9
-the same, own streams         114      74      78      77
+vacuum, one Context             9.2     9.0     9.0     8.7
+ISSNet, independent            25.9    25.8    25.9    25.9
+ISSNet, one Context            48.0    33.1    28.7    27.2
+the same, own streams          91      73      68      68
 ===========================  ======  ======  ======  ======
 
 The evaluation itself costs the same alone or among others: its matrix products already run at the speed of the vector
-unit. One Context saves the call into Python, which is too quick to matter, and costs exactness: OpenMM draws the noise
+unit. Independent Contexts have their molecular mechanics in the callback of the network
+(:mod:`mlsim.deploy.mechanics`), one Context leaves them to OpenMM, because it is meant for a GPU. One Context saves the
+call into Python, 2 us, and costs exactness: OpenMM draws the noise
 of all atoms from one stream, and iterates the constraints of all copies until the last has converged, so the path of a
 copy depends on its neighbours; own streams per copy (:mod:`mlsim.md.own_noise`) more than double the cost. Independent
 Contexts need none of this: replica k is the same bit for bit however many run beside it, and each core takes its own.
 
-What any number of replicas can gain there at most: a step alone takes 28.6 us (another core, Zen 5), of which molecular
-mechanics 7.7; the multiplications of the network take 9.4 us at the peak of the core, which nothing on that core can
-beat. So the aggregate rate per core is at most 28.6 / (7.7 + 9.4) = 1.7 times that of a single replica.
+What any number of replicas can gain there at most: a step alone takes 25.1 us. The multiplications of the network take
+9.4 us at the peak of the core (measured beside it), which nothing on that core can beat in float32, and OpenMM's
+integrator with its constraints takes 1.8. If everything else cost nothing, the aggregate rate per core would be
+25.1 / 11.2 = 2.2 times that of a single replica (2.4 for alanine tripeptide, 2.9 for chignolin). What batching could
+really save is less, us: the call and the positions 2 to 3, the two empty rows of 24 in every matrix product 0.6. The
+passes over pairs (7.0, where multiplications alone would take 2.7) read a table that other copies of the molecule do
+not share: with 64 different conformations a table of 512 intervals, 1 MB, makes an evaluation 3 % slower than with one.
+A table of half the size changes that by 1 us, wider panels by 0.8.
 
 One Context is for devices that one peptide does not fill: on a GPU :mod:`mlsim.md.together` is chosen when a short
 timing says so. It was not timed on one.
