@@ -22,8 +22,8 @@ The kernel is compiled at first use (4-10 s) and kept on disk; later processes l
 Where the time goes, on a quiet core of an EPYC (Zen 5), us: 17.6 in all, of which the ten matrix products 7.3 (at the
 peak of the core, see :mod:`mlsim.deploy.product`), the four passes over pairs 7.3 (of which waiting for the table in
 the second-level cache 1), activations 0.5, listing pairs and pushing atoms 0.7. A step in OpenMM takes 25.1 with it:
-integrator and constraints 1.8, molecular mechanics in the same callback 2.5 (:mod:`mlsim.deploy.mechanics`; OpenMM's own
-take 6), ``PythonForce`` 0.7, reading positions and the call 2.5.
+integrator and constraints 1.8, molecular mechanics in the same callback 2.5 (:mod:`mlsim.deploy.mechanics`), the rest
+``PythonForce`` (0.7), reading positions and the call.
 
 Equations: :mod:`mlsim.deploy.kernel`. This file multiplies the residual stream out (``bind``), packs matrices into
 the kernel's order, and owns the scratch memory of each thread. Memory is aligned to cache lines: with numpy's own

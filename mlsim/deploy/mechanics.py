@@ -1,9 +1,9 @@
 """Molecular mechanics of a solute as one compiled loop, so that it can run inside the callback of the learned force.
 
-Why. OpenMM's Reference platform takes 6 us for the bonds, angles, torsions and pairs of alanine dipeptide and 166 us for
-those of chignolin, a fifth of a step. The callback of the learned force has the positions at hand; computed there, the
-same terms take 2.5 and 44 us (one core of an EPYC, Zen 5; ``benchmarks.md_speed``), and a step 13 and 23 % less in all.
-Everything else stays OpenMM's: integrator, constraints, bias, generalized Born.
+Why. OpenMM's Reference platform takes 5.9 us for the bonds, angles, torsions and pairs of alanine dipeptide and 166 us
+for those of chignolin, a fifth of a step. The callback of the learned force has the positions at hand; computed there,
+the same terms take 2.5 and 44 us, and a step 13 and 23 % less in all (one core of an EPYC, Zen 5;
+``benchmarks.md_speed``). Everything else stays OpenMM's: integrator, constraints, bias, generalized Born.
 
 The terms are those of the Amber force fields without a cutoff::
 

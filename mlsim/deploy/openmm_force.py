@@ -30,8 +30,7 @@ PythonForce, eager                  1.1                 27
 =================================  ==================  ======================
 
 With the compiled kernel, the molecular mechanics of the solute run in the same callback
-(:mod:`mlsim.deploy.mechanics`): two thirds of what they cost on the Reference platform is saved, and nine tenths for
-larger peptides.
+(:mod:`mlsim.deploy.mechanics`).
 
 OpenMM accepts from a callback what it should refuse: a NaN energy passes silently, an array of one element becomes the
 energy -1.0, and every exception, Ctrl-C included, arrives as an ``OpenMMException`` without type or traceback. So the

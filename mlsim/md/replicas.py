@@ -36,7 +36,7 @@ integrator with its constraints takes 1.8. If everything else cost nothing, the 
 really save is less, us: the call and the positions 2 to 3, the two empty rows of 24 in every matrix product 0.6. The
 passes over pairs (7.0, where multiplications alone would take 2.7) read a table that other copies of the molecule do
 not share: with 64 different conformations a table of 512 intervals, 1 MB, makes an evaluation 3 % slower than with one.
-A table of half the size changes that by 1 us, wider panels by 0.8.
+A table of half the size saves 1 us, wider panels 0.8 (both measured once, beside other work, and not built).
 
 One Context is for devices that one peptide does not fill: on a GPU :mod:`mlsim.md.together` is chosen when a short
 timing says so. It was not timed on one.
