@@ -3,7 +3,8 @@
 The recipe of alanine dipeptide, unchanged, on ACE-ALA-ALA-NME (both Ramachandran surfaces) and on ACE-LYS-ALA-GLU-NME
 (those of its three residues, and the distance of the salt bridge). Explicit reference: seeds that no training saw,
 under the bias of the dipeptide repeated on every residue. ISSNet: its own flattened runs. GB models: those frames
-reweighted, and where fewer than 1,000 effective frames are left, flattened runs of their own.
+reweighted; where fewer than 200 effective frames are left, OBC2 and GBn2 from flattened runs of their own, the others
+not at all.
 
     python -m benchmarks.accuracy.peptides --system alanine-tripeptide --data train/frames.h5 \
         --bias train/seed-0201/bias.npz
@@ -34,8 +35,8 @@ from mlsim.md.trajectory import Run
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
 from mlsim.workflow.mean_force import compare as compare_forces
 
-EFFECTIVE_FRAMES = 1000.0
-GB_NS = 2.0
+EFFECTIVE_FRAMES = 200.0
+DIRECT, GB_NS = ("obc2", "gbn2"), 2.0
 DISTANCE_EDGES = (np.linspace(0.25, 1.65, 29),)
 
 
@@ -77,14 +78,20 @@ class Models:
         self.bench, self.field = bench, field
         self.learned = Run.open(bench.pool)
 
-    def surface(self, solvent: str, specs: Sequence[str]) -> FreeEnergySurface:
-        """Surface of one solvent, reweighted or from a run of its own."""
-        if solvent == self.field:
-            return self._direct(self.learned, solvent, specs)
+    def surfaces(self, specs: Sequence[str]) -> list[FreeEnergySurface]:
+        """Surfaces of the learned solvent and of every GB model that can be had."""
+        found = [self._direct(self.learned, self.field, specs)]
+        for solvent in GB_MODELS:
+            if effective_samples(self.bench.log_weights(solvent)) >= EFFECTIVE_FRAMES:
+                found.append(self._reweighted(solvent, specs))
+            elif solvent in DIRECT:
+                run = Run.open(self.bench.flattened(solvent, GB_NS, 1, seed=21))
+                found.append(self._direct(run, solvent, specs))
+        return found
+
+    def _reweighted(self, solvent: str, specs: Sequence[str]) -> FreeEnergySurface:
         weights = self.bench.log_weights(solvent)
         positions, _, run = self.bench.frames()
-        if effective_samples(weights) < EFFECTIVE_FRAMES:
-            return self._direct(Run.open(self.bench.flattened(solvent, GB_NS, 2, seed=21)), solvent, specs)
         cv = observables.evaluate(positions, self.learned.replicas[0].topology, specs)
         found = estimate(
             cv, self.learned.temperature_K, cv_names=specs, log_weights=weights, run=run, edges=edges(specs)
@@ -120,7 +127,7 @@ def claims(name: str, comparison: Comparison, field: str) -> list[Claim]:
     """2.6 for one surface: ISSNet against the best GB model, with the noise of the reference beside it."""
     rows = {row.label: row for row in comparison.rows}
     ours = rows[field].rmse_corrected.value / KJ_PER_KCAL
-    best = min((rows[m].rmse_corrected.value / KJ_PER_KCAL, m) for m in GB_MODELS)
+    best = min((rows[m].rmse_corrected.value / KJ_PER_KCAL, m) for m in rows if m != field)
     noise = comparison.noise / KJ_PER_KCAL
     words = f"{name}: ISSNet FES RMSE, noise-corrected, kcal/mol, against the best GB model ({best[1]}"
     return [Claim("2.6", f"{words}; reference noise {noise:.3f})", ours, f"< {best[0]:.3f}", ours < best[0])]
@@ -152,7 +159,7 @@ def main() -> None:
     rows, found = [], []
     models = Models(bench, field)
     for name, specs in peptide.surfaces.items():
-        comparison = compare(reference(bench, name), [models.surface(s, specs) for s in (field, *GB_MODELS)])
+        comparison = compare(reference(bench, name), models.surfaces(specs))
         print(name, report.table(comparison), sep="\n")
         found += claims(name, comparison, field)
         picture = Path(f"benchmarks/results/accuracy-{peptide.system}-{name}.png")

@@ -152,7 +152,8 @@ class Bench:
         if not done:
             length = ["--ns", str(ns), "--replicas", str(replicas), "--report-ps", "0.5", "--seed", str(seed)]
             again = ["--resume"] if (place / "run.json").exists() else []
-            options = ["--solvent", solvent, "--bias", self.bias, "--platform", "Reference"]
+            options = ["--solvent", solvent, "--bias", self.bias]
+            options += ["--platform", "Reference" if solvent.startswith("issnet:") else "CPU", "--threads", "1"]
             self.mlsim("run", self.system, *options, *length, *again, "-o", place)
         return place
 
