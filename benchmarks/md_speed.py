@@ -58,6 +58,8 @@ TORCH: tuple[Backend, ...] = ("eager", "torchscript", "static")
 PEAK = "products in cache"
 #: The compiled network with the molecular mechanics left to OpenMM.
 APART = "issnet, compiled, mechanics apart"
+#: Who computes the molecular mechanics beside the compiled network (parts that an earlier version measured: OpenMM).
+WHERE = "in the callback of the network"
 #: Parts of a step, timed alone.
 FREE, MECHANICS = "integrator without forces", "molecular mechanics in the callback"
 #: A single replica beside which many are timed.
@@ -106,6 +108,7 @@ def single(name: str, place: Path, rounds: int, seconds: float) -> dict[str, Any
     wall.pop(PEAK)
     return {
         "system": name,
+        "mechanics": WHERE,
         "atoms": molecule.n_atoms,
         "pairs": pairs,
         "platforms": {k: e.platform for k, e in made.items()},
@@ -141,6 +144,7 @@ def replicas(name: str, copies: int, place: Path, rounds: int, seconds: float) -
     steps, wall = interleaved({k: e.step for k, e in made.items()}, rounds, seconds)
     return {
         "system": name,
+        "mechanics": WHERE,
         "atoms": molecule.n_atoms,
         "rates": {k: [r * made[k].copies for r in v] for k, v in steps.items()},
         "wall": {k: [r * made[k].copies for r in v] for k, v in wall.items()},
@@ -172,6 +176,7 @@ def multiple(name: str, place: Path, rounds: int, seconds: float) -> dict[str, A
     rates, wall = interleaved(work, rounds, seconds)
     return {
         "system": name,
+        "mechanics": WHERE,
         "atoms": molecule.n_atoms,
         "rates": {k: [r * factor[k] for r in v] for k, v in rates.items()},
         "wall": {k: [r * factor[k] for r in v] for k, v in wall.items()},
@@ -197,7 +202,7 @@ def lengths(place: Path, rounds: int, seconds: float) -> dict[str, Any]:
         work[f"step {n}"] = engines.learned(bound.field, molecule, "compiled", molecule.positions).step
         facts[str(n)] = {"atoms": molecule.n_atoms, "pairs": engines.pairs_within(molecule, config.cutoff_nm, x)}
     rates, wall = interleaved(work, rounds, seconds)
-    return {"system": "ACE-ALA(n)-NME", "rates": rates, "wall": wall, "residues": facts}
+    return {"system": "ACE-ALA(n)-NME", "mechanics": WHERE, "rates": rates, "wall": wall, "residues": facts}
 
 
 #: What a part knows of each contender.
