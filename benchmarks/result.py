@@ -38,11 +38,12 @@ def machine() -> dict[str, Any]:
 
 
 def _arguments() -> list[str]:
-    """The command line without the scratch directory, which decides nothing."""
+    """The command line without scratch directories, which decide nothing."""
     words = sys.argv[1:]
-    if "--work" in words:
-        k = words.index("--work")
-        words = words[:k] + words[k + 2 :]
+    for option in ("--work", "--pool"):
+        if option in words:
+            k = words.index(option)
+            words = words[:k] + words[k + 2 :]
     return words
 
 

@@ -3,7 +3,7 @@
 Force matching of the difference from nothing, OBC2 and GBn2, same data, same network, no second stage (a baseline has
 to act beside the network in every run, which costs the speed of the learned solvent).
 
-    python -m benchmarks.accuracy.baseline --data train/frames.h5 --pool pool --bias train/seed-0101/bias.npz
+    python -m benchmarks.accuracy.baseline --pool runs/solvents/issnet_issnet-ala2
 """
 
 from __future__ import annotations

@@ -22,10 +22,12 @@ def arguments(question: str) -> Bench:
     """Options that all experiments share."""
     parser = argparse.ArgumentParser(description=question)
     parser.add_argument("--work", type=Path, default=Path("runs/accuracy"), help="scratch directory, resumable")
-    parser.add_argument("--data", type=Path, required=True, help="frames.h5 of the explicit training runs")
+    place = Path("systems/alanine-dipeptide")
+    words = "frames of the explicit training runs: a file, or a directory of frames-seed-*.h5"
+    parser.add_argument("--data", type=Path, default=place / "training", help=words)
     parser.add_argument("--pool", type=Path, required=True, help="flattened run of the shipped model")
-    parser.add_argument("--bias", type=Path, required=True, help="bias.npz of the training runs")
-    parser.add_argument("--epochs", type=int, default=12, help="passes over 20 ns of data (more over less)")
+    parser.add_argument("--bias", type=Path, default=place / "reference/bias.npz", help="bias of the training runs")
+    parser.add_argument("--epochs", type=int, default=6, help="passes over 20 ns of data (more over less)")
     given = parser.parse_args()
     return Bench(given.work, given.data, given.pool, given.bias, epochs=given.epochs)
 

@@ -3,11 +3,11 @@
 The labels are 100 conformations of the training run, each held for 2 + 18 ps (``mlsim label``): 2 ns in all, against
 the first 2 ns of the run itself. Same network, force matching only.
 
-    mlsim label train/seed-0101 --system alanine-dipeptide --engine gromacs --stderr none --max-ps 18 \
-        --equilibrate-ps 2 --count 100 -o labels-train
-    python -m benchmarks.accuracy.labels --data train/frames.h5 --pool pool --bias train/seed-0101/bias.npz
+    mlsim label train/seed-0201 --system alanine-dipeptide --engine gromacs --stderr none --max-ps 18 \
+        --equilibrate-ps 2 --count 100 -o runs/accuracy/labels-train
+    python -m benchmarks.accuracy.labels --pool runs/solvents/issnet_issnet-ala2
 
-The label file is looked for at labels-train/labels.h5 beside the directory of ``--data``.
+The label file is looked for at labels-train/labels.h5 in ``--work``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     """Train on each kind of label and compare."""
     question = __doc__.splitlines()[0]
     bench = arguments(question)
-    labels = bench.data.parent.parent / "labels-train" / "labels.h5"
+    labels = bench.work / "labels-train" / "labels.h5"
     variants = [
         Variant(f"ns{NS:g}", NS, stages=("forces",)),
         Variant("labels", NS, stages=("forces",), labels=str(labels)),

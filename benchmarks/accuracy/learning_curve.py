@@ -3,7 +3,7 @@
 The same recipe and the same number of training steps for every budget; both stages, so that each budget also shows what
 the second one adds. Held out: the reference seeds and the frozen labels.
 
-    python -m benchmarks.accuracy.learning_curve --data train/frames.h5 --pool pool --bias train/seed-0101/bias.npz
+    python -m benchmarks.accuracy.learning_curve --pool runs/solvents/issnet_issnet-ala2
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ under the bias of the dipeptide repeated on every residue. ISSNet: its own flatt
 reweighted; where fewer than 200 effective frames are left, OBC2 and GBn2 from flattened runs of their own, the others
 not at all.
 
-    python -m benchmarks.accuracy.peptides --system alanine-tripeptide --data train/frames.h5 \
-        --bias train/seed-0201/bias.npz
+    python -m benchmarks.accuracy.peptides --system alanine-tripeptide
+    python -m benchmarks.accuracy.peptides --system lys-ala-glu --epochs 3 --flat-ns 4
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.recipe import DISCARD_PS, Bench, Variant, numbers
+from benchmarks.accuracy.recipe import DISCARD_PS, Bench, Variant, numbers, training_frames
 from benchmarks.result import Claim, write_result
 from mlsim.analysis import observables, report
 from mlsim.analysis.compare import Comparison, compare
@@ -138,8 +138,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--system", choices=sorted(PEPTIDES), required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/accuracy"), help="scratch directory, resumable")
-    parser.add_argument("--data", type=Path, help="frames.h5 of the explicit training runs")
-    parser.add_argument("--bias", type=Path, help="bias.npz of the training runs")
     parser.add_argument("--references", type=Path, help="estimate the reference surfaces from the runs in here")
     parser.add_argument("--epochs", type=int, default=6, help="passes over 20 ns of data (more over less)")
     parser.add_argument("--flat-ns", type=float, default=8.0, help="length of each of two flattened runs")
@@ -148,11 +146,11 @@ def main() -> None:
     if given.references is not None:
         estimate_references(peptide, given.references, Path("systems") / peptide.system / "reference")
         return
-    if given.data is None or given.bias is None:
-        parser.error("expected --data and --bias (or --references)")
-    frames = ForceFrames.load(given.data)
+    data = Path("systems") / peptide.system / "training"
+    bias = Path("systems") / peptide.system / "reference" / "bias.npz"
+    frames = training_frames(data)
     ns = sum(float(frames.time_ps[frames.run == k].max()) for k in np.unique(frames.run)) / PS_PER_NS
-    bench = Bench(given.work, given.data, given.work / "none", given.bias, system=peptide.system, epochs=given.epochs)
+    bench = Bench(given.work, data, given.work / "none", bias, system=peptide.system, epochs=given.epochs)
     bench.flat_ns = given.flat_ns
     field = bench.export(bench.trained(Variant(peptide.forcefield, round(ns, 1))))
     bench.pool, bench.pool_field = bench.flattened(f"issnet:{field}", given.flat_ns, 2, seed=101), field

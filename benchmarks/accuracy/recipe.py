@@ -31,7 +31,7 @@ from mlsim.analysis.surface import FreeEnergySurface, estimate
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
-from mlsim.dataset.frames import ForceFrames
+from mlsim.dataset.frames import ForceFrames, concatenate
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.md.trajectory import Run
 from mlsim.shapes import Floats
@@ -58,11 +58,22 @@ class Variant:
     labels: str | None = None
 
 
+def training_frames(path: Path) -> ForceFrames:
+    """Frames of a file, or of all ``frames-seed-*.h5`` of a directory together."""
+    if not path.is_dir():
+        return ForceFrames.load(path)
+    files = sorted(path.glob("frames-seed-*.h5"))
+    if not files:
+        raise SystemExit(f"{path}: no frames-seed-*.h5 in here")
+    return concatenate([ForceFrames.load(file) for file in files])
+
+
 @dataclass
 class Bench:
     """Places and what is shared between variants.
 
-    ``work`` is the scratch directory, ``data`` the explicit training frames, ``pool`` the run that surfaces are
+    ``work`` is the scratch directory, ``data`` the explicit training frames (a file, or a directory of
+    ``frames-seed-*.h5``), ``pool`` the run that surfaces are
     reweighted from (made with ``pool_field``), ``bias`` the fixed bias of the data, ``system`` a shipped system,
     ``flat_ns`` the length of each of two flattened runs.
     """
@@ -73,7 +84,7 @@ class Bench:
     bias: Path
     pool_field: str = "issnet-ala2"
     system: str = "alanine-dipeptide"
-    epochs: int = 12
+    epochs: int = 6
     flat_ns: float = 8.0
     threads: int = 1
     molecule: Molecule = field(init=False)
@@ -93,7 +104,7 @@ class Bench:
         """The first ``ns`` of the data, run after run."""
         path = self.work / f"data-{ns:g}ns.h5"
         if not path.exists():
-            frames = ForceFrames.load(self.data)
+            frames = training_frames(self.data)
             lengths = [frames.time_ps[frames.run == k].max() for k in np.unique(frames.run)]
             before = np.concatenate([[0.0], np.cumsum(lengths)])[frames.run]
             chosen = np.flatnonzero(before + frames.time_ps <= ns * PS_PER_NS + 1e-3)

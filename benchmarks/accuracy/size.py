@@ -2,7 +2,7 @@
 
 Features and blocks at the same data and the same number of steps, force matching only.
 
-    python -m benchmarks.accuracy.size --data train/frames.h5 --pool pool --bias train/seed-0101/bias.npz
+    python -m benchmarks.accuracy.size --pool runs/solvents/issnet_issnet-ala2
 """
 
 from __future__ import annotations
