@@ -103,16 +103,16 @@ def run(
 
 
 def _summary(outcomes: tuple[Any, ...], output: Path, timestep_fs: float, speed: float, reason: str | None) -> None:
+    from mlsim.md.record import FILE
     from mlsim.units import FS_PER_PS, PS_PER_NS
 
-    if reason is not None and not any(outcome.replica.directory.exists() for outcome in outcomes):
+    outcomes = tuple(outcome for outcome in outcomes if (outcome.replica.directory / FILE).exists())
+    if reason is not None and not (output / FILE).exists():
         print(f"stopped ({reason}) before the first step; the same command starts anew")
         return
     if reason is not None:
         print(f"stopped ({reason}); continue with: mlsim run -o {output} --resume")
     for outcome in outcomes:
-        if not outcome.replica.directory.exists():
-            continue
         replica = outcome.replica
         length = outcome.step * timestep_fs / FS_PER_PS / PS_PER_NS
         temperature = replica.column("temperature_K")
