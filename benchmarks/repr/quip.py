@@ -33,7 +33,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -265,48 +265,54 @@ MEASURES = ("F1", "F1 of characters")
 
 
 def summary(rows: Sequence[dict]) -> list[dict]:
-    """One row per task and model: mean and 95 % interval over seeds."""
+    """One row per task and model: mean and 95 % interval over seeds, or the value of the only seed."""
     grouped: dict[tuple, dict[str, list[float]]] = {}
     for row in rows:
         key = tuple((k, row[k]) for k in KEYS if k in row)
         for name, value in row.items():
             if name not in (*KEYS, "seed"):
                 grouped.setdefault(key, {}).setdefault(name, []).append(value)
-    return [{**dict(key), **{n: interval(v) for n, v in values.items()}} for key, values in grouped.items()]
+    return [
+        {**dict(key), **{n: interval(v) if len(v) > 1 else v for n, v in values.items()}}
+        for key, values in grouped.items()
+    ]
 
 
 def claims(rows: Sequence[dict]) -> list[Claim]:
     """The statements of 5.3, from values per seed; what was not measured is said to be so."""
 
-    def values(metric: str, **want: object) -> np.ndarray:
-        return np.array([r[metric] for r in rows if metric in r and all(r.get(k) == v for k, v in want.items())])
+    def values(metric: str, **want: object) -> dict[int, float]:
+        """Value of every seed that has it."""
+        return {r["seed"]: r[metric] for r in rows if metric in r and all(r.get(k) == v for k, v in want.items())}
 
     few = {"task": "role tagging", "sentences": 4, "rows": "zero"}
     matched = {name: values("EM", model=name) for name in ("QA", "cross", "student")}
-    tags = {m: {name: values(m, model=name, **few) for name in ("QA", "masked LM", "student")} for m in MEASURES}
+    tags = {m: {name: values(m, model=name, **few) for name in ("QA", "masked LM")} for m in MEASURES}
     auroc = {name: values("AUROC", model=name) for name in ("QA", "masked LM")}
     from_questions = values("F1", task="role tagging", sentences=4, rows="question", model="QA")
     speed = values("questions per second", model="QA, batch")
-    told = f", {speed.mean():.0f} questions per core-second" if len(speed) else ""
+    told = f", {np.mean(list(speed.values())):.0f} questions per core-second" if speed else ""
     zero, paper = "> 0, interval without 0", "the paper's at full size"
     found: list[Claim] = []
 
-    def state(name: str, text: str, a: np.ndarray, bound: str, limit: float | None = None) -> None:
+    def state(name: str, text: str, a: Sequence[float], bound: str, limit: float | None = None) -> None:
         """A claim about the mean of ``a``: at least ``limit``, or (none) above zero with its whole interval."""
-        if not len(a):
-            found.append(Claim(name, f"{text}: NOT MEASURED", 0.0, bound, False))
+        if len(a) < 2:
+            told = f" ({len(a)} seed)" if a else ": NOT MEASURED"
+            value = float(np.sum(a))
+            found.append(Claim(name, text + told, value, bound, bool(a) and limit is not None and value >= limit))
             return
-        mean, half = spread(a)
+        mean, half = spread(np.asarray(a))
         holds = mean - half > 0 if limit is None else mean >= limit
         found.append(Claim(name, f"{text} (+- {half:.2f}, {len(a)} seeds)", mean, bound, bool(holds)))
 
     for measure, scores in tags.items():
         text = f"role tagging from 4 sentences, QA - masked LM, {measure}"
         state(f"5.3a {measure}", text, less(scores["QA"], scores["masked LM"]), ">= 0.2", 0.2)
-    ratio = matched["QA"] / matched["cross"] if len(matched["cross"]) else matched["cross"]
+    ratio = [matched["QA"][seed] / value for seed, value in matched["cross"].items()]
     state("5.3b", "exact match, bi-encoder / cross-encoder", ratio, ">= 0.9, same size and steps", 0.9)
     recalled = values("answer recall@10", model="QA, batch")
-    state("5.3c", f"answers among 10 in 1,000 unseen passages{told}", recalled, ">= 0.5", 0.5)
+    state("5.3c", f"answers among 10 in 1,000 unseen passages{told}", list(recalled.values()), ">= 0.5", 0.5)
     gain = less(auroc["QA"], auroc["masked LM"])
     state("5.3d", "paraphrase AUROC, QA - masked LM", gain, f"{zero} ({paper}: 0.02 to 0.13)")
     gain = less(from_questions, tags["F1"]["QA"])
@@ -316,9 +322,9 @@ def claims(rows: Sequence[dict]) -> list[Claim]:
     return found
 
 
-def less(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a - b, seed by seed; nothing if one was not measured."""
-    return a - b if len(a) == len(b) else np.zeros(0)
+def less(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
+    """a - b for the seeds that have both."""
+    return [a[seed] - b[seed] for seed in a if seed in b]
 
 
 def main() -> None:
@@ -343,8 +349,10 @@ def main() -> None:
     if set(given.seeds) != set(SEEDS):
         print(json.dumps(summary([row for rows in found for row in rows]), indent=0))
         return
-    there = [part for part in MAKERS if all((given.work / f"seed-{seed}" / f"{part}.json").is_file() for seed in SEEDS)]
-    rows = [row for part in there for seed in SEEDS for row in rows_of(part, seed, given.work)]
+    there = [
+        (part, seed) for part in MAKERS for seed in SEEDS if (given.work / f"seed-{seed}" / f"{part}.json").is_file()
+    ]
+    rows = [row for part, seed in there for row in rows_of(part, seed, given.work)]
     write_result("repr.quip", QUESTION, summary(rows), claims(rows))
 
 
