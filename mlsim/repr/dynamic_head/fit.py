@@ -133,7 +133,9 @@ def _groups(detector: Detector, settings: FitSettings) -> list[dict[str, Any]]:
     numbers = {id(p) for p in moving}
     rest = [p for p in detector.parameters() if id(p) not in numbers]
     rates = (settings.learning_rate, settings.learning_rate * settings.offset_rate)
-    groups = [{"params": part, "lr": r, "highest": r} for part, r in zip((rest, moving), rates, strict=True)]
+    groups: list[dict[str, Any]] = [
+        {"params": part, "lr": r, "highest": r} for part, r in zip((rest, moving), rates, strict=True)
+    ]
     return [group for group in groups if group["params"]]
 
 
