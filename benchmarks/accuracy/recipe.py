@@ -164,7 +164,7 @@ class Bench:
             length = ["--ns", str(ns), "--replicas", str(replicas), "--report-ps", "0.5", "--seed", str(seed)]
             again = ["--resume"] if (place / "run.json").exists() else []
             options = ["--solvent", solvent, "--bias", self.bias]
-            options += ["--platform", "Reference" if solvent.startswith("issnet:") else "CPU", "--threads", "1"]
+            options += ["--platform", "Reference" if solvent.startswith("issnet:") else "CPU"]
             self.mlsim("run", self.system, *options, *length, *again, "-o", place)
         return place
 
