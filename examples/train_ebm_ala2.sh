@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # An energy-based model of alanine dipeptide's conformations as a force field of its own: no molecular mechanics, no
 # force labels. The frames are of a run with a fixed bias on phi and psi; the bias stays in the ensemble that is learned
-# and is left out of the model, so that every frame counts, those on barriers too. How good the surface is:
-# python -m benchmarks.ebm_peptide
+# and is left out of the model, so that every frame counts, those on barriers too. Every step is tested on a small scale;
+# the full length (about 15 minutes of one core) has not been trained yet, and its surface not been measured. Both are
+# what python -m benchmarks.ebm_peptide is for.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=${1:-runs/ebm-ala2}
