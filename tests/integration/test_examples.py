@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT = {
     "first_run.py": ["--ns", "0.02", "-o", "{out}"],
     "encode_trajectory.py": ["--ns", "0.02", "-o", "{out}"],
+    "encode_densities.py": ["--ns", "0.05", "-o", "{out}"],
     "detect_basins.py": ["-o", "{out}"],
     "ask_literature.py": ["-o", "{out}"],
     "collective_variables.py": ["--ns", "0.02", "--steps", "5", "-o", "{out}"],
