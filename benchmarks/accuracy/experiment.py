@@ -29,7 +29,7 @@ def arguments(question: str) -> Bench:
     parser.add_argument("--bias", type=Path, default=place / "reference/bias.npz", help="bias of the training runs")
     parser.add_argument("--epochs", type=int, default=6, help="passes over 20 ns of data (more over less)")
     given = parser.parse_args()
-    return Bench(given.work, given.data, given.pool, given.bias, epochs=given.epochs)
+    return Bench(given.work, given.data, given.pool, given.bias, epochs=given.epochs, most_epochs=12)
 
 
 def force_errors(bench: Bench, fits: Sequence[Path], fields: Sequence[str] = (), born: Sequence[str] = GB) -> Any:

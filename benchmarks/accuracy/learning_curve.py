@@ -1,7 +1,7 @@
 """How accurate is an ISSNet after 2, 5, 10 and 20 ns of explicit water?
 
-The same recipe and the same number of training steps for every budget; both stages, so that each budget also shows what
-the second one adds. Held out: the reference seeds and the frozen labels.
+The same recipe for every budget: 480,000 frames per training in as many passes as that takes, but at most 12. Both
+stages, so that each budget also shows what the second one adds. Held out: the reference seeds and the frozen labels.
 
     python -m benchmarks.accuracy.learning_curve --pool runs/solvents/issnet_issnet-ala2
 """

@@ -75,7 +75,7 @@ class Bench:
     ``work`` is the scratch directory, ``data`` the explicit training frames (a file, or a directory of
     ``frames-seed-*.h5``), ``pool`` the run that surfaces are
     reweighted from (made with ``pool_field``), ``bias`` the fixed bias of the data, ``system`` a shipped system,
-    ``flat_ns`` the length of each of two flattened runs.
+    ``most_epochs`` the largest number of passes over little data, ``flat_ns`` the length of each of two flattened runs.
     """
 
     work: Path
@@ -85,6 +85,7 @@ class Bench:
     pool_field: str = "issnet-ala2"
     system: str = "alanine-dipeptide"
     epochs: int = 6
+    most_epochs: int = 60
     flat_ns: float = 8.0
     threads: int = 1
     molecule: Molecule = field(init=False)
@@ -116,8 +117,8 @@ class Bench:
     def forces(self, variant: Variant) -> Path:
         """Training directory after force matching."""
         place = self.work / f"{variant.name}-forces"
-        # as many steps for little data as for much: the budget under test is that of explicit water
-        epochs = round(self.epochs * 20.0 / variant.ns)
+        # as many steps for little data as for much, up to a number of passes: more of them only learn the noise
+        epochs = min(round(self.epochs * 20.0 / variant.ns), self.most_epochs)
         options = ["--epochs", str(epochs), "--batch", "32", "--lr", "2e-3", "--ema", "0.99", "--patience", str(epochs)]
         options += ["--activation", "silu"]
         options += ["--seed", str(variant.seed), "--threads", str(self.threads), "--baseline", variant.baseline]
