@@ -3,8 +3,8 @@
 The recipe of alanine dipeptide, unchanged, on ACE-ALA-ALA-NME (both Ramachandran surfaces) and on ACE-LYS-ALA-GLU-NME
 (those of its three residues, and the distance of the salt bridge). Explicit reference: seeds that no training saw,
 under the bias of the dipeptide repeated on every residue. ISSNet: its own flattened runs. GB models: those frames
-reweighted; where fewer than 200 effective frames are left, OBC2 and GBn2 from flattened runs of their own, the others
-not at all.
+reweighted on the tripeptide; on the larger peptide, where hardly any frames would be left, OBC2 and GBn2 from runs of
+their own under the same bias.
 
     python -m benchmarks.accuracy.peptides --system alanine-tripeptide
     python -m benchmarks.accuracy.peptides --system lys-ala-glu --epochs 3 --flat-ns 4
@@ -28,15 +28,13 @@ from mlsim.analysis.figures import panels
 from mlsim.analysis.pool import combine
 from mlsim.analysis.samples import from_runs
 from mlsim.analysis.surface import FreeEnergySurface, estimate
-from mlsim.analysis.uncertainty import effective_samples
 from mlsim.dataset.frames import ForceFrames
 from mlsim.md.classical import GB_MODELS
 from mlsim.md.trajectory import Run
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
 from mlsim.workflow.mean_force import compare as compare_forces
 
-EFFECTIVE_FRAMES = 200.0
-DIRECT, GB_NS = ("obc2", "gbn2"), 1.5
+GB_NS = 1.5
 DISTANCE_EDGES = (np.linspace(0.25, 1.65, 29),)
 
 
@@ -46,13 +44,15 @@ class Peptide:
 
     ``bias`` is that of the reference and of the runs that are judged; training runs always have ``bias.npz``.
     Flattening every residue at once leaves few effective frames of the unbiased ensemble, so a part of it serves
-    better there.
+    better there. ``reweighted`` and ``direct`` are the GB models to compare with and how their surfaces are had.
     """
 
     system: str
     forcefield: str
     surfaces: dict[str, tuple[str, ...]]
     bias: str = "bias.npz"
+    reweighted: tuple[str, ...] = GB_MODELS
+    direct: tuple[str, ...] = ()
 
 
 PEPTIDES = {
@@ -69,6 +69,8 @@ PEPTIDES = {
             "salt-bridge": ("distance:2.NZ,4.CD",),
         },
         "bias-weak.npz",
+        reweighted=(),
+        direct=("obc2", "gbn2"),
     ),
 }
 
@@ -81,19 +83,16 @@ def edges(specs: Sequence[str]) -> tuple[np.ndarray, ...] | None:
 class Models:
     """Surfaces of the learned solvent and of the GB models, from flattened runs."""
 
-    def __init__(self, bench: Bench, field: str) -> None:
-        self.bench, self.field = bench, field
+    def __init__(self, bench: Bench, field: str, peptide: Peptide) -> None:
+        self.bench, self.field, self.peptide = bench, field, peptide
         self.learned = Run.open(bench.pool)
 
     def surfaces(self, specs: Sequence[str]) -> list[FreeEnergySurface]:
-        """Surfaces of the learned solvent and of every GB model that can be had."""
+        """Surfaces of the learned solvent and of the GB models."""
         found = [self._direct(self.learned, self.field, specs)]
-        for solvent in GB_MODELS:
-            if effective_samples(self.bench.log_weights(solvent)) >= EFFECTIVE_FRAMES:
-                found.append(self._reweighted(solvent, specs))
-            elif solvent in DIRECT:
-                run = Run.open(self.bench.flattened(solvent, GB_NS, 1, seed=21))
-                found.append(self._direct(run, solvent, specs))
+        found += [self._reweighted(solvent, specs) for solvent in self.peptide.reweighted]
+        for solvent in self.peptide.direct:
+            found.append(self._direct(Run.open(self.bench.flattened(solvent, GB_NS, 1, seed=21)), solvent, specs))
         return found
 
     def _reweighted(self, solvent: str, specs: Sequence[str]) -> FreeEnergySurface:
@@ -163,7 +162,7 @@ def main() -> None:
     bench.bias = place / peptide.bias
     bench.pool, bench.pool_field = bench.flattened(f"issnet:{field}", given.flat_ns, 2, seed=101), field
     rows, found = [], []
-    models = Models(bench, field)
+    models = Models(bench, field, peptide)
     for name, specs in peptide.surfaces.items():
         comparison = compare(reference(bench, name), models.surfaces(specs))
         print(name, report.table(comparison), sep="\n")
