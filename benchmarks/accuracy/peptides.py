@@ -34,7 +34,7 @@ from mlsim.md.trajectory import Run
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
 from mlsim.workflow.mean_force import compare as compare_forces
 
-GB_NS = 1.5
+GB_NS = 1.0
 DISTANCE_EDGES = (np.linspace(0.25, 1.65, 29),)
 
 
