@@ -24,7 +24,7 @@ from benchmarks.accuracy.recipe import DISCARD_PS, Bench, Variant, numbers, trai
 from benchmarks.result import Claim, write_result
 from mlsim.analysis import observables, report
 from mlsim.analysis.compare import Comparison, compare
-from mlsim.analysis.figures import panels
+from mlsim.analysis.figures import panels, profiles
 from mlsim.analysis.pool import combine
 from mlsim.analysis.samples import from_runs
 from mlsim.analysis.surface import FreeEnergySurface, estimate
@@ -168,7 +168,10 @@ def main() -> None:
         print(name, report.table(comparison), sep="\n")
         found += claims(name, comparison, field)
         picture = Path(f"benchmarks/results/accuracy-{peptide.system}-{name}.png")
-        panels(comparison.surfaces, picture, report.notes(comparison))
+        if len(specs) == 1:
+            profiles(comparison.surfaces, picture)
+        else:
+            panels(comparison.surfaces, picture, report.notes(comparison))
         rows += [{"surface": name, "solvent": row.label, **numbers(row, comparison)} for row in comparison.rows]
     rows += forces(bench, field)
     write_result("accuracy.peptides", __doc__.splitlines()[0], rows, found, part=peptide.system)
