@@ -178,12 +178,22 @@ def mean_force(molecule: Molecule, field: str, reference: Path) -> MeanForceErro
     return compare_forces(ForceFrames.load(path), molecule, GB_MODELS, [field], [], block_ps=100.0)
 
 
+def training_frames(path: Path) -> ForceFrames:
+    """Frames of a file, or of all ``frames-seed-*.h5`` of a directory together."""
+    if not path.is_dir():
+        return ForceFrames.load(path)
+    files = sorted(path.glob("frames-seed-*.h5"))
+    if not files:
+        raise SystemExit(f"{path}: no frames-seed-*.h5 in here")
+    return concatenate([ForceFrames.load(file) for file in files])
+
+
 def against_training(surfaces: list[FreeEnergySurface]) -> list[dict[str, object]]:
     """The same table against the run that ISSNet was trained on: for orientation, not a held-out test."""
-    files = sorted((Path("systems") / SYSTEM / "training").glob("frames-seed-*.h5"))
-    if not files:
+    place = Path("systems") / SYSTEM / "training"
+    if not place.is_dir():
         return []
-    frames = concatenate([ForceFrames.load(path) for path in files])
+    frames = training_frames(place)
     samples = from_frames(frames, CVS, discard_ps=100.0, temperature_K=300.0, label="training data (not held out)")
     comparison = compare(samples.surface(), surfaces)
     print(report.table(comparison))

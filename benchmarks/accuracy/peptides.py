@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.recipe import DISCARD_PS, Bench, Variant, numbers, training_frames
+from benchmarks.accuracy.recipe import DISCARD_PS, Bench, Variant, numbers
 from benchmarks.result import Claim, write_result
+from benchmarks.solvents import training_frames
 from mlsim.analysis import observables, report
 from mlsim.analysis.compare import Comparison, compare
 from mlsim.analysis.figures import panels, profiles
-from mlsim.analysis.pool import combine
 from mlsim.analysis.samples import from_runs
 from mlsim.analysis.surface import FreeEnergySurface, estimate
 from mlsim.dataset.frames import ForceFrames
@@ -55,11 +55,9 @@ class Peptide:
     direct: tuple[str, ...] = ()
 
 
-PEPTIDES = {
-    "alanine-tripeptide": Peptide(
-        "alanine-tripeptide", "issnet-ala3", {"ala2": ("phi:2", "psi:2"), "ala3": ("phi:3", "psi:3")}
-    ),
-    "lys-ala-glu": Peptide(
+_ALL = (
+    Peptide("alanine-tripeptide", "issnet-ala3", {"ala2": ("phi:2", "psi:2"), "ala3": ("phi:3", "psi:3")}),
+    Peptide(
         "lys-ala-glu",
         "issnet-kae",
         {
@@ -72,7 +70,8 @@ PEPTIDES = {
         reweighted=(),
         direct=("obc2", "gbn2"),
     ),
-}
+)
+PEPTIDES = {peptide.system: peptide for peptide in _ALL}
 
 
 def edges(specs: Sequence[str]) -> tuple[np.ndarray, ...] | None:
@@ -97,7 +96,7 @@ class Models:
 
     def _reweighted(self, solvent: str, specs: Sequence[str]) -> FreeEnergySurface:
         weights = self.bench.log_weights(solvent)
-        positions, _, run = self.bench.frames()
+        positions, _, run = self.bench.frames
         cv = observables.evaluate(positions, self.learned.replicas[0].topology, specs)
         found = estimate(
             cv, self.learned.temperature_K, cv_names=specs, log_weights=weights, run=run, edges=edges(specs)
@@ -107,14 +106,6 @@ class Models:
     def _direct(self, run: Run, solvent: str, specs: Sequence[str]) -> FreeEnergySurface:
         found = from_runs([run], specs, discard_ps=DISCARD_PS).surface(edges=edges(specs))
         return found.labelled(solvent, {"sampling": "direct, fixed bias"})
-
-
-def reference(bench: Bench, name: str) -> FreeEnergySurface:
-    """Explicit water, pooled from the held-out seeds."""
-    files = sorted(bench.held_out.glob(f"surface-{name}-seed-*.npz"))
-    if not files:
-        raise SystemExit(f"{bench.held_out}: no surface-{name}-seed-*.npz; make them with: ... peptides reference")
-    return combine([FreeEnergySurface.load(p) for p in files], "explicit TIP3P")
 
 
 def estimate_references(peptide: Peptide, runs: Path, target: Path) -> None:
@@ -164,7 +155,7 @@ def main() -> None:
     rows, found = [], []
     models = Models(bench, field, peptide)
     for name, specs in peptide.surfaces.items():
-        comparison = compare(reference(bench, name), models.surfaces(specs))
+        comparison = compare(bench.reference(f"surface-{name}"), models.surfaces(specs))
         print(name, report.table(comparison), sep="\n")
         found += claims(name, comparison, field)
         picture = Path(f"benchmarks/results/accuracy-{peptide.system}-{name}.png")

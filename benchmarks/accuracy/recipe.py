@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 import torch  # noqa: F401 - before openmm, or the Torch plugin fails to load
 from numpy.typing import NDArray
 
-from benchmarks.solvents import gb_energies
+from benchmarks.solvents import gb_energies, training_frames
 from mlsim.analysis.compare import Comparison, Row, compare
 from mlsim.analysis.pool import combine
 from mlsim.analysis.reweight import hamiltonian
@@ -31,7 +32,6 @@ from mlsim.analysis.surface import FreeEnergySurface, estimate
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
-from mlsim.dataset.frames import ForceFrames, concatenate
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.md.trajectory import Run
 from mlsim.shapes import Floats
@@ -58,24 +58,14 @@ class Variant:
     labels: str | None = None
 
 
-def training_frames(path: Path) -> ForceFrames:
-    """Frames of a file, or of all ``frames-seed-*.h5`` of a directory together."""
-    if not path.is_dir():
-        return ForceFrames.load(path)
-    files = sorted(path.glob("frames-seed-*.h5"))
-    if not files:
-        raise SystemExit(f"{path}: no frames-seed-*.h5 in here")
-    return concatenate([ForceFrames.load(file) for file in files])
-
-
 @dataclass
 class Bench:
     """Places and what is shared between variants.
 
     ``work`` is the scratch directory, ``data`` the explicit training frames (a file, or a directory of
-    ``frames-seed-*.h5``), ``pool`` the run that surfaces are
-    reweighted from (made with ``pool_field``), ``bias`` the fixed bias of the data, ``system`` a shipped system,
-    ``most_epochs`` the largest number of passes over little data, ``flat_ns`` the length of each of two flattened runs.
+    ``frames-seed-*.h5``), ``pool`` the run that surfaces are reweighted from (made with ``pool_field``; read once),
+    ``bias`` the fixed bias of the data, ``system`` a shipped system, ``most_epochs`` the largest number of passes over
+    little data, ``flat_ns`` the length of each of two flattened runs.
     """
 
     work: Path
@@ -180,6 +170,7 @@ class Bench:
 
     # ---- surfaces ----
 
+    @cached_property
     def frames(self) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
         """Positions [F, N, 3] (nm), bias [F] (kJ/mol) and replica of the pool."""
         replicas = Run.open(self.pool).replicas
@@ -214,22 +205,24 @@ class Bench:
 
     def log_weights(self, solvent: str) -> Floats:
         """Log weights that turn the pool into the ensemble of a solvent (a GB model or a force field)."""
-        positions, bias, _ = self.frames()
+        positions, bias, _ = self.frames
         temperature = Run.open(self.pool).temperature_K
         return hamiltonian(self.energy(solvent, positions), self.energy(self.pool_field, positions), temperature, bias)
 
     def surface(self, solvent: str) -> FreeEnergySurface:
         """Surface of a solvent (a GB model or a force field) from the pool."""
-        positions, _, run = self.frames()
+        positions, _, run = self.frames
         angles = dihedrals(positions.astype(np.float64), ramachandran_atoms(self.molecule)[1].reshape(-1, 4))
         temperature = Run.open(self.pool).temperature_K
         found = estimate(angles, temperature, cv_names=CVS, log_weights=self.log_weights(solvent), run=run)
         return found.labelled(solvent, {"sampling": "reweighted from flattened ISSNet runs"})
 
-    def reference(self) -> FreeEnergySurface:
-        """Explicit water, pooled from the held-out seeds."""
-        seeds = [FreeEnergySurface.load(p) for p in sorted(self.held_out.glob("surface-seed-*.npz"))]
-        return combine(seeds, "explicit TIP3P")
+    def reference(self, name: str = "surface") -> FreeEnergySurface:
+        """Explicit water, pooled from the held-out seeds: the surfaces called ``NAME-seed-*.npz``."""
+        files = sorted(self.held_out.glob(f"{name}-seed-*.npz"))
+        if not files:
+            raise SystemExit(f"{self.held_out}: no {name}-seed-*.npz; estimate them from explicit runs first")
+        return combine([FreeEnergySurface.load(p) for p in files], "explicit TIP3P")
 
     def compared(self, solvents: Sequence[str]) -> Comparison:
         """All solvents against the reference."""
