@@ -16,7 +16,7 @@ from benchmarks.result import Claim
 from mlsim.analysis.compare import Comparison
 from mlsim.train.mean_force_error import MeanForceErrors
 
-NS = 10.0
+NS = 5.0
 
 
 def claims(comparison: Comparison, errors: MeanForceErrors | None, rows: list[dict[str, Any]]) -> list[Claim]:

@@ -15,7 +15,7 @@ from benchmarks.result import Claim
 from mlsim.analysis.compare import Comparison
 from mlsim.train.mean_force_error import MeanForceErrors
 
-NS = 10.0
+NS = 5.0
 SIZES = ((32, 2), (64, 1), (64, 2), (64, 3), (128, 2))
 
 
