@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from openmm import Context, CustomGBForce, Force, GBSAOBCForce, Platform, System, app
+from openmm import Context, Force, Platform, System
 
 from benchmarks.pyg_schnet import PygEnergy, kept
 from benchmarks.timing import interleaved
@@ -24,7 +23,7 @@ from mlsim.deploy.mechanics import take_over
 from mlsim.deploy.openmm_force import Callback, python_force, torch_force, torchforce_problem
 from mlsim.deploy.replicated import BatchedCallback, batched_force
 from mlsim.md import own_noise, platforms
-from mlsim.md.classical import FACTORIES, Vacuum
+from mlsim.md.classical import FACTORIES, Vacuum, general_form
 from mlsim.md.impulses import Impulses
 from mlsim.md.integrator import CONSTRAINT_TOLERANCE, canonical, langevin_middle
 from mlsim.md.potential import PotentialRequest, Sum, build_system
@@ -99,36 +98,12 @@ def classical(name: str, molecule: Molecule) -> Engine:
     return engine(system, start, fastest(system, start), middle)
 
 
-def native_obc2(molecule: Molecule) -> Engine:
-    """OBC2 through OpenMM's hand-written ``GBSAOBCForce``, which its force-field files no longer use."""
+def of_file(model: str, molecule: Molecule) -> Engine:
+    """A GB model as OpenMM's parameter file writes it (``CustomGBForce``), on its fastest platform."""
     system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da)
-    full = molecule.system_template(app.NoCutoff, ("implicit/obc2.xml",))
-    custom = next(f for f in full.getForces() if isinstance(f, CustomGBForce))
-    force = GBSAOBCForce()
-    force.setNonbondedMethod(GBSAOBCForce.NoCutoff)
-    names = [custom.getPerParticleParameterName(k) for k in range(custom.getNumPerParticleParameters())]
-    offset = 0.009
-    for k in range(custom.getNumParticles()):
-        value = dict(zip(names, custom.getParticleParameters(k), strict=True))
-        force.addParticle(value["charge"], value["or"] + offset, value["sr"] / value["or"])
-    _require_equal(molecule, force, custom)
-    system.addForce(force)
+    system.addForce(general_form(model, molecule))
     start = minimise(system, molecule.positions, SETTINGS, 100)
     return engine(system, start, fastest(system, start), middle)
-
-
-def _require_equal(molecule: Molecule, native: Force, custom: Force) -> None:
-    found = []
-    for force in (native, custom):
-        system = System()
-        for _ in range(molecule.n_atoms):
-            system.addParticle(1.0)
-        system.addForce(copy.deepcopy(force))
-        context = Context(system, middle(), Platform.getPlatformByName("Reference"))
-        context.setPositions(molecule.positions)
-        found.append(context.getState(getEnergy=True).getPotentialEnergy()._value)
-    if abs(found[0] - found[1]) > 1e-3 * abs(found[1]):
-        raise ValueError(f"native and custom OBC2 differ: {found[0]} and {found[1]} kJ/mol")
 
 
 # ---- learned ----

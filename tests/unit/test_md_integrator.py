@@ -28,8 +28,8 @@ def obc2(ala2: Molecule) -> Potential:
 def test_only_the_solvent_term_is_slow(ala2: Molecule, obc2: Potential) -> None:
     system = build_system(ala2, obc2, "hbonds", 1.5, SLOW_GROUP)
     groups = {force.getName(): force.getForceGroup() for force in system.getForces()}
-    assert groups["CustomGBForce"] == SLOW_GROUP
-    assert {group for name, group in groups.items() if name != "CustomGBForce"} == {0}
+    assert groups["GBSAOBCForce"] == SLOW_GROUP
+    assert {group for name, group in groups.items() if name != "GBSAOBCForce"} == {0}
     plain = build_system(ala2, obc2, "hbonds", 1.5)
     assert {force.getForceGroup() for force in plain.getForces()} == {0}
 
