@@ -125,7 +125,7 @@ def populations(
     from mlsim.train import population
     from mlsim.train.engine import use_threads
     from mlsim.train.settings import TrainSettings
-    from mlsim.workflow.baseline import molecule_of
+    from mlsim.workflow.baseline import baseline_for, molecule_of
     from mlsim.workflow.populations import explicit_ensemble, generated_ensembles
 
     values = fit_options.training(epochs, batch, lr, ema, seed) | {"block_ps": block_ps}
@@ -136,19 +136,22 @@ def populations(
     made = Run.open(run)
     if threads is not None:
         use_threads(threads)
+    model, molecule = load(fit), molecule_of(frames, system)
+    under = getattr(model.config, "baseline", "none")
     result, pair_loss = population.fit(
-        load(fit),
+        model,
         (parts.train, parts.valid),
         (explicit_ensemble(parts.train, made, discard_ps), explicit_ensemble(parts.valid, made, discard_ps)),
-        generated_ensembles(made, molecule_of(frames, system), discard_run_ps, held_out),
+        generated_ensembles(made, molecule, discard_run_ps, held_out),
         made.temperature_K,
         settings,
         extra,
         output,
         "auto",
+        baseline_for(under, molecule, parts.train, parts.valid),
         "resume" if resume else "new",
     )
-    _report(result, parts.test, "none", settings, system)
+    _report(result, parts.test, under, settings, system)
     print(f"held-out pair loss {pair_loss:.4f} (0.6931: model and explicit ensembles were alike)")
 
 

@@ -13,7 +13,8 @@ and conditional noise-contrastive estimation (Gutmann and Hyvarinen 2010; Ma and
 The constant cancels. At the optimum exp(-beta U_theta) is the explicit density wherever both ensembles have frames.
 Frames of biased runs are drawn with weights exp(+V / kT); under one static bias in both runs the weights are not needed
 (they cancel in G as the vacuum terms do), and drawing unweighted frames has far less variance. The force-matching loss
-stays in, so that forces are not traded for populations:
+stays in, so that forces are not traded for populations (a generalized Born baseline under the network cancels in G like
+the vacuum terms, and its forces are taken off the labels as in the first stage):
 
     L_total = L_forces + lambda L
 
@@ -39,7 +40,7 @@ from mlsim.models.contract import AbstractEnergyModel
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
 from mlsim.shapes import Floats, require_shape
-from mlsim.train.force_matching import FitResult, ForceMatching, carry_out, fit_identity
+from mlsim.train.force_matching import Baseline, FitResult, ForceMatching, carry_out, fit_identity, require_fitting
 from mlsim.train.settings import TrainSettings
 from mlsim.units import kT
 
@@ -165,6 +166,7 @@ def fit(
     population: PopulationSettings,
     directory: Path,
     progress: Literal["auto", "off"] = "auto",
+    baseline: Baseline | None = None,
     start: Literal["new", "resume"] = "new",
 ) -> tuple[FitResult, float]:
     """Correct the populations of ``model`` (changed in place); files as :func:`mlsim.train.force_matching.fit`.
@@ -175,6 +177,8 @@ def fit(
         (training, held-out) force labels, as in the first stage.
     explicit, generated : pair of Ensemble
         (training, held-out) frames in explicit water, and of a run with ``model`` as it is now.
+    baseline : Baseline, optional
+        Forces of the model under the network on ``frames``; the run was made with it.
 
     Returns
     -------
@@ -187,20 +191,17 @@ def fit(
     InputError, OccupiedError, CheckpointError, StorageError, UnphysicalError
         As in the first stage.
     """
-    if getattr(model.config, "baseline", "none") != "none":
-        raise InputError(
-            "population matching: expected a model without baseline; its baseline forces are not known here"
-        )
-    forces = ForceMatching(model, *frames, settings, None)
+    require_fitting(model, *frames, baseline)
+    forces = ForceMatching(model, *frames, settings, baseline)
     objective = PopulationMatching(model, forces, explicit, generated, temperature_K, population, settings.seed)
-    total = hashlib.sha256(fit_identity(model, *frames, settings, None).encode())
+    total = hashlib.sha256(fit_identity(model, *frames, settings, baseline).encode())
     total.update(f"{population.digest()}/{temperature_K}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         total.update(name.encode() + tensor.numpy().tobytes())
     for ensemble in (*explicit, *generated):
         total.update(np.ascontiguousarray(ensemble.positions).tobytes() + ensemble.weights.tobytes())
     identity = total.hexdigest()[:16]
-    result = carry_out(objective, forces, identity, *frames, settings, directory, progress, None, start)
+    result = carry_out(objective, forces, identity, *frames, settings, directory, progress, baseline, start)
     return result, objective.pair_loss()
 
 

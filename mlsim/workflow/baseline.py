@@ -53,6 +53,8 @@ def born_forces(model: str, molecule: Molecule, positions: NDArray[np.floating])
     return forces
 
 
-def baseline_for(name: str, molecule: Molecule, train: ForceFrames, valid: ForceFrames) -> Baseline:
-    """The baseline of a fit; ``name`` is a GB model."""
+def baseline_for(name: str, molecule: Molecule, train: ForceFrames, valid: ForceFrames) -> Baseline | None:
+    """The baseline of a fit: GB model ``name``, or None for "none"."""
+    if name == "none":
+        return None
     return Baseline(name, born_forces(name, molecule, train.positions), born_forces(name, molecule, valid.positions))

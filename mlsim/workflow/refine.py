@@ -187,9 +187,7 @@ def _member(
     share = settings.held_out
     parts = by_block(frames, (1 - 2 * share, share, share), chosen.block_ps, number)
     card, molecule = source.artifact.card, load_system(system)
-    under = None
-    if card.baseline != "none":
-        under = baseline_for(card.baseline, molecule, parts.train, parts.valid)
+    under = baseline_for(card.baseline, molecule, parts.train, parts.valid)
     if place.is_dir() and not (place / checkpoint.NAME).is_file():
         shutil.rmtree(place)  # killed before its first epoch was over
     start = "resume" if place.is_dir() else "new"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.models.issnet import ISSNet, ISSNetSettings
 from mlsim.train import population
-from mlsim.train.force_matching import ForceMatching
+from mlsim.train.force_matching import Baseline, ForceMatching
 from mlsim.train.population import Ensemble, PopulationMatching, PopulationSettings
 from mlsim.train.settings import TrainSettings
 from mlsim.units import kT
@@ -22,8 +24,9 @@ CHARGES = np.array([0.3, -0.4, -0.2, 0.3])
 TEMPERATURE = 300.0
 
 
-def network(seed: int = 3) -> ISSNet:
-    return ISSNet(ISSNetSettings(features=16, blocks=1, n_radial=12, cutoff_nm=0.8, energy_scale=4.0), seed).double()
+def network(seed: int = 3, baseline: Literal["none", "obc2"] = "none") -> ISSNet:
+    size = {"features": 16, "blocks": 1, "n_radial": 12, "cutoff_nm": 0.8, "energy_scale": 4.0}
+    return ISSNet(ISSNetSettings.parse(size | {"baseline": baseline}, "test"), seed).double()
 
 
 def conformations(count: int, seed: int) -> np.ndarray:
@@ -149,3 +152,21 @@ def test_the_same_fit_twice_gives_the_same_bits(tmp_path: Path) -> None:
         )
         weights.append(result.model.embedding.detach().numpy().copy())
     np.testing.assert_array_equal(weights[0], weights[1])
+
+
+def test_a_baseline_is_taken_off_the_labels_and_nothing_else_changes(tmp_path: Path) -> None:
+    born = np.random.default_rng(8).normal(scale=50.0, size=(64, 4, 3))
+    sides = [(Ensemble.create(conformations(100, k)), Ensemble.create(conformations(100, k + 1))) for k in (1, 3)]
+    settings, weights = TrainSettings(epochs=2, batch_size=16, engine="exact", block_ps=20.0), []
+    for name, under in (("none", None), ("obc2", Baseline("obc2", born, born))):
+        model = network(baseline=name)  # type: ignore[arg-type]
+        frames = frames_of(model, conformations(64, 7))
+        if under is not None:
+            frames = replace(frames, forces=frames.forces + born)
+        arguments = (model, (frames, frames), *sides, TEMPERATURE, settings, PopulationSettings())
+        if under is not None:
+            with pytest.raises(InputError, match="baseline: the model is set up for 'obc2', the forces given are of"):
+                population.fit(*arguments, tmp_path / "refused", "off")
+        result, _ = population.fit(*arguments, tmp_path / name, "off", under)
+        weights.append(result.model.embedding.detach().numpy().copy())
+    np.testing.assert_allclose(weights[0], weights[1], atol=1e-9)
