@@ -62,6 +62,7 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "multi, off-policy alone": ({"method": "multi", "value_weight": 0.5, "mixing": "off"}, SEEDS[:1]),
 }
 CALLS = 400
+TASK_SEEDS = tuple(range(1, 13))
 PEPTIDE_CALLS, PEPTIDE_SEEDS = 24, tuple(range(1, 13))
 #: Free rewards are asked for in larger batches.
 CHEAP = {"soft-q": {"written": 32, "write_every": 5}, "pg": {"written": 32}}
@@ -160,7 +161,7 @@ def jobs(work: Path) -> dict[str, Callable[[], list[dict[str, Any]]]]:
         for seed in seeds:
             table[f"motif/{label}/{seed}"] = lambda m=label, s=seed: [motif(m, s)]  # type: ignore[misc]
     for method in ("soft-q", "pg", "random"):
-        for seed in SEEDS[:2]:
+        for seed in TASK_SEEDS:
             for name in ("attack", "prompt"):
                 table[f"tasks/{name}/{method}/{seed}"] = lambda n=name, m=method, s=seed: [  # type: ignore[misc]
                     frugal(n, TASKS[n](s), m, s, CALLS, CHEAP.get(m, {}))

@@ -8,7 +8,8 @@
 
 Why GBn2 forces as labels: they are free of noise, so that a penalty of a few kJ/mol/nm is visible. The dipeptide's
 frames are the shipped training frames, the tripeptide's come from a run of 0.8 ns in vacuum at 600 K, which visits many
-conformations at little cost. The penalties of the force fields are upper bounds: their stitches get 30 steps only.
+conformations at little cost. Every seed trains its own four networks. A penalty is an upper bound: a stitch that is
+trained for longer could be better (with 30 steps instead of 300 another seed's bottom cost 1.2 of the own error).
 
     python -m benchmarks.repr.stitching --work runs/stitching [--parts digits issnet]
 """
@@ -50,11 +51,12 @@ from mlsim.workflow.run import run
 matplotlib.use("Agg")
 #: Seeds 1 and 2 were looked at while the number of steps was chosen.
 SEEDS = (4, 5, 6)
+FORCE_SEEDS = (1, 2, 3)
 BLOCKS, CHANNELS, FEW = 5, 16, 100
 CONTROLS = ("self", "other seed", "random", "more data", "less data")
 LAYERS = tuple(f"{k}" for k in range(BLOCKS))
 DIGIT_STITCH = StitchSettings(steps=250, batch_size=64, match_rows=500, cka_rows=300)
-FORCE_STITCH = StitchSettings(steps=30, batch_size=16, match_rows=200, cka_rows=100, learning_rate=3e-3)
+FORCE_STITCH = StitchSettings(steps=300, batch_size=16, match_rows=200, cka_rows=100, learning_rate=3e-3)
 NETWORK = {"features": 32, "blocks": 3, "n_radial": 24, "cutoff_nm": 1.0}
 FRAMES, FEW_FRAMES, HELD_OUT = 800, 40, 200
 
@@ -163,7 +165,7 @@ def tripeptide(work: Path) -> ForceFrames:
 
 def trained(name: str, frames: ForceFrames, count: int, seed: int, work: Path) -> ISSNet:
     """An ISSNet fitted to the first FRAMES frames, or to ``count`` evenly spaced ones of them; kept on disk."""
-    place = work / f"issnet-{name}"
+    place = work / f"issnet-{name}-{seed}"
     if not (place / "result.json").is_file():
         chosen = np.linspace(0, FRAMES - 1, count).astype(int)
         epochs = max(1, round(700 * 16 / count))
@@ -186,26 +188,30 @@ FORCE_PAIRS = {
     "more data": ("S", "Y"),
     "dipeptide under few": ("S", "X"),
 }
-#: Network -> peptide, training frames, seed.
-FORCE_NETS = {"X": ("di", FRAMES, 1), "Y": ("tri", FRAMES, 2), "Y2": ("tri", FRAMES, 3), "S": ("tri", FEW_FRAMES, 4)}
+#: Network -> peptide, training frames.
+FORCE_NETS = {"X": ("di", FRAMES), "Y": ("tri", FRAMES), "Y2": ("tri", FRAMES), "S": ("tri", FEW_FRAMES)}
 
 
-def issnet_row(work: Path, name: str) -> dict[str, Any]:
+def issnet_row(work: Path, name: str, seed: int) -> dict[str, Any]:
     """Penalties of one pair of networks on the tripeptide, layer by layer."""
     large = tripeptide(work)
     task = ForceMatch(large.take(np.arange(FRAMES)), large.take(np.arange(FRAMES, FRAMES + HELD_OUT)))
 
     def cut(net: str) -> ForceFieldCut:
         if net == "random":
-            return cut("Y").randomised(9)
-        peptide, count, seed = FORCE_NETS[net]
-        return ForceFieldCut(trained(net, dipeptide(work) if peptide == "di" else large, count, seed, work), large)
+            return cut("Y").randomised(seed)
+        peptide, count = FORCE_NETS[net]
+        number = len(FORCE_NETS) * seed + list(FORCE_NETS).index(net)
+        frames = dipeptide(work) if peptide == "di" else large
+        return ForceFieldCut(trained(net, frames, count, number, work), large)
 
     top, bottom = (cut(net) for net in FORCE_PAIRS[name])
-    found = [penalty(top, bottom, task, layer, settings=FORCE_STITCH) for layer in top.layers]
+    settings = FORCE_STITCH.model_copy(update={"seed": seed})
+    found = [penalty(top, bottom, task, layer, settings=settings) for layer in top.layers]
     return {
         "part": "issnet",
         "pair": name,
+        "seed": seed,
         "layers": list(top.layers),
         "unit": task.unit,
         "error of top": found[0].error,
@@ -254,11 +260,19 @@ def digit_claims(rows: list[dict[str, Any]]) -> list[Claim]:
     ]
 
 
-def issnet_claims(rows: dict[str, dict[str, Any]]) -> list[Claim]:
-    """The same signs for force fields, over the error of the top network."""
-    share = {name: [p / row["error of top"] for p in row["penalty"]] for name, row in rows.items()}
-    worst = {name: max(values) for name, values in share.items()}
-    last, other = share["random"][-1], [round(v, 2) for v in share["dipeptide"]]
+def shares(rows: list[dict[str, Any]]) -> NDArray[Any]:
+    """Penalties over the error of the top network, [seeds, layers]."""
+    return np.array([[p / row["error of top"] for p in row["penalty"]] for row in rows])
+
+
+def issnet_claims(rows: dict[str, list[dict[str, Any]]]) -> list[Claim]:
+    """The same signs for force fields, over the error of the top network; means over seeds."""
+    mean = {name: shares(found).mean(axis=0) for name, found in rows.items()}
+    worst = {name: float(values.max()) for name, values in mean.items()}
+    last = {name: float(values[-1]) for name, values in mean.items()}
+    every = bool((shares(rows["random"])[:, -1] > shares(rows["dipeptide"])[:, -1]).all())
+    lower = [round(float(v), 2) for v in mean["more data"]]
+    transfer = [round(float(v), 2) for v in mean["dipeptide"]]
     return [
         Claim("5.4", "ISSNet: self, largest penalty over own error", worst["self"], "<= 0.05", worst["self"] <= 0.05),
         Claim(
@@ -268,25 +282,27 @@ def issnet_claims(rows: dict[str, dict[str, Any]]) -> list[Claim]:
             "<= 1 (reported)",
             worst["other seed"] <= 1,
         ),
-        Claim("5.4", "ISSNet: random bottom at the last block over own error", last, ">= 2", last >= 2),
+        Claim(
+            "5.4", "ISSNet: random bottom at the last block over own error", last["random"], ">= 2", last["random"] >= 2
+        ),
         Claim(
             "5.4",
-            "ISSNet: more-data bottom under S, largest penalty over own error",
+            f"ISSNet: more-data bottom under S, by layer {lower}; largest penalty over own error",
             worst["more data"],
             "< 0",
             worst["more data"] < 0,
         ),
         Claim(
             "5.4",
-            f"ISSNet: dipeptide's bottom under the tripeptide's top, by layer {other}; last block",
-            other[-1],
-            "< random (reported)",
-            other[-1] < last,
+            f"ISSNet: dipeptide's bottom under the tripeptide's top, by layer {transfer}; last block",
+            last["dipeptide"],
+            f"< random ({last['random']:.2f}) in every seed",
+            every,
         ),
     ]
 
 
-def figure(digits: list[dict[str, Any]], issnet: dict[str, dict[str, Any]], path: Path) -> None:
+def figure(digits: list[dict[str, Any]], issnet: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Penalty against layer, digits left, force fields right."""
     from matplotlib import pyplot
 
@@ -297,9 +313,11 @@ def figure(digits: list[dict[str, Any]], issnet: dict[str, dict[str, Any]], path
         axes[0].errorbar(range(1, BLOCKS + 1), mean, yerr=0.5 * spread, marker="o", capsize=3, label=name)
     axes[0].set_xticks(range(1, BLOCKS + 1))
     axes[0].set(xlabel="block", ylabel="stitching penalty, % points", title="digits, range over seeds")
-    layers, error = issnet["self"]["layers"], issnet["self"]["error of top"]
-    for name, row in issnet.items():
-        axes[1].plot(range(len(layers)), row["penalty"], marker="o", label=name)
+    layers, error = issnet["self"][0]["layers"], np.mean([row["error of top"] for row in issnet["self"]])
+    for name, found in issnet.items():
+        values = np.array([row["penalty"] for row in found])
+        mean, spread = values.mean(0), values.max(0) - values.min(0)
+        axes[1].errorbar(range(len(layers)), mean, yerr=0.5 * spread, marker="o", capsize=3, label=name)
     axes[1].set_xticks(range(len(layers)), layers)
     axes[1].set(ylabel="stitching penalty, kJ/mol/nm", title=f"ISSNet on tripeptide, own error {error:.0f}")
     for ax in axes:
@@ -325,12 +343,18 @@ def main() -> None:
         means = {name: [interval(list(v)) for v in zip(*(r[name] for r in table), strict=True)] for name in CONTROLS}
         claims += digit_claims(table)
     if "issnet" in given.parts:
-        forces = {name: rows.get(f"issnet/{name}", lambda n=name: issnet_row(given.work, n)) for name in FORCE_PAIRS}
+        forces = {
+            name: [
+                rows.get(f"issnet/{name}/{k}", lambda n=name, k=k: issnet_row(given.work, n, k)) for k in FORCE_SEEDS
+            ]
+            for name in FORCE_PAIRS
+        }
         claims += issnet_claims(forces)
     if set(given.parts) == {"digits", "issnet"}:
         figure(table, forces, RESULTS / "repr-stitching.png")
+        flat = [row for found in forces.values() for row in found]
         summary = {"part": "digits", "seeds": list(SEEDS), "mean and 95 % interval by layer": means}
-        write_result("repr.stitching", str(__doc__).splitlines()[0], [*table, summary, *forces.values()], claims)
+        write_result("repr.stitching", str(__doc__).splitlines()[0], [*table, summary, *flat], claims)
     else:
         for claim in claims:
             print(

@@ -3,8 +3,9 @@
     python -m mlsim.repr.quip.shipped --negatives batch -o mlsim/repr/pretrained/quip-facts      to search with
     python -m mlsim.repr.quip.shipped --negatives passage -o mlsim/repr/pretrained/quip-roles    to tag with
 
-Passages of one to three facts, so that the encoder meets every length up to its windows. It can be killed and started
-again; the encoder is written at the end.
+Passages of one to three facts, so that the encoder meets every length up to its windows. Negatives of a whole batch are
+learnt last, by going on from the encoder with negatives of its own passage (shared in ``--work``). It can be killed and
+started again; the encoder is written at the end.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import yaml
 from tqdm import tqdm
 
-from mlsim.repr.quip.biencoder import BiEncoder, Shape
+from mlsim.repr.quip.biencoder import BiEncoder, Negatives, Shape
 from mlsim.repr.quip.encoder import QuipEncoder
 from mlsim.repr.quip.facts import Split, generate
 from mlsim.repr.quip.labels import hard_labels
@@ -34,9 +36,13 @@ from mlsim.seeds import numpy_stream
 SEED = 20
 FACTS = (1, 2, 2, 3)
 PER_LENGTH, VOCABULARY = 1000, 700
-SHAPE = {"width": 64, "layers": 2, "feed_forward": 128, "positions": 66}
+SHAPE = {"width": 64, "layers": 2, "feed_forward": 128, "positions": 66, "spread": 0.1}
 WINDOW = WindowSettings(size=48, stride=34)
-SETTINGS = PretrainSettings(steps=2000, batch=8, learning_rate=2e-3, seed=SEED)
+#: Kind of negatives -> settings, in the order of training.
+STAGES: dict[Negatives, PretrainSettings] = {
+    "passage": PretrainSettings(steps=2000, batch=16, learning_rate=2e-3, seed=SEED, negatives="passage"),
+    "batch": PretrainSettings(steps=1000, batch=16, learning_rate=2e-3, seed=SEED, negatives="batch"),
+}
 NOTE = (
     "Trained on invented facts in template sentences and on nothing else. Good for: trying the tools (phrase index, "
     "tagging, ask) and as a test object. Not good for: English. For real literature load the released QuIP weights: "
@@ -53,17 +59,20 @@ def passages(split: Split, per_length: int) -> list[Passage]:
     ]
 
 
-def make(work: Path, settings: PretrainSettings) -> QuipEncoder:
-    """Train the encoder, or go on with it."""
+def make(work: Path, last: Negatives) -> QuipEncoder:
+    """Train the encoder through the stages up to ``last``, or go on with it."""
     train = passages("train", PER_LENGTH)
     tokenizer = train_tokenizer([p.text for p in train] + [q.question for p in train for q in p.questions], VOCABULARY)
     model = BiEncoder.fresh(Shape(vocabulary=tokenizer.get_vocab_size(), **SHAPE).roberta(), SEED)
-    with tqdm(total=SETTINGS.steps, unit="step", disable=not sys.stderr.isatty()) as bar:
+    for stage, settings in STAGES.items():
+        with tqdm(total=settings.steps, unit="step", desc=stage, disable=not sys.stderr.isatty()) as bar:
 
-        def show(done: int, total: int) -> None:
-            bar.update(done - bar.n)
+            def show(done: int, total: int, bar: tqdm[NoReturn] = bar) -> None:
+                bar.update(done - bar.n)
 
-        pretrain(model, tokenizer, train, hard_labels(train), settings, work, show)
+            pretrain(model, tokenizer, train, hard_labels(train), settings, work / stage, show)
+        if stage == last:
+            break
     return QuipEncoder(model, tokenizer, WINDOW)
 
 
@@ -85,11 +94,10 @@ def main() -> None:
     """Train, score, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--work", type=Path, default=Path("runs/quip-shipped"), help="checkpoint")
-    parser.add_argument("--negatives", choices=("batch", "passage"), required=True)
+    parser.add_argument("--negatives", choices=tuple(STAGES), required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
-    settings = SETTINGS.model_copy(update={"negatives": given.negatives})
-    encoder = make(given.work / given.negatives, settings)
+    encoder = make(given.work, given.negatives)
     measured = {name: round(value, 3) for name, value in scores(encoder).items()}
     card = {
         "name": given.output.name,
@@ -98,7 +106,10 @@ def main() -> None:
         "data": f"{PER_LENGTH * len(FACTS)} generated passages of 1 to 3 facts (mlsim.repr.quip.facts, train side)",
         "command": f"python -m mlsim.repr.quip.shipped --negatives {given.negatives} -o {given.output.name}",
         "parameters": int(sum(np.prod(t.shape) for t in encoder.state().values())),
-        "training": settings.model_dump(mode="json"),
+        "training": [
+            settings.model_dump(mode="json")
+            for settings in list(STAGES.values())[: list(STAGES).index(given.negatives) + 1]
+        ],
         "scores": measured,
     }
     encoder.save(given.output)
