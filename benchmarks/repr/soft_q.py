@@ -64,8 +64,15 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 CALLS = 400
 TASK_SEEDS = tuple(range(1, 13))
 PEPTIDE_CALLS, PEPTIDE_SEEDS = 24, tuple(range(1, 13))
-#: Free rewards are asked for in larger batches.
-CHEAP = {"soft-q": {"written": 32, "write_every": 5}, "pg": {"written": 32}}
+#: Task and method -> other settings than for peptides, where rewards are dear. The best prefixes of the attack earn
+#: 10 to 15 of 100: mapped like full marks, their rewards are all but equal and soft Q-learning finds nothing (0.6 per
+#: call, as blind choice), so that it is told the range. Chosen for the attack on seeds 101-106, for both methods.
+CHEAP: dict[tuple[str, str], dict[str, Any]] = {
+    ("attack", "soft-q"): {"written": 8, "write_every": 10, "reward_high": 15.0, "reward_scale": 10.0},
+    ("attack", "pg"): {"written": 32, "learning_rate": 1e-2},
+    ("prompt", "soft-q"): {"written": 32, "write_every": 5},
+    ("prompt", "pg"): {"written": 32},
+}
 #: Few calls: small batches are written seldom, learnt from often, and remembered.
 FRUGAL = {
     "method": "multi", "mixing": "mixed", "steps": 2000, "batch_size": 32, "written": 4, "write_every": 15,
@@ -164,7 +171,7 @@ def jobs(work: Path) -> dict[str, Callable[[], list[dict[str, Any]]]]:
         for seed in TASK_SEEDS:
             for name in ("attack", "prompt"):
                 table[f"tasks/{name}/{method}/{seed}"] = lambda n=name, m=method, s=seed: [  # type: ignore[misc]
-                    frugal(n, TASKS[n](s), m, s, CALLS, CHEAP.get(m, {}))
+                    frugal(n, TASKS[n](s), m, s, CALLS, CHEAP.get((n, m), {}))
                 ]
         for seed in PEPTIDE_SEEDS:
             table[f"peptide/{method}/{seed}"] = lambda m=method, s=seed: [  # type: ignore[misc]
