@@ -155,7 +155,7 @@ class Bench:
             length = ["--ns", str(ns), "--replicas", str(replicas), "--report-ps", "0.5", "--seed", str(seed)]
             again = ["--resume"] if (place / "run.json").exists() else []
             options = ["--solvent", solvent, "--bias", self.bias]
-            options += ["--platform", "Reference" if solvent.startswith("issnet:") else "CPU"]
+            options += ["--platform", "Reference" if solvent.startswith("issnet:") else "auto"]
             self.mlsim("run", self.system, *options, *length, *again, "-o", place)
         return place
 
