@@ -12,9 +12,9 @@ on; labelled sets are drawn from the 1200. Words = k-means on 2 x 2 patches, fit
 Fine-tuning from scratch is given the better of two layer decays (1.0 and 0.65) on the test set, the pre-trained ones
 use 0.65 as in the paper: the comparison favours scratch. Intervals are 95 %, from the seeds (t distribution).
 
-What the ablations show (three seeds): words beat pixels (fine-tuning +0.13 [0.03, 0.22], probe +0.08 [0.02, 0.14]); blocks
-and random masks cannot be told apart (-0.02 [-0.10, 0.07]), nor k-means and dVAE words (-0.05 [-0.12, 0.03]). Logistic
-regression on the pixels beats all of them on images as small as these.
+What the ablations show (three seeds): words beat pixels (fine-tuning +0.13 [0.03, 0.22], probe +0.08 [0.02, 0.14]);
+blocks and random masks cannot be told apart (-0.02 [-0.10, 0.07]), nor k-means and dVAE words (-0.05 [-0.12, 0.03]).
+Logistic regression on the pixels beats all of them on images as small as these.
 
     python -m benchmarks.repr.beit --work runs/beit
 """
