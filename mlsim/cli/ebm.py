@@ -35,6 +35,9 @@ def ebm(
     steps: Annotated[int, typer.Option(help="Sampler steps per training step.")] = 10,
     step_length: Annotated[float, typer.Option(help="Length of a sampler step, of the data's length.")] = 0.1,
     noise: Annotated[float, typer.Option(help="Noise of the denoising term, of the data's length.")] = 0.15,
+    most_noise: Annotated[
+        float, typer.Option(help="Largest noise of the denoising term, of the data's length. [default: one noise]")
+    ] = 0.0,
     divergence: Annotated[float, typer.Option(help="Weight of the contrastive term.")] = 1.0,
     denoising: Annotated[float, typer.Option(help="Weight of the denoising term.")] = 1.0,
     energy_square: Annotated[float, typer.Option(help="Weight of the squared energies.")] = 1e-4,
@@ -65,6 +68,7 @@ def ebm(
         "steps": steps,
         "step_length": step_length,
         "noise": noise,
+        "most_noise": most_noise,
         "divergence": divergence,
         "denoising": denoising,
         "energy_square": energy_square,

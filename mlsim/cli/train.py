@@ -40,7 +40,7 @@ def issnet(
     radial_functions: Annotated[int, typer.Option(help="Radial functions of the filters.")] = 32,
     cutoff_nm: Annotated[float, typer.Option(help="Range of the filters, nm.")] = 1.2,
     activation: Annotated[str, typer.Option(help="silu (learns faster), or tanh as in the article.")] = "silu",
-    baseline: Annotated[str, typer.Option(help="Implicit solvent under the network: none, obc2, gbn2.")] = "none",
+    baseline: Annotated[str, typer.Option(help="Under the network: none, obc2 (charged side chains), gbn2.")] = "none",
     system: Annotated[
         str | None, typer.Option(help="Molecule of the frames, for a baseline. [default: the known system that fits]")
     ] = None,

@@ -54,6 +54,8 @@ _LENGTHS = {"dw4": 1.0, "lj13": 0.3, "lj55": 0.3}
 _MOLECULE_LENGTH = 0.3
 #: Smallest standard deviation of a spring, reduced (0.003 nm: a C-H bond at room temperature).
 _STIFFEST = 0.03
+#: How far below its lowest value on the samples the network may go, kT.
+_DEPTH = 10.0
 #: Margins around what was seen.
 _CORE, _CAGE, _CUTOFF, _LONGEST_CUTOFF = 0.95, 1.2, 1.2, 12.0
 _BLOCKS = 20
@@ -274,6 +276,7 @@ def _measured(found: _Sample, molecule: Molecule) -> dict[str, Any]:
             zip(molecule.atom_types, np.round(molecule.charges, 6).tolist(), map(tuple, neighbours), strict=True)
         )
         config["springs"] = springs_from(x, np.array(sorted(held)), labels, _STIFFEST)
+        config["depth"] = _DEPTH
     else:
         config["vocabulary"] = (cluster.ATOM_CLASS,)
         freedom = found.space * (molecule.n_atoms - 1) / molecule.n_atoms

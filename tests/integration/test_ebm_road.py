@@ -79,7 +79,12 @@ def test_conformations_of_a_peptide_become_a_force_field_with_springs(
     assert 1.0 < result["effective_frames"] < 300.0
     assert call("export", fit, "--name", "ala", "-o", tmp_path / "forcefields") == 0
     assert call("verify", "ala") == 0
-    energies, _ = mlsim.load_forcefield("ala").bind(ala2).evaluate(np.asarray(shipped.positions[::1000]))
+    field = mlsim.load_forcefield("ala")
+    held = {(spring["first"], spring["second"]) for spring in field.artifact.config["springs"]}
+    name = {f"{atom.residue.name}-{atom.name}": atom.index for atom in ala2.topology.atoms()}
+    assert (name["ALA-O"], name["NME-H"]) in held  # across a peptide bond: hardly varies
+    assert (name["ACE-C"], name["NME-N"]) not in held  # turns with psi
+    energies, _ = field.bind(ala2).evaluate(np.asarray(shipped.positions[::1000]))
     assert np.ptp(energies) < 100 * kT(300.0)
 
 

@@ -9,9 +9,9 @@ no freedom (the centre of mass) is left out.
 Why a warm start with it: contrastive divergence from random parameters first has to dig the basins, with negatives that
 are far from any; denoising digs them in a few hundred steps. What it cannot see is the weight of separate basins.
 
-Symbols: sigma ``noise``, e ``unit``, f ``symmetry.freedom``.
+Symbols: sigma ``noise``, sigma_1 ``most``, s ``width``, e ``unit``, f ``symmetry.freedom``.
 
-Reference: Vincent 2011, Neural Computation 23, 1661.
+References: Vincent 2011, Neural Computation 23, 1661; Li, Chen & Sommer 2019, arXiv:1910.07762.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from mlsim.train.contrastive.problem import Problem
 
 
-def loss(problem: Problem, data: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+def loss(problem: Problem, data: Tensor, noise: float, generator: torch.Generator, most: float = 0.0) -> Tensor:
     """Denoising loss of ``data`` [B, d], differentiable in the parameters.
 
     Parameters
@@ -32,10 +32,16 @@ def loss(problem: Problem, data: Tensor, noise: float, generator: torch.Generato
     noise : float
         sigma, in the unit of the data.
     generator : torch.Generator
+    most : float
+        sigma_1, in the unit of the data; not above ``noise``: one noise.
     """
     symmetry = problem.symmetry
     unit = symmetry.project(torch.randn(data.shape, generator=generator, dtype=data.dtype))
+    width = torch.full((len(data), 1), noise, dtype=data.dtype)
+    if most > noise:
+        share = torch.rand((len(data), 1), generator=generator, dtype=data.dtype)
+        width = noise * (most / noise) ** share
     with torch.enable_grad():
-        noisy = (data + noise * unit).requires_grad_(True)
+        noisy = (data + width * unit).requires_grad_(True)
         (gradient,) = torch.autograd.grad(problem.energy(noisy).sum(), noisy, create_graph=True)
-    return (noise * gradient - unit).square().sum(-1).mean() / symmetry.freedom
+    return (noise**2 / width * gradient - unit).square().sum(-1).mean() / symmetry.freedom

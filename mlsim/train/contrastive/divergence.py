@@ -64,10 +64,12 @@ class ContrastiveDivergence:
         generator = torch_stream(self.seed, f"contrastive.step.{self.step}")
         self.step += 1
         settings = self.settings
+        if self.step == settings.warm_steps + 1:
+            self.problem.settle(settings.noise * self.problem.length)
         total = data.new_zeros(())
         if settings.denoising > 0.0:
-            noise = settings.noise * self.problem.length
-            total = total + settings.denoising * denoising.loss(self.problem, data, noise, generator)
+            least, most = (sigma * self.problem.length for sigma in (settings.noise, settings.most_noise))
+            total = total + settings.denoising * denoising.loss(self.problem, data, least, generator, most)
         if settings.divergence > 0.0 and self.step > settings.warm_steps:
             total = total + self.contrast(data, generator) / self.problem.symmetry.freedom
         return total

@@ -117,6 +117,7 @@ def carry_out(
     stopped = loop.run(problem.model, objective, train, state, directory, progress)
     if contrast.keep == "last":
         problem.model.load_state_dict(state.average or state.weights)
+    problem.settle(contrast.noise * problem.length)
     return DensityFit(directory, stopped, state.epoch, objective.validate(), tuple(state.history))
 
 

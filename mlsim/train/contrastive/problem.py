@@ -19,6 +19,8 @@ from mlsim.models.prior import Spring, equal_points
 from mlsim.samplers import Symmetry, orthogonal, permutations, translations
 from mlsim.train.contrastive.bias import TorsionBias
 
+#: Conformations that the lowest value of a network is found from.
+_SETTLED = 5000
 #: (count, generator) -> vectors [count, d].
 Start = Callable[[int, torch.Generator], Tensor]
 
@@ -42,6 +44,9 @@ class Problem:
         Characteristic length of the data, in their own unit.
     bias_digest : str
         Digest of a bias that is part of ``energy`` but not of the model; empty if there is none.
+    settle : callable
+        Called with the noise of denoising when the model has learned the data by it, and again at the end: limits the
+        model outside them.
     """
 
     model: nn.Module
@@ -52,6 +57,7 @@ class Problem:
     start: Start
     length: float
     bias_digest: str = ""
+    settle: Callable[[float], None] = lambda noise: None
 
     def __post_init__(self) -> None:
         for name, data in (("training", self.train), ("held-out", self.valid)):
@@ -106,6 +112,14 @@ def conformations(
         own: Tensor = model.reduced(points, types, charges)
         return own if bias is None else own + bias(points)
 
+    @torch.no_grad()
+    def settle(noise: float) -> None:
+        if model.depth > 0.0:
+            some = data[torch.linspace(0, len(data) - 1, min(len(data), _SETTLED)).long()]
+            unit = torch.randn(some.shape, generator=torch.Generator().manual_seed(_SETTLED), dtype=some.dtype)
+            points = (some + noise * symmetry.project(unit)).reshape(-1, n_points, space)
+            model.settle(min(model.network(part, types, charges).min().item() for part in points.split(250)))
+
     return Problem(
         model,
         energy,
@@ -115,6 +129,7 @@ def conformations(
         around(data, start_noise * length, symmetry),
         length,
         "" if bias is None else bias.digest,
+        settle,
     )
 
 

@@ -29,8 +29,9 @@ class ContrastiveSettings(Settings):
         Training steps of denoising alone, before the first negatives.
     divergence, denoising, energy_square : float
         Weights of the contrastive, the denoising and the squared-energy term.
-    noise : float
-        Noise of the denoising term.
+    noise, most_noise : float
+        Noise of the denoising term; with a ``most_noise`` above it, noises of all sizes between, which keep the energy
+        from falling off the data.
     data_noise : float
         Noise on the positive examples of the contrastive term.
     keep : {"last", "best"}
@@ -49,5 +50,6 @@ class ContrastiveSettings(Settings):
     denoising: float = Field(1.0, ge=0)
     energy_square: float = Field(1e-3, ge=0)
     noise: float = Field(0.1, gt=0)
+    most_noise: float = Field(0.0, ge=0)
     data_noise: float = Field(0.0, ge=0)
     keep: Literal["last", "best"] = "last"
