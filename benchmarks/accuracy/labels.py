@@ -32,10 +32,9 @@ def main() -> None:
     """Train on each kind of label and compare."""
     question = __doc__.splitlines()[0]
     bench = arguments(question)
-    labels = bench.work / "labels-train" / "labels.h5"
     variants = [
         Variant(f"ns{NS:g}", NS, stages=("forces",)),
-        Variant("labels", NS, stages=("forces",), labels=str(labels)),
+        Variant("labels", NS, stages=("forces",), labels="labels-train/labels.h5"),
     ]
     measure("labels", question, bench, variants, claims, born=())
 

@@ -46,7 +46,7 @@ DISCARD_PS = 100.0
 class Variant:
     """One way to train: name, nanoseconds of explicit data, options of ``mlsim train issnet``, stages.
 
-    ``labels`` is a file of mean-force labels to be used instead of the instantaneous forces.
+    ``labels`` is a file of mean-force labels in the scratch directory, used instead of the instantaneous forces.
     """
 
     name: str
@@ -117,7 +117,7 @@ class Bench:
             options = ["--seed", str(variant.seed), "--threads", str(self.threads)]  # the rest by number of labels
         if not (place / "test.json").exists():
             resume = ["--resume"] if (place / "checkpoint.pt").exists() else []
-            data = variant.labels or self.subset(variant.ns)
+            data = self.subset(variant.ns) if variant.labels is None else self.work / variant.labels
             self.mlsim("train", "issnet", data, *options, *variant.options, *resume, "-o", place)
         return place
 

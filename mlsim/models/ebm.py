@@ -15,8 +15,9 @@ Why the prior is part of the model and not of the trainer: it must act in every 
 
 Why B: samples teach the network nothing about conformations far from them, and there it can be deeper than any spring
 of the prior is high. A model of alanine dipeptide without B fell to 200 kT below its samples within a picosecond of
-dynamics, with atoms a third of their distance apart. With B it goes at most B below f, its lowest value on the samples
-(set once it has learned them, ``settle``), where it is what it was before; the step between is C2.
+dynamics, with atoms a third of their distance apart, and one with long contrastive chains within ten. With B it goes at
+most B below f, its lowest value on the samples (``settle``), above which it is what it was before; the step between is
+C2.
 
 Symbols: B ``depth``, f ``floor``, E ``embedding``, w_q ``charge_weight``, L ``layers``, H ``head_in``, w_o
 ``head_out``, l ``length_nm``, kT ``kT(temperature_K)``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,19 @@ def test_denoising_loss_of_the_exact_score_of_noisy_data_is_its_closed_form() ->
     assert found.item() == pytest.approx(1.0 / (1.0 + sigma**2), abs=0.01)
     flat = gaussian_problem(-30.0, 1.0, dimension=3, count=40000)
     assert denoising.loss(flat, flat.train, sigma, torch_stream(1, "noise")).item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_noises_of_all_sizes_ask_for_one_parabola_about_a_point_and_see_what_one_noise_does_not() -> None:
+    sigma = 0.2
+    problem = gaussian_problem(float(-2.0 * np.log(sigma)), 0.0, dimension=3, count=1000)  # all data at the origin
+    assert denoising.loss(problem, problem.train, sigma, torch_stream(1, "noise"), 2.0).item() < 1e-20
+
+    def capped(x: Tensor) -> Tensor:  # the same up to three noises, flat beyond
+        return problem.energy(x).clamp(max=4.5 * 3.0)
+
+    hole = replace(problem, energy=capped)
+    assert denoising.loss(hole, hole.train, sigma, torch_stream(1, "noise")).item() < 1e-3
+    assert denoising.loss(hole, hole.train, sigma, torch_stream(1, "noise"), 2.0).item() > 0.3
 
 
 def test_contrastive_gradient_is_the_difference_of_moments() -> None:

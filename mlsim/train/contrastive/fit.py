@@ -117,8 +117,9 @@ def carry_out(
     stopped = loop.run(problem.model, objective, train, state, directory, progress)
     if contrast.keep == "last":
         problem.model.load_state_dict(state.average or state.weights)
-    problem.settle(contrast.noise * problem.length)
-    return DensityFit(directory, stopped, state.epoch, objective.validate(), tuple(state.history))
+    held_out = objective.validate()
+    problem.settle(0.0)  # the noise of validation is below this floor
+    return DensityFit(directory, stopped, state.epoch, held_out, tuple(state.history))
 
 
 def identity(problem: Problem, train: TrainSettings, contrast: ContrastiveSettings) -> str:

@@ -19,8 +19,8 @@ from mlsim.models.prior import Spring, equal_points
 from mlsim.samplers import Symmetry, orthogonal, permutations, translations
 from mlsim.train.contrastive.bias import TorsionBias
 
-#: Conformations that the lowest value of a network is found from.
-_SETTLED = 5000
+#: Conformations that the lowest value of a network is found from, and its quantile.
+_SETTLED, _LOWEST = 5000, 1e-3
 #: (count, generator) -> vectors [count, d].
 Start = Callable[[int, torch.Generator], Tensor]
 
@@ -45,8 +45,8 @@ class Problem:
     bias_digest : str
         Digest of a bias that is part of ``energy`` but not of the model; empty if there is none.
     settle : callable
-        Called with the noise of denoising when the model has learned the data by it, and again at the end: limits the
-        model outside them.
+        Called with the noise of denoising when the model has learned the data by it, and with zero when training is
+        over: limits the model outside the data with that noise.
     """
 
     model: nn.Module
@@ -118,7 +118,8 @@ def conformations(
             some = data[torch.linspace(0, len(data) - 1, min(len(data), _SETTLED)).long()]
             unit = torch.randn(some.shape, generator=torch.Generator().manual_seed(_SETTLED), dtype=some.dtype)
             points = (some + noise * symmetry.project(unit)).reshape(-1, n_points, space)
-            model.settle(min(model.network(part, types, charges).min().item() for part in points.split(250)))
+            values = torch.cat([model.network(part, types, charges) for part in points.split(250)])
+            model.settle(values.quantile(_LOWEST).item())
 
     return Problem(
         model,

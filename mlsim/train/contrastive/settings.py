@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlsim.settings import Settings
 
@@ -53,3 +53,9 @@ class ContrastiveSettings(Settings):
     most_noise: float = Field(0.0, ge=0)
     data_noise: float = Field(0.0, ge=0)
     keep: Literal["last", "best"] = "last"
+
+    @model_validator(mode="after")
+    def _noises(self) -> ContrastiveSettings:
+        if 0.0 < self.most_noise <= self.noise:
+            raise ValueError(f"expected most_noise 0 or above noise {self.noise}, got {self.most_noise}")
+        return self
