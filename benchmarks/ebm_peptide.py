@@ -20,6 +20,7 @@ The answer so far is no, and the model does not ship. What was tried, each with 
     and chains of 20 steps         energies of the samples for 6 ps, then a hole
     all of it (the recipe, here)   stable for 0.5 ns at 2 fs and 303 K, energies 10 kT below the samples; but peptide
                                    bonds twist (omega 70 to 180 degrees), and phi and psi go where no frame was
+    and springs across the bond    omega 140 to 180 degrees, 0.1 ns in PII; under the bias still off to phi = 0
 
 So the network is limited outside its samples, not yet right there: chains of negatives would have to be as long as the
 dynamics that they stand for.
