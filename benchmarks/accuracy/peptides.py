@@ -98,7 +98,7 @@ class Models:
     def _reweighted(self, solvent: str, specs: Sequence[str]) -> FreeEnergySurface:
         weights = self.bench.log_weights(solvent)
         positions, _, run = self.bench.frames
-        pool = Run.open(self.bench.pool)
+        pool = self.learned[self.bench.pool_field]
         cv = observables.evaluate(positions, pool.replicas[0].topology, specs)
         found = estimate(cv, pool.temperature_K, cv_names=specs, log_weights=weights, run=run, edges=edges(specs))
         return found.labelled(solvent, {"sampling": "reweighted from flattened ISSNet runs"})
@@ -133,12 +133,12 @@ def claims(name: str, comparison: Comparison, fields: Sequence[str]) -> list[Cla
     return found
 
 
-def trained(bench: Bench, peptide: Peptide, baseline: str) -> str:
-    """Force field by the recipe on top of ``baseline``; its name."""
+def trained(bench: Bench, peptide: Peptide) -> list[str]:
+    """Force fields by the recipe on top of every baseline; their names."""
     frames = training_frames(bench.data)
     ns = sum(float(frames.time_ps[frames.run == k].max()) for k in np.unique(frames.run)) / PS_PER_NS
-    name = peptide.forcefield if baseline == "none" else f"{peptide.forcefield}-{baseline}"
-    return bench.export(bench.trained(Variant(name, round(ns, 1), baseline=baseline)))
+    names = {b: peptide.forcefield if b == "none" else f"{peptide.forcefield}-{b}" for b in peptide.baselines}
+    return [bench.export(bench.trained(Variant(name, round(ns, 1), baseline=b))) for b, name in names.items()]
 
 
 def main() -> None:
@@ -158,12 +158,12 @@ def main() -> None:
     data = Path("systems") / peptide.system / "training"
     bench = Bench(given.work, data, given.work / "none", place / "bias.npz", system=peptide.system, epochs=given.epochs)
     bench.flat_ns = given.flat_ns
-    fields = [trained(bench, peptide, baseline) for baseline in peptide.baselines]
+    fields = trained(bench, peptide)
     bench.bias = place / peptide.bias
     runs = {field: bench.flattened(f"issnet:{field}", given.flat_ns, 2, seed=101) for field in fields}
     bench.pool, bench.pool_field = runs[fields[0]], fields[0]
     rows, found = [], []
-    models = Models(bench, {field: Run.open(place) for field, place in runs.items()}, peptide)
+    models = Models(bench, {field: Run.open(run) for field, run in runs.items()}, peptide)
     for name, specs in peptide.surfaces.items():
         comparison = compare(bench.reference(f"surface-{name}"), models.surfaces(specs))
         print(name, report.table(comparison), sep="\n")

@@ -17,6 +17,7 @@ trained for longer could be better (with 30 steps instead of 300 another seed's 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -302,22 +303,25 @@ def issnet_claims(rows: dict[str, list[dict[str, Any]]]) -> list[Claim]:
     ]
 
 
+def ranges(ax: Any, where: Sequence[int], name: str, penalties: list[list[float]]) -> None:
+    """Mean over seeds and their range, layer by layer."""
+    values = np.array(penalties)
+    mean, spread = values.mean(0), values.max(0) - values.min(0)
+    ax.errorbar(where, mean, yerr=0.5 * spread, marker="o", capsize=3, label=name)
+
+
 def figure(digits: list[dict[str, Any]], issnet: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Penalty against layer, digits left, force fields right."""
     from matplotlib import pyplot
 
     drawing, axes = pyplot.subplots(1, 2, figsize=(12, 4), layout="constrained")
     for name in CONTROLS:
-        values = np.array([row[name] for row in digits])
-        mean, spread = values.mean(0), values.max(0) - values.min(0)
-        axes[0].errorbar(range(1, BLOCKS + 1), mean, yerr=0.5 * spread, marker="o", capsize=3, label=name)
+        ranges(axes[0], range(1, BLOCKS + 1), name, [row[name] for row in digits])
     axes[0].set_xticks(range(1, BLOCKS + 1))
     axes[0].set(xlabel="block", ylabel="stitching penalty, % points", title="digits, range over seeds")
     layers, error = issnet["self"][0]["layers"], np.mean([row["error of top"] for row in issnet["self"]])
     for name, found in issnet.items():
-        values = np.array([row["penalty"] for row in found])
-        mean, spread = values.mean(0), values.max(0) - values.min(0)
-        axes[1].errorbar(range(len(layers)), mean, yerr=0.5 * spread, marker="o", capsize=3, label=name)
+        ranges(axes[1], range(len(layers)), name, [row["penalty"] for row in found])
     axes[1].set_xticks(range(len(layers)), layers)
     axes[1].set(ylabel="stitching penalty, kJ/mol/nm", title=f"ISSNet on tripeptide, own error {error:.0f}")
     for ax in axes:

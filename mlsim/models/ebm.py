@@ -115,17 +115,24 @@ class EnergyBasedModel(AbstractEnergyModel):
     @torch.jit.export
     def reduced(self, points: Tensor, types: Tensor, charges: Tensor) -> Tensor:
         """u [B] of points [B, N, s] in reduced lengths."""
-        learned = self.network(points, types, charges)
+        first, second = half_pairs(points.size(1), points.device)
+        distance = pair_distances(pair_vectors(points, first, second))
+        learned = self.output(points, first, second, distance, types, charges)
         if self.depth > 0.0:
             below = self.floor - learned
             learned = torch.where(below < 0.0, learned, self.floor - self.depth * torch.tanh(below / self.depth))
-        first, second = half_pairs(points.size(1), points.device)
-        return self.prior(points, pair_distances(pair_vectors(points, first, second))) + learned
+        return self.prior(points, distance) + learned
 
     def network(self, points: Tensor, types: Tensor, charges: Tensor) -> Tensor:
         """v [B], the network alone without its floor, kT."""
         first, second = half_pairs(points.size(1), points.device)
         distance = pair_distances(pair_vectors(points, first, second))
+        return self.output(points, first, second, distance, types, charges)
+
+    def output(
+        self, points: Tensor, first: Tensor, second: Tensor, distance: Tensor, types: Tensor, charges: Tensor
+    ) -> Tensor:
+        """v [B] of points whose pairs i < j are ``first``, ``second`` [P] at ``distance`` [B, P]."""
         edges = all_pairs(first, second)
         both = torch.cat([distance, distance], dim=1)
         basis = self.radial(both)

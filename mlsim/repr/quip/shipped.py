@@ -59,20 +59,24 @@ def passages(split: Split, per_length: int) -> list[Passage]:
     ]
 
 
+def stages(last: Negatives) -> list[PretrainSettings]:
+    """Settings of the stages up to ``last``."""
+    return list(STAGES.values())[: list(STAGES).index(last) + 1]
+
+
 def make(work: Path, last: Negatives) -> QuipEncoder:
     """Train the encoder through the stages up to ``last``, or go on with it."""
     train = passages("train", PER_LENGTH)
     tokenizer = train_tokenizer([p.text for p in train] + [q.question for p in train for q in p.questions], VOCABULARY)
     model = BiEncoder.fresh(Shape(vocabulary=tokenizer.get_vocab_size(), **SHAPE).roberta(), SEED)
-    for stage, settings in STAGES.items():
+    for settings in stages(last):
+        stage = settings.negatives
         with tqdm(total=settings.steps, unit="step", desc=stage, disable=not sys.stderr.isatty()) as bar:
 
             def show(done: int, total: int, bar: tqdm[NoReturn] = bar) -> None:
                 bar.update(done - bar.n)
 
             pretrain(model, tokenizer, train, hard_labels(train), settings, work / stage, show)
-        if stage == last:
-            break
     return QuipEncoder(model, tokenizer, WINDOW)
 
 
@@ -106,10 +110,7 @@ def main() -> None:
         "data": f"{PER_LENGTH * len(FACTS)} generated passages of 1 to 3 facts (mlsim.repr.quip.facts, train side)",
         "command": f"python -m mlsim.repr.quip.shipped --negatives {given.negatives} -o {given.output.name}",
         "parameters": int(sum(np.prod(t.shape) for t in encoder.state().values())),
-        "training": [
-            settings.model_dump(mode="json")
-            for settings in list(STAGES.values())[: list(STAGES).index(given.negatives) + 1]
-        ],
+        "training": [settings.model_dump(mode="json") for settings in stages(given.negatives)],
         "scores": measured,
     }
     encoder.save(given.output)

@@ -6,6 +6,13 @@ Its minimum over u is the score of the data smoothed by sigma, found without any
 all; the minimum lies below it by the share of the noise that the smoothed density reveals. Noise in directions that are
 no freedom (the centre of mass) is left out.
 
+With a largest noise sigma_1 > sigma every row has its own s, log s uniform in [log sigma, log sigma_1]:
+
+    y = x + s e                            L = < |sigma^2 grad u(y) / s - e|^2 > / f
+
+At s = sigma it is the loss above; farther out u grows like the squared distance from the data over 2 sigma^2, where one
+noise leaves it free to fall (``multiscale`` says more).
+
 Why a warm start with it: contrastive divergence from random parameters first has to dig the basins, with negatives that
 are far from any; denoising digs them in a few hundred steps. What it cannot see is the weight of separate basins.
 
@@ -15,6 +22,8 @@ References: Vincent 2011, Neural Computation 23, 1661; Li, Chen & Sommer 2019, a
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -36,12 +45,12 @@ def loss(problem: Problem, data: Tensor, noise: float, generator: torch.Generato
         sigma_1, in the unit of the data; not above ``noise``: one noise.
     """
     symmetry = problem.symmetry
-    unit = symmetry.project(torch.randn(data.shape, generator=generator, dtype=data.dtype))
     width = torch.full((len(data), 1), noise, dtype=data.dtype)
     if most > noise:
         share = torch.rand((len(data), 1), generator=generator, dtype=data.dtype)
-        width = noise * (most / noise) ** share
+        width = noise * torch.exp(share * math.log(most / noise))
+    unit = symmetry.project(torch.randn(data.shape, generator=generator, dtype=data.dtype))
     with torch.enable_grad():
         noisy = (data + width * unit).requires_grad_(True)
         (gradient,) = torch.autograd.grad(problem.energy(noisy).sum(), noisy, create_graph=True)
-    return (noise**2 / width * gradient - unit).square().sum(-1).mean() / symmetry.freedom
+    return (noise / width * noise * gradient - unit).square().sum(-1).mean() / symmetry.freedom

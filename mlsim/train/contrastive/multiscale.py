@@ -17,8 +17,6 @@ Reference: Li, Chen & Sommer 2019, arXiv:1910.07762 (multi-scale denoising score
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,6 +24,7 @@ from torch import Tensor
 
 from mlsim.errors import SettingsError
 from mlsim.seeds import torch_stream
+from mlsim.train.contrastive import denoising
 from mlsim.train.contrastive.joint import Augmentation, unchanged
 from mlsim.train.contrastive.problem import Problem
 
@@ -72,14 +71,7 @@ class MultiscaleDenoising:
 
     def of(self, data: Tensor, generator: torch.Generator) -> Tensor:
         """Loss of ``data`` [B, d], differentiable in the parameters."""
-        symmetry = self.problem.symmetry
-        share = torch.rand((len(data), 1), generator=generator, dtype=data.dtype)
-        sigma = self.least * torch.exp(share * math.log(self.most / self.least))
-        unit = symmetry.project(torch.randn(data.shape, generator=generator, dtype=data.dtype))
-        with torch.enable_grad():
-            noisy = (data + sigma * unit).requires_grad_(True)
-            (gradient,) = torch.autograd.grad(self.problem.energy(noisy).sum(), noisy, create_graph=True)
-        return (self.least**2 * gradient / sigma - unit).square().sum(-1).mean() / symmetry.freedom
+        return denoising.loss(self.problem, data, self.least, generator, self.most)
 
     def readable(self, loss: float) -> float:
         """The loss itself."""
