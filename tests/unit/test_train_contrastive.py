@@ -72,6 +72,20 @@ def test_noises_of_all_sizes_ask_for_one_parabola_about_a_point_and_see_what_one
     assert denoising.loss(hole, hole.train, sigma, torch_stream(1, "noise"), 2.0).item() > 0.3
 
 
+@pytest.mark.parametrize("warm", [0, 2])
+def test_the_model_settles_once_when_it_has_learned_by_denoising_and_never_fresh(warm: int) -> None:
+    called: list[float] = []
+    problem = replace(gaussian_problem(0.0, 2.0), settle=called.append)
+    settings = ContrastiveSettings(noise=0.3, steps=1, warm_steps=warm)
+    objective = ContrastiveDivergence(problem, settings, 1)
+    before = []
+    for _ in range(5):
+        objective.loss(np.arange(50))
+        before.append(len(called))
+    assert before == ([0] * 5 if warm == 0 else [0, 0, 1, 1, 1])
+    assert called == [0.3] * (warm > 0)
+
+
 def test_contrastive_gradient_is_the_difference_of_moments() -> None:
     problem = gaussian_problem(0.0, 2.0)
     settings = ContrastiveSettings(negatives="mala", denoising=0.0, energy_square=0.0, steps=5)

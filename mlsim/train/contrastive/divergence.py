@@ -64,7 +64,7 @@ class ContrastiveDivergence:
         generator = torch_stream(self.seed, f"contrastive.step.{self.step}")
         self.step += 1
         settings = self.settings
-        if self.step == settings.warm_steps + 1:
+        if 0 < settings.warm_steps == self.step - 1:  # without a warm start there is nothing to settle on yet
             self.problem.settle(settings.noise * self.problem.length)
         total = data.new_zeros(())
         if settings.denoising > 0.0:
