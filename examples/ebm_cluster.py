@@ -24,7 +24,7 @@ from mlsim.samplers.targets import load
 from mlsim.train.contrastive.fit import fit
 from mlsim.train.contrastive.settings import ContrastiveSettings
 from mlsim.train.settings import TrainSettings
-from mlsim.workflow.ebm import NetworkSettings, prepare
+from mlsim.workflow.ebm import NetworkSettings, Recipe, prepare
 from mlsim.workflow.run import run
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/ebm"))
     given = parser.parse_args()
 
-    prepared = prepare("dw4", NetworkSettings(), seed=1, most=1000)
+    prepared = prepare("dw4", NetworkSettings(), Recipe(frames=1000), seed=1)
     train = TrainSettings(
         epochs=given.epochs, batch_size=100, learning_rate=5e-3, patience=given.epochs, ema_decay=0.98
     )

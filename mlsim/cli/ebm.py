@@ -9,6 +9,8 @@ import typer
 
 from mlsim.cli import fit_options
 
+BY_DATA = "[default: by the data]"
+
 
 def ebm(
     source: Annotated[
@@ -16,7 +18,7 @@ def ebm(
     ],
     output: Annotated[Path, fit_options.OUTPUT],
     system: Annotated[str | None, typer.Option(help="Molecule, where the source does not say.")] = None,
-    frames: Annotated[int, typer.Option(min=2, help="Most training conformations.")] = 10000,
+    frames: Annotated[int | None, typer.Option(min=2, help=f"Most training conformations. {BY_DATA}")] = None,
     bias: Annotated[
         Path | None,
         typer.Option(
@@ -25,19 +27,30 @@ def ebm(
     ] = None,
     features: Annotated[int, typer.Option(help="Width of the network.")] = 32,
     layers: Annotated[int, typer.Option(help="Equivariant layers.")] = 2,
-    epochs: Annotated[int, typer.Option(help="Passes over the conformations.")] = 40,
+    epochs: Annotated[int | None, typer.Option(help=f"Passes over the conformations. {BY_DATA}")] = None,
     batch: Annotated[int, typer.Option(help="Conformations per step.")] = 64,
     lr: Annotated[float, fit_options.RATE] = 3e-3,
     ema: Annotated[float, fit_options.AVERAGE] = 0.99,
-    warm: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps that only denoise.")] = 0.5,
-    negatives: Annotated[str, typer.Option(help="langevin, mala, esvgd or metropolised-esvgd.")] = "langevin",
+    warm: Annotated[
+        float | None, typer.Option(min=0, max=1, help=f"Share of the steps that only denoise. {BY_DATA}")
+    ] = None,
+    negatives: Annotated[
+        str | None, typer.Option(help=f"langevin, kinetic, mala, esvgd or metropolised-esvgd. {BY_DATA}")
+    ] = None,
     particles: Annotated[str, typer.Option(help="Particle set of esvgd: model, or model+data.")] = "model",
-    steps: Annotated[int, typer.Option(help="Sampler steps per training step.")] = 10,
+    steps: Annotated[int | None, typer.Option(help=f"Sampler steps per training step. {BY_DATA}")] = None,
     step_length: Annotated[float, typer.Option(help="Length of a sampler step, of the data's length.")] = 0.1,
-    noise: Annotated[float, typer.Option(help="Noise of the denoising term, of the data's length.")] = 0.15,
-    most_noise: Annotated[
-        float, typer.Option(help="Largest noise of the denoising term, of the data's length. [default: one noise]")
-    ] = 0.0,
+    noise: Annotated[
+        float | None, typer.Option(help=f"Noise of the denoising term, of the data's length. {BY_DATA}")
+    ] = None,
+    smoothing: Annotated[
+        float | None,
+        typer.Option(help=f"Noise on the conformations of the contrastive term, of the data's length. {BY_DATA}"),
+    ] = None,
+    buffer: Annotated[int | None, typer.Option(min=4, help=f"Negatives kept between training steps. {BY_DATA}")] = None,
+    reset: Annotated[
+        float | None, typer.Option(help=f"Share of the negatives that start afresh at every step. {BY_DATA}")
+    ] = None,
     divergence: Annotated[float, typer.Option(help="Weight of the contrastive term.")] = 1.0,
     denoising: Annotated[float, typer.Option(help="Weight of the denoising term.")] = 1.0,
     energy_square: Annotated[float, typer.Option(help="Weight of the squared energies.")] = 1e-4,
@@ -55,20 +68,37 @@ def ebm(
     from mlsim.train.contrastive.settings import ContrastiveSettings
     from mlsim.train.engine import use_threads
     from mlsim.train.settings import TrainSettings
-    from mlsim.workflow.ebm import MOLECULE, NetworkSettings, prepare
+    from mlsim.workflow.ebm import MOLECULE, NetworkSettings, Recipe, prepare, recipe_for
 
-    given = fit_options.training(epochs, batch, lr, ema, seed)
+    asked = {
+        "frames": frames,
+        "epochs": epochs,
+        "warm": warm,
+        "negatives": negatives,
+        "steps": steps,
+        "noise": noise,
+        "smoothing": smoothing,
+        "buffer": buffer,
+        "reset": reset,
+    }
+    recipe = Recipe.parse(
+        recipe_for(source).model_dump() | {key: value for key, value in asked.items() if value is not None},
+        "command line",
+    )
+    given = fit_options.training(recipe.epochs, batch, lr, ema, seed)
     train = TrainSettings.parse(
-        given | {"patience": epochs, "clip_norm": 10.0, "max_minutes": max_minutes}, "command line"
+        given | {"patience": recipe.epochs, "clip_norm": 10.0, "max_minutes": max_minutes}, "command line"
     )
     network = NetworkSettings.parse({"features": features, "layers": layers}, "command line")
     values: dict[str, Any] = {
-        "negatives": negatives,
+        "negatives": recipe.negatives,
         "particle_set": particles,
-        "steps": steps,
+        "steps": recipe.steps,
         "step_length": step_length,
-        "noise": noise,
-        "most_noise": most_noise,
+        "noise": recipe.noise,
+        "data_noise": recipe.smoothing,
+        "buffer": recipe.buffer,
+        "reset": recipe.reset,
         "divergence": divergence,
         "denoising": denoising,
         "energy_square": energy_square,
@@ -78,8 +108,8 @@ def ebm(
         require_free(output)
     if threads is not None:
         use_threads(threads)
-    prepared = prepare(source, network, seed, system, frames, held_out, temperature, bias)
-    values["warm_steps"] = round(warm * epochs * count(len(prepared.problem.train), batch))
+    prepared = prepare(source, network, recipe, seed, system, held_out, temperature, bias)
+    values["warm_steps"] = round(recipe.warm * recipe.epochs * count(len(prepared.problem.train), batch))
     contrast = ContrastiveSettings.parse(values, "command line")
     found = fit(prepared.problem, train, contrast, output, prepared.facts, "auto", "resume" if resume else "new")
     prepared.molecule.to_pdb(output / MOLECULE)

@@ -270,8 +270,8 @@ def _equal_atoms(subject: _Subject) -> Iterator[CheckResult]:
 def _cutoff(subject: _Subject) -> Iterator[CheckResult]:
     """Two atoms alone within reach of each other, a hair inside and outside the cutoff.
 
-    Not every energy ends at the cutoff (a trap does not), so what changes over as many hairs on either side is taken
-    off, and so is the rounding of the energies themselves.
+    Not every energy ends at the cutoff (a trap does not, and bounds of distances pull at atoms this far apart), so what
+    changes over as many hairs on either side is taken off, and so is the rounding of energies and forces themselves.
     """
     cutoff, n = subject.field.artifact.card.cutoff_nm, subject.molecule.n_atoms
     if cutoff is None or n < 2:
@@ -285,7 +285,8 @@ def _cutoff(subject: _Subject) -> Iterator[CheckResult]:
         x = np.repeat(apart[None], 4, axis=0)
         x[:, 1] = [[cutoff + k * hair, 0.0, 0.0] for k in (-3, -1, 1, 3)]
         energies, forces = subject.bind(kind, "float64").evaluate(x)
-        jump = max(0.0, abs(across @ energies) - 8.0 * np.finfo(float).eps * np.abs(energies).max())
+        rounding = 8.0 * np.finfo(float).eps
+        jump = max(0.0, abs(across @ energies) - rounding * np.abs(energies).max())
         yield _check(f"cutoff: energy jump, {kind}", jump / subject.energy_scale, EXACT)
-        push = np.abs(np.tensordot(across, forces, axes=1)).max()
+        push = max(0.0, np.abs(np.tensordot(across, forces, axes=1)).max() - rounding * np.abs(forces).max())
         yield _check(f"cutoff: force jump, {kind}", push / subject.force_scale, GRADIENT)

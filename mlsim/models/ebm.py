@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from mlsim.models.contract import AbstractEnergyModel, ModelSettings
 from mlsim.models.egnn import EquivariantLayer, all_pairs
 from mlsim.models.pairs import half_pairs, pair_distances, pair_vectors
-from mlsim.models.prior import PriorEnergy, Spring
+from mlsim.models.prior import Bounds, PriorEnergy, Spring
 from mlsim.models.radial import radial_basis, smooth_envelope
 from mlsim.models.schnet import activation, linear
 from mlsim.seeds import torch_stream
@@ -65,6 +65,7 @@ class EBMSettings(ModelSettings):
     cage: float = Field(0.0, ge=0.0)
     core: float = Field(0.0, ge=0.0)
     springs: tuple[Spring, ...] = ()
+    bounds: tuple[Bounds, ...] = ()
     depth: float = Field(0.0, ge=0.0)
 
 
@@ -91,7 +92,7 @@ class EnergyBasedModel(AbstractEnergyModel):
         self.space, self.length_nm = config.space, config.length_nm
         self.unit, self.depth = kT(config.temperature_K), config.depth
         self.cutoff = config.cutoff_nm / config.length_nm
-        self.prior = PriorEnergy(config.trap, config.cage, config.core, config.springs)
+        self.prior = PriorEnergy(config.trap, config.cage, config.core, config.springs, config.bounds)
         self.embedding = nn.Parameter(torch.randn(len(config.vocabulary), width, generator=generator))
         self.charge_weight = nn.Parameter(torch.randn(width, generator=generator))
         self.radial = radial_basis(config.radial, config.n_radial, self.cutoff)

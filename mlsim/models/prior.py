@@ -7,12 +7,19 @@ a Markov chain finds every hole in it. The prior closes the holes, in units of k
            + sum_i A max(0, |x_i - c| / R - 1)^3       cage: nothing was seen outside; A = 1000
            + sum_{i<j} A max(0, 1 - d_ij / rho)^3      core: finite at contact
            + sum_springs k/2 (d_ij - d_0)^2            bonds and angles, k = 1 / variance in the data
+           + sum_bounds (max(0, d_- - d_ij)^3 + max(0, d_ij - d_+)^3) / w^3
+                                                       no distance leaves the range seen; w = 0.1
 
 The core leaves out pairs that have a spring. Every term is C2, and invariant under rotation, reflection and
-translation; under the exchange of equal atoms if the springs are (see :func:`equal_points` and :func:`springs_from`,
-which averages over equal pairs).
+translation; under the exchange of equal atoms if springs and bounds are (see :func:`equal_points`,
+:func:`springs_from` and :func:`bounds_from`, which pool equal pairs).
 
-Symbols: kappa ``trap``, c centre of the points, R ``cage``, d ``distance``, rho ``core``, k, d_0 ``springs``.
+Why bounds and not the core and the cage alone: a core has one radius for all pairs, that of the closest, and a cage
+bounds no distance at all. Under them atoms of a peptide may sit at half the distance that they keep in the data, and a
+peptide bond may turn; every conformation that they admit has to be taught to the network instead.
+
+Symbols: kappa ``trap``, c centre of the points, R ``cage``, d ``distance``, rho ``core``, k, d_0 ``springs``,
+d_-, d_+ ``least``, ``most``.
 
 Reference: Wang et al. 2019, arXiv:1812.01736 (prior energies of coarse-grained force fields).
 """
@@ -33,6 +40,8 @@ from mlsim.shapes import Floats, Ints
 
 #: A: height of the core at contact and of the cage at twice its radius, kT.
 _HEIGHT = 1000.0
+#: w: how far outside its bounds a distance costs 1 kT, reduced.
+_WIDTH = 0.1
 
 
 class Spring(Settings):
@@ -42,6 +51,15 @@ class Spring(Settings):
     second: int = Field(ge=0)
     length: float = Field(gt=0.0)
     strength: float = Field(gt=0.0)
+
+
+class Bounds(Settings):
+    """The range of the distance between two points, in reduced units."""
+
+    first: int = Field(ge=0)
+    second: int = Field(ge=0)
+    least: float = Field(gt=0.0)
+    most: float = Field(gt=0.0)
 
 
 class PriorEnergy(nn.Module):
@@ -56,6 +74,7 @@ class PriorEnergy(nn.Module):
     core : float
         rho; 0 for none.
     springs : sequence of Spring
+    bounds : sequence of Bounds
     """
 
     if TYPE_CHECKING:  # an annotation at run time would stop TorchScript
@@ -63,15 +82,25 @@ class PriorEnergy(nn.Module):
         second: Tensor
         length: Tensor
         strength: Tensor
+        bound_first: Tensor
+        bound_second: Tensor
+        least: Tensor
+        most: Tensor
 
-    def __init__(self, trap: float, cage: float, core: float, springs: Sequence[Spring]) -> None:
+    def __init__(
+        self, trap: float, cage: float, core: float, springs: Sequence[Spring], bounds: Sequence[Bounds] = ()
+    ) -> None:
         super().__init__()
-        self.trap, self.cage, self.core, self.height = trap, cage, core, _HEIGHT
+        self.trap, self.cage, self.core, self.height, self.width = trap, cage, core, _HEIGHT, _WIDTH
         columns = {
             "first": torch.tensor([spring.first for spring in springs], dtype=torch.int64),
             "second": torch.tensor([spring.second for spring in springs], dtype=torch.int64),
             "length": torch.tensor([spring.length for spring in springs], dtype=torch.float64),
             "strength": torch.tensor([spring.strength for spring in springs], dtype=torch.float64),
+            "bound_first": torch.tensor([bound.first for bound in bounds], dtype=torch.int64),
+            "bound_second": torch.tensor([bound.second for bound in bounds], dtype=torch.int64),
+            "least": torch.tensor([bound.least for bound in bounds], dtype=torch.float64),
+            "most": torch.tensor([bound.most for bound in bounds], dtype=torch.float64),
         }
         for name, values in columns.items():
             self.register_buffer(name, values, persistent=False)
@@ -91,6 +120,12 @@ class PriorEnergy(nn.Module):
             energy = energy + 0.5 * (self.strength.to(held.dtype) * stretch.square()).sum(-1)
             if self.core > 0.0:
                 energy = energy - self.wall(held).sum(-1)
+        if self.bound_first.numel() > 0:
+            bounded = pair_distances(pair_vectors(positions, self.bound_first, self.bound_second))
+            over = (self.least.to(bounded.dtype) - bounded).clamp(min=0.0) + (
+                bounded - self.most.to(bounded.dtype)
+            ).clamp(min=0.0)
+            energy = energy + (over * over * over).sum(-1) / self.width**3
         return energy
 
     def wall(self, distance: Tensor) -> Tensor:
@@ -133,18 +168,30 @@ def springs_from(positions: Floats, pairs: Ints, labels: Sequence[object], floor
     floor : float
         Smallest standard deviation of a distance; constrained bonds have none in the data.
     """
-    pooled: dict[frozenset[tuple[object, int]], list[Floats]] = {}
-    kinds = []
-    for i, j in pairs:
-        kind = frozenset([(labels[i], int(labels[i] == labels[j])), (labels[j], 0)])
-        kinds.append(kind)
-        distance = np.linalg.norm(np.asarray(positions[:, i], float) - np.asarray(positions[:, j], float), axis=-1)
-        pooled.setdefault(kind, []).append(distance)
     springs = []
-    for (i, j), kind in zip(pairs, kinds, strict=True):
-        values = np.concatenate(pooled[kind])
+    for (i, j), values in zip(pairs, pooled(positions, pairs, labels), strict=True):
         spread = max(float(values.std()), floor)
         springs.append(
             Spring(first=int(i), second=int(j), length=float(values.mean()), strength=float(1.0 / spread**2))
         )
     return tuple(springs)
+
+
+def bounds_from(positions: Floats, pairs: Ints, labels: Sequence[object]) -> tuple[Bounds, ...]:
+    """Bounds at the smallest and the largest distance in a sample; arguments as for :func:`springs_from`."""
+    return tuple(
+        Bounds(first=int(i), second=int(j), least=float(values.min()), most=float(values.max()))
+        for (i, j), values in zip(pairs, pooled(positions, pairs, labels), strict=True)
+    )
+
+
+def pooled(positions: Floats, pairs: Ints, labels: Sequence[object]) -> list[Floats]:
+    """The distances of each of ``pairs`` in a sample, together with those of all pairs of equal atoms."""
+    found: dict[frozenset[tuple[object, int]], list[Floats]] = {}
+    kinds = []
+    for i, j in pairs:
+        kinds.append(frozenset([(labels[i], int(labels[i] == labels[j])), (labels[j], 0)]))
+        distance = np.linalg.norm(np.asarray(positions[:, i], float) - np.asarray(positions[:, j], float), axis=-1)
+        found.setdefault(kinds[-1], []).append(distance)
+    together = {kind: np.concatenate(values) for kind, values in found.items()}
+    return [together[kind] for kind in kinds]

@@ -2,7 +2,7 @@
 
     source                  conformations                                    prior
     dw4, lj13               stored long-run reference                        trap, cage, core
-    frames.h5               positions, drawn with weights exp(+V / kT)       springs on bonds and angles, cage, core
+    frames.h5               positions, drawn with weights exp(+V / kT)       springs and bounds on distances
     run directory, .xtc     positions as they are                            the same
 
 Force labels are not used. A bias V on the frames is undone in one of two ways, so that the model learns the unbiased
@@ -11,15 +11,10 @@ ensemble: with the bias at hand (``bias``), it stays in the energy of the learni
 that is worth (``effective``) goes into the record.
 Held-out conformations are whole blocks of time, or for a reference, which is thinned to near independence, every
 ``1/held_out``-th.
-
-Everything is measured on the training conformations: spring lengths and strengths, the core (0.95 of the smallest
-distance without a spring), the cage (1.2 of the farthest point from the centre), the cutoff (1.2 of the largest
-distance, but at most 1.2 nm for molecules).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mlsim.chem import cluster
 from mlsim.chem.catalog import load_system
@@ -36,7 +32,6 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.md.bias import load_grid
 from mlsim.models.contract import bind, create
-from mlsim.models.prior import springs_from
 from mlsim.samplers.targets import reference
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
@@ -46,18 +41,15 @@ from mlsim.train.contrastive.problem import Problem, conformations
 from mlsim.units import kT
 from mlsim.workflow import conformations as gathered
 from mlsim.workflow.baseline import molecule_of
+from mlsim.workflow.measured_prior import measure
 
 #: Structure of the molecule in the training directory, for the export.
 MOLECULE = "molecule.pdb"
 #: Characteristic lengths (reduced) of the stored references, and of a molecule: a stiff bond's fluctuation times ten.
 _LENGTHS = {"dw4": 1.0, "lj13": 0.3, "lj55": 0.3}
 _MOLECULE_LENGTH = 0.3
-#: Smallest standard deviation of a spring, reduced (0.003 nm: a C-H bond at room temperature).
-_STIFFEST = 0.03
-#: How far below its lowest value on the samples the network may go, kT.
-_DEPTH = 10.0
-#: Margins around what was seen.
-_CORE, _CAGE, _CUTOFF, _LONGEST_CUTOFF = 0.95, 1.2, 1.2, 12.0
+#: Noise on the conformations that negatives begin at, of the data's length, where the density is not a smoothed one.
+_FRESH = 0.3
 _BLOCKS = 20
 #: Frames whose recorded bias is compared with the grid, and the largest difference, kT (a bicubic map differs by 0.04).
 _COMPARED, _BIAS_TOLERANCE = 500, 0.2
@@ -69,6 +61,44 @@ class NetworkSettings(Settings):
     features: int = 32
     layers: int = 2
     n_radial: int = 16
+
+
+class Recipe(Settings):
+    """How to learn a density: what the trainer needs that depends on the data; lengths in units of the data's.
+
+    Attributes
+    ----------
+    frames, epochs : int
+        Most training conformations, and passes over them.
+    warm : float
+        Share of the steps that only denoise.
+    negatives, steps, buffer, reset, noise
+        As in :class:`mlsim.train.contrastive.settings.ContrastiveSettings`.
+    smoothing : float
+        Its ``data_noise``.
+    """
+
+    frames: int = Field(10000, ge=2)
+    epochs: int = Field(40, ge=1)
+    warm: float = Field(0.5, ge=0.0, le=1.0)
+    negatives: str = "langevin"
+    steps: int = 10
+    buffer: int = 1024
+    reset: float = 0.05
+    noise: float = 0.15
+    smoothing: float = 0.0
+
+
+#: For points without bonds, and for molecules.
+_POINTS = Recipe()
+_MOLECULE = Recipe(
+    frames=20000, epochs=12, warm=0.17, negatives="kinetic", steps=20, buffer=256, reset=0.02, noise=0.1, smoothing=0.1
+)
+
+
+def recipe_for(source: str) -> Recipe:
+    """The recipe for a stored reference, or for conformations of a molecule."""
+    return _POINTS if source in reference.available() else _MOLECULE
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +128,9 @@ class _Sample:
 def prepare(
     source: str,
     network: NetworkSettings,
+    recipe: Recipe,
     seed: int,
     system: str | None = None,
-    most: int = 10000,
     held_out: float = 0.1,
     temperature_K: float = 300.0,
     bias: Path | None = None,
@@ -112,12 +142,12 @@ def prepare(
     source : str
         ``dw4``, ``lj13``, force frames (``.h5``), a run directory or a trajectory.
     network : NetworkSettings
+    recipe : Recipe
+        Of it ``frames``, and ``smoothing``: the prior of a molecule is measured under it, and negatives begin with it.
     seed : int
         Root seed of weights and draws.
     system : str, optional
         Molecule of a run or trajectory; frames find theirs.
-    most : int
-        Most training conformations.
     held_out : float
         Share of the conformations kept for the held-out error.
     temperature_K : float
@@ -135,14 +165,19 @@ def prepare(
     if source in reference.available():
         if bias is not None:
             raise InputError(f"'{source}': the stored references are unbiased; leave --bias away")
-        found = _of_reference(source, most, held_out, seed, temperature_K)
+        found = _of_reference(source, recipe.frames, held_out, seed, temperature_K)
     else:
-        found = _of_conformations(Path(source), system, most, held_out, seed, temperature_K, bias)
+        found = _of_conformations(Path(source), system, recipe.frames, held_out, seed, temperature_K, bias)
     molecule = found.molecule
-    config = {**network.model_dump(), **_measured(found, molecule)}
+    generator = numpy_stream(seed, "ebm.smoothing")
+    noise = generator.normal(scale=recipe.smoothing * found.length, size=found.train.shape)
+    seen = found.train + noise * (np.arange(3) < found.space)
+    units = {"space": found.space, "length_nm": cluster.LENGTH_NM, "temperature_K": found.temperature_K}
+    config = {**network.model_dump(), **units, **measure(seen, molecule, found.space, found.length)}
     bound = bind(create("ebm", config, seed), molecule.atom_types, molecule.charges)
     train, valid = (torch.from_numpy(x[..., : found.space]) for x in (found.train, found.valid))
-    problem = conformations(bound, train, valid, found.length, bias=found.bias)
+    fresh = recipe.smoothing or _FRESH
+    problem = conformations(bound, train, valid, found.length, fresh, found.bias)
     facts = {
         "molecule": molecule.name,
         "molecule_digest": molecule.digest,
@@ -251,50 +286,3 @@ def _bias(
                 f"{_BIAS_TOLERANCE}); leave --bias away to weight the frames instead"
             )
     return bias
-
-
-def _measured(found: _Sample, molecule: Molecule) -> dict[str, Any]:
-    """Prior, cutoff and units of the model, from the training conformations."""
-    x = found.train
-    offset = x - x.mean(axis=1, keepdims=True)
-    first, second = np.triu_indices(molecule.n_atoms, 1)
-    distance = np.linalg.norm(x[:, first] - x[:, second], axis=-1)
-    held = _held_pairs(molecule)
-    free = np.array([(i, j) not in held for i, j in zip(first.tolist(), second.tolist(), strict=True)])
-    config: dict[str, Any] = {
-        "space": found.space,
-        "length_nm": cluster.LENGTH_NM,
-        "temperature_K": found.temperature_K,
-        "cage": _CAGE * float(np.linalg.norm(offset, axis=-1).max()),
-        "cutoff_nm": cluster.LENGTH_NM * min(_CUTOFF * float(distance.max()), _LONGEST_CUTOFF),
-    }
-    if free.any():
-        config["core"] = _CORE * float(distance[:, free].min())
-    if held:
-        neighbours = _neighbours(molecule)
-        labels: Sequence[object] = list(
-            zip(molecule.atom_types, np.round(molecule.charges, 6).tolist(), map(tuple, neighbours), strict=True)
-        )
-        config["springs"] = springs_from(x, np.array(sorted(held)), labels, _STIFFEST)
-        config["depth"] = _DEPTH
-    else:
-        config["vocabulary"] = (cluster.ATOM_CLASS,)
-        freedom = found.space * (molecule.n_atoms - 1) / molecule.n_atoms
-        config["trap"] = 0.5 * freedom / float((offset**2).sum(-1).mean())
-    return config
-
-
-def _neighbours(molecule: Molecule) -> list[list[int]]:
-    near: list[list[int]] = [[] for _ in range(molecule.n_atoms)]
-    for i, j in molecule.bonds.tolist():
-        near[i].append(j)
-        near[j].append(i)
-    return near
-
-
-def _held_pairs(molecule: Molecule) -> set[tuple[int, int]]:
-    """Pairs at one or two bonds, lower index first."""
-    pairs = {(i, j) for i, j in molecule.bonds.tolist()}
-    for centre in _neighbours(molecule):
-        pairs |= {(min(i, j), max(i, j)) for i in centre for j in centre if i != j}
-    return pairs

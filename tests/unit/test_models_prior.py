@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mlsim.models.pairs import half_pairs, pair_distances, pair_vectors
-from mlsim.models.prior import PriorEnergy, Spring, equal_points, springs_from
+from mlsim.models.prior import Bounds, PriorEnergy, Spring, bounds_from, equal_points, springs_from
 
 
 def energy(prior: PriorEnergy, points: list[list[float]]) -> float:
@@ -31,7 +31,21 @@ def test_a_pair_that_has_a_spring_feels_no_core() -> None:
     assert energy(PriorEnergy(0.0, 0.0, 4.0, (spring,)), [[0.0, 0.0], [2.0, 0.0]]) == pytest.approx(0.0, abs=1e-9)
 
 
-@pytest.mark.parametrize("prior", [PriorEnergy(0.0, 0.5, 0.0, ()), PriorEnergy(0.0, 0.0, 1.0, ())])
+def test_bounds_cost_nothing_inside_and_a_cubic_number_of_widths_outside() -> None:
+    prior = PriorEnergy(0.0, 0.0, 0.0, (), [Bounds(first=1, second=0, least=1.0, most=2.0)])
+    for distance, expected in ((0.8, 8.0), (1.0, 0.0), (1.7, 0.0), (2.0, 0.0), (2.3, 27.0)):
+        assert energy(prior, [[0.0, 0.0], [distance, 0.0]]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        PriorEnergy(0.0, 0.5, 0.0, ()),
+        PriorEnergy(0.0, 0.0, 1.0, ()),
+        PriorEnergy(0.0, 0.0, 0.0, (), [Bounds(first=0, second=1, least=0.5, most=1.0)]),
+        PriorEnergy(0.0, 0.0, 0.0, (), [Bounds(first=0, second=1, least=1.0, most=1.5)]),
+    ],
+)
 def test_walls_start_without_a_jump_in_energy_force_or_curvature(prior: PriorEnergy) -> None:
     values = [energy(prior, [[0.0, 0.0], [1.0 + h, 0.0]]) for h in (-2e-3, -1e-3, 0.0, 1e-3, 2e-3)]
     slopes, curvatures = np.diff(values) / 1e-3, np.diff(values, 2) / 1e-6
@@ -61,6 +75,18 @@ def test_springs_have_the_mean_and_inverse_variance_of_the_data_pooled_over_equa
     assert first.strength == pytest.approx(1 / 0.02, rel=0.05)  # 0.1^2 within, 0.1^2 between
     apart, _ = springs_from(x, np.array([[0, 1], [0, 2]]), ["C", "H", "O"], 0.01)
     assert apart.strength == pytest.approx(100.0, rel=0.1)
+
+
+def test_bounds_are_the_extremes_of_the_data_over_equal_pairs() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 4, 3))
+    pairs = np.array([[0, 1], [0, 2], [0, 3]])
+    first, second, third = bounds_from(x, pairs, ["C", "H", "H", "O"])
+    distance = np.linalg.norm(x[:, :1] - x[:, 1:], axis=-1)
+    assert (first.least, first.most) == (second.least, second.most) == (distance[:, :2].min(), distance[:, :2].max())
+    assert (third.first, third.second, third.least) == (0, 3, distance[:, 2].min())
+    prior = PriorEnergy(0.0, 0.0, 0.0, (), (first, second, third))
+    assert all(energy(prior, frame.tolist()) == pytest.approx(0.0, abs=1e-9) for frame in x)
 
 
 def test_a_distance_that_does_not_vary_gets_the_floor() -> None:

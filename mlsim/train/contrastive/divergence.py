@@ -64,12 +64,10 @@ class ContrastiveDivergence:
         generator = torch_stream(self.seed, f"contrastive.step.{self.step}")
         self.step += 1
         settings = self.settings
-        if 0 < settings.warm_steps == self.step - 1:  # without a warm start there is nothing to settle on yet
-            self.problem.settle(settings.noise * self.problem.length)
         total = data.new_zeros(())
         if settings.denoising > 0.0:
-            least, most = (sigma * self.problem.length for sigma in (settings.noise, settings.most_noise))
-            total = total + settings.denoising * denoising.loss(self.problem, data, least, generator, most)
+            noise = settings.noise * self.problem.length
+            total = total + settings.denoising * denoising.loss(self.problem, data, noise, generator)
         if settings.divergence > 0.0 and self.step > settings.warm_steps:
             total = total + self.contrast(data, generator) / self.problem.symmetry.freedom
         return total

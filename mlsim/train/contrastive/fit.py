@@ -118,7 +118,7 @@ def carry_out(
     if contrast.keep == "last":
         problem.model.load_state_dict(state.average or state.weights)
     held_out = objective.validate()
-    problem.settle(0.0)  # the noise of validation is below this floor
+    problem.settle(contrast.data_noise * problem.length)  # once more, on the parameters that are kept
     return DensityFit(directory, stopped, state.epoch, held_out, tuple(state.history))
 
 

@@ -7,7 +7,11 @@
 With a share of zero this is persistent contrastive divergence; with a share of one, contrastive divergence from the
 start distribution. Particles that left the finite numbers are started afresh instead of stopping the training.
 
-Symbols: eps = (step_length length)^2 ``size``.
+Why ``kinetic`` for molecules: what keeps the step short are bonds, what has to be explored are torsions. Momentum,
+drawn anew at every draw and kept for about its ``steps``, carries a chain along the soft directions where a Langevin
+chain diffuses.
+
+Symbols: eps = (step_length length)^2 ``size``; for ``kinetic`` dt = step_length length (unit masses).
 
 References: Tieleman 2008 (persistent CD); Du & Mordatch 2019, arXiv:1903.08689 (replay buffer with restarts).
 """
@@ -23,6 +27,7 @@ from mlsim.samplers import (
     Sampler,
     esvgd,
     evaluate,
+    kinetic_esvgd,
     mala,
     metropolised_esvgd,
     sample,
@@ -78,6 +83,8 @@ class Negatives:
         reach = settings.step_length * self.problem.length
         if settings.negatives == "langevin":
             return ula(self.log_density, reach**2, project=project)
+        if settings.negatives == "kinetic":
+            return kinetic_esvgd(self.log_density, self.kernel, reach, 1.0 / (settings.steps * reach), weight=0.0)
         if settings.negatives == "mala":
             return mala(self.log_density, reach**2, project=project)
         if settings.negatives == "metropolised-esvgd":

@@ -45,8 +45,9 @@ class Problem:
     bias_digest : str
         Digest of a bias that is part of ``energy`` but not of the model; empty if there is none.
     settle : callable
-        Called with the noise of denoising when the model has learned the data by it, and with zero when training is
-        over: limits the model outside the data with that noise.
+        Called with the noise of the learned density when training is over: limits the model outside the data with
+        that noise. Why not before: while it learns, the constant of a network drifts by thousands of kT, and one that
+        has drifted below its floor has no gradient left.
     """
 
     model: nn.Module
