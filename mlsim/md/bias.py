@@ -89,16 +89,18 @@ class DihedralBias:
 
     # ---- force ----
 
-    def add_to(self, system: System) -> None:
-        """Add the bias force (group ``BIAS_GROUP``)."""
+    def add_to(self, system: System, copies: int = 1) -> None:
+        """Add the bias force (group ``BIAS_GROUP``), on each of ``copies`` equal shares of the particles."""
         self._forces = []
+        apart = system.getNumParticles() // copies
         for atoms, grid in zip(self._atoms, self.grid, strict=True):
             phi, psi = atoms
             force = CustomCompoundBondForce(5, "bias(dihedral(p1, p2, p3, p4), dihedral(p2, p3, p4, p5))")
             points = grid.shape[0] + 1
             table = Continuous2DFunction(points, points, _wrapped(grid), -np.pi, np.pi, -np.pi, np.pi, True)
             force.addTabulatedFunction("bias", table)
-            force.addBond([*(int(a) for a in phi), int(psi[3])], [])
+            for first in range(0, copies * apart, apart):
+                force.addBond([first + int(a) for a in (*phi, psi[3])], [])
             force.setForceGroup(BIAS_GROUP)
             force.setName("DihedralBias")
             system.addForce(force)

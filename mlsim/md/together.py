@@ -4,8 +4,9 @@
 
 Each copy has its own directory, the same files as any run, and its own random stream (:mod:`mlsim.md.own_noise`), so
 its path follows from its seed and does not depend on how many move beside it. The Context knows the energies of all
-copies together only; those of a copy come from a second Context of one molecule, at reports. A checkpoint in the parent
-directory holds positions, velocities and streams of all copies; a resumed run equals an uninterrupted one.
+copies together only; those of a copy come from a second Context of one molecule, at reports. A fixed bias acts on each
+copy; one that grows has a history, and is for a Context of its own. A checkpoint in the parent directory holds
+positions, velocities and streams of all copies; a resumed run equals an uninterrupted one.
 
 When it pays is measured, not assumed: see :mod:`mlsim.md.replicas` for the CPU, where independent Contexts win.
 """
@@ -25,6 +26,7 @@ from openmm import Context, OpenMMException, Platform
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError, UnphysicalError
 from mlsim.md import callback, own_noise, platforms, record
+from mlsim.md.bias import bias_for
 from mlsim.md.guard import Guard, Snapshot
 from mlsim.md.impulses import Impulses
 from mlsim.md.integrator import CONSTRAINT_TOLERANCE, impulses_for, langevin_middle
@@ -46,8 +48,8 @@ _RESPONSE_SECONDS = 0.5
 
 def why_not(settings: RunSettings, molecule: Molecule) -> str | None:
     """Why replicas of such a run cannot share a Context, in a few words; None if they can."""
-    if settings.bias != "none":
-        return "a bias acts on one molecule"
+    if settings.bias == "metadynamics":
+        return "a bias that grows acts on one molecule"
     if settings.guard != "none":
         return "the guard watches one molecule"
     if settings.mts_inner_steps > 1:
@@ -123,10 +125,13 @@ class _Copies:
     ) -> None:
         self.settings, self.directory, self.places, self.molecule = settings, directory, places, molecule
         self.copies, self.streams = len(seeds), dict[str, Stream]()
-        alone = [identity(settings, molecule, potential, None, seed) for seed in seeds]
+        self.bias = bias_for(molecule, settings)
+        alone = [identity(settings, molecule, potential, self.bias, seed) for seed in seeds]
         self.identity = "shared:" + ",".join(alone)
         saved = resumed(directory, start, self.identity)
         single = build_system(molecule, potential, settings.constraints, settings.hydrogen_mass_Da)
+        if self.bias is not None:
+            self.bias.add_to(single)
         self.masses = np.array([single.getParticleMass(k)._value for k in range(molecule.n_atoms)])
         thermostat = langevin_middle(settings.temperature_K, settings.friction_per_ps, settings.timestep_ps, 1)
         self.single = Context(single, thermostat, Platform.getPlatformByName("Reference"))
@@ -135,6 +140,8 @@ class _Copies:
         system = build_replicas(
             molecule, potential, settings.constraints, settings.hydrogen_mass_Da, self.copies, self.impulses
         )
+        if self.bias is not None:
+            self.bias.add_to(system, self.copies)
         self.integrator = own_noise.integrator(settings, CONSTRAINT_TOLERANCE)
         platform = Platform.getPlatformByName(self.platform.name)
         self.context = Context(system, self.integrator, platform, self.platform.properties)
@@ -144,6 +151,7 @@ class _Copies:
             "settings": settings.model_dump(mode="json"),
             "molecule": {"name": molecule.name, "digest": molecule.digest, "solute_atoms": molecule.n_atoms},
             "potential": potential.describe(),
+            "bias": None if self.bias is None else self.bias.describe(),
             "platform": self.platform.describe(),
             "context": {"shared_by": self.copies},
             "versions": record.versions(),
@@ -230,6 +238,9 @@ class _Copies:
             if progress is not None:
                 progress.advance(count * self.copies)
         self.checkpoint()
+        if self.bias is not None:
+            for place in self.places:
+                self.bias.save(place / "bias.npz")
         wall = self.wall_before + time.monotonic() - began
         reason = stop.reason if status == "stopped" else None
         self._write(status, reason, wall)
@@ -260,15 +271,16 @@ class _Copies:
             kinetic = 0.5 * float((self.masses[:, None] * v * v).sum())
             try:
                 self.single.setPositions(x)
-                potential = self.single.getState(getEnergy=True).getPotentialEnergy()._value
-                self.guards[k].check(Snapshot(self.step, float(potential), kinetic, x))
+                bias = 0.0 if self.bias is None else self.bias.energy(self.single)
+                potential = float(self.single.getState(getEnergy=True).getPotentialEnergy()._value) - bias
+                self.guards[k].check(Snapshot(self.step, potential, kinetic, x))
             except (UnphysicalError, OpenMMException) as error:
                 original = callback.take() or error
                 self._fail(UnphysicalError(f"replica {k}, step {self.step}: {original}"))
             temperature = self.guards[k].temperature(kinetic)
             with storage(self.directory):
                 self.frames[k].append(x)
-                self.logs[k].append((self.step, time_ps, float(potential), kinetic, temperature, 0.0))
+                self.logs[k].append((self.step, time_ps, potential, kinetic, temperature, bias))
 
     def _fail(self, error: UnphysicalError) -> None:
         for guard, place in zip(self.guards, self.places, strict=True):
@@ -281,7 +293,7 @@ class _Copies:
     def _write(self, status: str, reason: str | None, wall: float) -> None:
         ending = {"status": status, "reason": reason, "step": self.step, "wall_seconds": round(wall, 3)}
         for place, own in zip(self.places, self.own, strict=True):
-            record.write(place, {"status": status, **own, **self.record, "bias": None, **ending})
+            record.write(place, {"status": status, **own, **self.record, **ending})
 
     def checkpoint(self) -> None:
         """Write streams, then the checkpoint that refers to them."""

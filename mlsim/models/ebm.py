@@ -14,10 +14,10 @@ and at no other temperature does it mean anything. In a plane (``space`` 2) the 
 Why the prior is part of the model and not of the trainer: it must act in every sampler and in OpenMM alike.
 
 Why B: samples teach the network nothing about conformations far from them, and there it can be deeper than any spring
-of the prior is high. A model of alanine dipeptide without B fell to 200 kT below its samples within a picosecond of
-dynamics, with atoms a third of their distance apart, and one with long contrastive chains within ten. With B it goes at
-most B below f, its lowest value on the samples (``settle``), above which it is what it was before; the step between is
-C2.
+of the prior is high. A model of alanine dipeptide with springs on bonds and angles alone fell to 200 kT below its
+samples within a picosecond of dynamics, with atoms a third of their distance apart. Bounds on all other distances keep
+it where the samples are; B is the guarantee behind them: the network goes at most B below f, its lowest value on the
+samples (``settle``, when training is over), above which it is what it was before; the step between is C2.
 
 Symbols: B ``depth``, f ``floor``, E ``embedding``, w_q ``charge_weight``, L ``layers``, H ``head_in``, w_o
 ``head_out``, l ``length_nm``, kT ``kT(temperature_K)``.

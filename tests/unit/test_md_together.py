@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from openmm import Context, CustomIntegrator, Platform, System
+from openmm import Context, CustomIntegrator, Platform, System, VerletIntegrator
 
 from mlsim import seeds
 from mlsim.chem.molecule import Molecule
@@ -15,6 +15,7 @@ from mlsim.deploy.bind import ForceField
 from mlsim.deploy.potential import learned
 from mlsim.errors import CheckpointError, InputError, UnphysicalError
 from mlsim.md import own_noise
+from mlsim.md.bias import DihedralBias
 from mlsim.md.classical import FACTORIES, Vacuum
 from mlsim.md.integrator import langevin_middle
 from mlsim.md.potential import Potential, PotentialRequest, build_system
@@ -22,7 +23,7 @@ from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
 from mlsim.md.simulate import Outcome
 from mlsim.md.together import faster_context, simulate_together
-from mlsim.md.trajectory import Run
+from mlsim.md.trajectory import Replica, Run
 from mlsim.workflow.run import replica_directory, run
 from tests.toy_artifact import declared_verified, toy_artifact
 
@@ -52,6 +53,43 @@ def together(
 def files(place: Path, replica: int) -> tuple[bytes, bytes]:
     found = replica_directory(place, replica)
     return (found / "log.csv").read_bytes(), (found / "trajectory.xtc").read_bytes()
+
+
+# ---- a fixed bias ----
+
+
+def test_a_fixed_bias_acts_on_every_copy_as_on_a_molecule_alone(
+    ala2: Molecule, potential: Potential, tmp_path: Path
+) -> None:
+    wave = np.cos(np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False))
+    bias = DihedralBias(ala2, 300.0, 8.0 * np.add.outer(wave, 0.5 * wave)[None])
+    rng = np.random.default_rng(0)
+    x = ala2.positions + rng.normal(scale=0.01, size=(3, ala2.n_atoms, 3))
+    forces = []
+    for copies, positions in ((3, x.reshape(-1, 3)), *((1, one) for one in x)):
+        system = System()
+        for _ in range(copies * ala2.n_atoms):
+            system.addParticle(1.0)
+        bias.add_to(system, copies)
+        context = Context(system, VerletIntegrator(1e-3), REFERENCE)
+        context.setPositions(positions)
+        forces.append(context.getState(getForces=True).getForces(asNumpy=True)._value)
+    np.testing.assert_allclose(forces[0], np.concatenate(forces[1:]), atol=1e-9)
+
+    bias.save(tmp_path / "bias.npz")
+    biased = SETTINGS.model_copy(update={"bias": str(tmp_path / "bias.npz")})
+    together(ala2, potential, tmp_path / "three", [1, 2, 3], biased)
+    together(ala2, potential, tmp_path / "two", [1, 2], biased)
+    together(ala2, potential, tmp_path / "free", [1, 2])
+    assert files(tmp_path / "three", 1) == files(tmp_path / "two", 1) != files(tmp_path / "free", 1)
+    found = Replica(replica_directory(tmp_path / "three", 1))
+    assert (found.directory / "bias.npz").is_file()
+    phi, psi = np.moveaxis(bias.angles(np.asarray(found.positions(), float)), -1, 0)[..., 0]
+    expected = -8.0 * (np.cos(phi) + 0.5 * np.cos(psi))
+    np.testing.assert_allclose(
+        found.bias(), expected, atol=0.2
+    )  # positions are rounded in the file, the grid is a spline
+    assert np.ptp(found.bias()) > 0.0
 
 
 # ---- the streams ----
@@ -211,7 +249,7 @@ def test_the_verb_runs_resumes_and_is_read_like_any_run(
     ("changes", "match"),
     [
         ({"solvent": "gbn2"}, "cannot act on several copies"),
-        ({"bias": "metadynamics"}, "context 'shared': a bias acts on one molecule; use --context separate"),
+        ({"bias": "metadynamics"}, "context 'shared': a bias that grows acts on one molecule; use --context separate"),
         ({"solvent": "obc2", "mts_inner_steps": 2}, "mts_inner_steps has an integrator of its own"),
     ],
 )
