@@ -25,6 +25,10 @@ def ebm(
             help="bias.npz that the frames were made with: train with it, then leave it out. [default: weight]"
         ),
     ] = None,
+    begin_at: Annotated[
+        Path | None,
+        typer.Option(help="Begin with the weights and the negatives of this finished fit of the same data."),
+    ] = None,
     features: Annotated[int, typer.Option(help="Width of the network.")] = 32,
     layers: Annotated[int, typer.Option(help="Equivariant layers.")] = 2,
     epochs: Annotated[int | None, typer.Option(help=f"Passes over the conformations. {BY_DATA}")] = None,
@@ -64,7 +68,7 @@ def ebm(
     """Learn an energy from conformations alone: mlsim train ebm dw4 -o DIR; then mlsim export, verify, run."""
     from mlsim.chem.system_directory import require_free
     from mlsim.dataset.batches import count
-    from mlsim.train.contrastive.fit import fit
+    from mlsim.train.contrastive.fit import fit, take_up
     from mlsim.train.contrastive.settings import ContrastiveSettings
     from mlsim.train.engine import use_threads
     from mlsim.train.settings import TrainSettings
@@ -111,7 +115,8 @@ def ebm(
     prepared = prepare(source, network, recipe, seed, system, held_out, temperature, bias)
     values["warm_steps"] = round(recipe.warm * recipe.epochs * count(len(prepared.problem.train), batch))
     contrast = ContrastiveSettings.parse(values, "command line")
-    found = fit(prepared.problem, train, contrast, output, prepared.facts, "auto", "resume" if resume else "new")
+    first = None if begin_at is None else take_up(prepared.problem, begin_at)
+    found = fit(prepared.problem, train, contrast, output, prepared.facts, "auto", "resume" if resume else "new", first)
     prepared.molecule.to_pdb(output / MOLECULE)
     print(f"{prepared.facts['data']} (worth {prepared.facts['effective_frames']:g} independent weights)")
     how = fit_options.STOPPED[found.stopped]

@@ -109,6 +109,10 @@ class EnergyBasedModel(AbstractEnergyModel):
         """From now on the network may go ``depth`` below ``floor`` (kT) and no further."""
         self.floor.fill_(floor)
 
+    def unsettle(self) -> None:
+        """From now on the network has no floor, as it must be while it learns."""
+        self.floor.fill_(_BOTTOMLESS)
+
     def forward(self, positions: Tensor, types: Tensor, charges: Tensor) -> Tensor:
         """Energies [B] (kJ/mol) of positions [B, N, 3] (nm), types [N] and charges [N] (e)."""
         return self.unit * self.reduced(positions.narrow(-1, 0, self.space) / self.length_nm, types, charges)

@@ -60,6 +60,19 @@ def test_conformations_of_a_cluster_become_a_force_field_that_runs(
     np.testing.assert_allclose(energies, replica.potential(), atol=0.05)  # positions are rounded in the file
     assert not forces[..., 2].any()
 
+    again = ("train", "ebm", "dw4", "--frames", 200, "--epochs", 1, *SMALL, "--warm", 0, "--reset", 0, "--begin-at")
+    assert call(*again, fit, "-o", tmp_path / "longer") == 0
+    before, after = (load(place).state_dict() for place in (fit, tmp_path / "longer"))
+    assert 0.0 < max(float((after[name] - before[name]).abs().max()) for name in before) < 0.5
+    first, last = (json.loads((place / "result.json").read_text()) for place in (fit, tmp_path / "longer"))
+    assert first["identity"] != last["identity"]
+    capsys.readouterr()
+    assert call(*again, fit, "--features", 4, "-o", tmp_path / "other") == 2
+    assert "found another model" in capsys.readouterr().err
+    assert call(*again, fit, "--buffer", 8, "-o", tmp_path / "other") == 2
+    assert "first negatives: expected shape" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
     resume = ("train", "ebm", "dw4", "-o", fit, "--frames", 200, *SMALL, "--resume", "--epochs")
     capsys.readouterr()
     assert call(*resume, 3) == 2

@@ -16,8 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from mlsim.errors import InputError, MissingError
 from mlsim.models import weights
 from mlsim.models.contract import AbstractEnergyModel
+from mlsim.models.ebm import EnergyBasedModel
 from mlsim.train import checkpoint, history, loop
 from mlsim.train.atomic import replacing
 from mlsim.train.contrastive.divergence import ContrastiveDivergence
@@ -48,6 +50,7 @@ def fit(
     facts: dict[str, Any],
     progress: Literal["auto", "off"] = "auto",
     start: Literal["new", "resume"] = "new",
+    particles: torch.Tensor | None = None,
 ) -> DensityFit:
     """Fit ``problem.model`` (changed in place) by contrastive divergence.
 
@@ -62,6 +65,8 @@ def fit(
     progress : {"auto", "off"}
     start : {"new", "resume"}
         Begin, or continue from the checkpoint in ``directory``.
+    particles : Tensor [buffer, d], optional
+        First negatives, see :func:`take_up`.
 
     Raises
     ------
@@ -71,6 +76,8 @@ def fit(
         If the loss is no number; the last good checkpoint stays.
     """
     objective = ContrastiveDivergence(problem, contrast, train.seed)
+    if particles is not None:
+        objective.begin_at(particles)
     found = carry_out(objective, train, contrast, Path(directory), progress, start)
     model = problem.model
     assert isinstance(model, AbstractEnergyModel)
@@ -92,11 +99,38 @@ def fit(
         "valid_digest": digest(problem.valid),
         "settings": train.model_dump(mode="json"),
         "contrastive": contrast.model_dump(mode="json"),
-        "identity": identity(problem, train, contrast),
+        "identity": identity(problem, train, contrast, objective.begun),
         "versions": {"torch": torch.__version__},
         **facts,
     }
     _write(found.directory / RESULT, json.dumps(summary, indent=2) + "\n")
+    return found
+
+
+def take_up(problem: Problem, directory: Path) -> torch.Tensor:
+    """Give ``problem.model`` the weights of the fit in ``directory``, and return its last negatives [buffer, d].
+
+    Why: near the end of a fit one wants what its beginning does not bear, chains that are never started afresh. They
+    alone feel the weights of basins whose exchange takes longer than a chain lives.
+
+    Raises
+    ------
+    MissingError, ArtifactError
+        If it is no finished fit, or damaged.
+    InputError
+        If its model is another one: other data, another network.
+    """
+    model, path = problem.model, directory / PARTICLES
+    assert isinstance(model, EnergyBasedModel)
+    earlier = weights.load(directory)
+    if earlier.kind != model.kind or earlier.config != model.config:
+        raise InputError(f"{directory}: expected a fit of the same data, network and smoothing, found another model")
+    if not path.is_file():
+        raise MissingError(f"{path}: no such file; expected the negatives of a finished fit")
+    with np.load(path) as archive:
+        found = torch.from_numpy(archive["particles"])
+    model.load_state_dict(earlier.state_dict())
+    model.unsettle()
     return found
 
 
@@ -110,7 +144,7 @@ def carry_out(
 ) -> DensityFit:
     """Run the loop for any model and leave the kept parameters in it; every contrastive fit ends here."""
     problem = objective.problem
-    name = identity(problem, train, contrast)
+    name = identity(problem, train, contrast, objective.begun)
     state = checkpoint.begin(directory, name, start)
     _write(directory / SETTINGS, train.to_yaml())
     _write(directory / CONTRAST, contrast.to_yaml())
@@ -122,16 +156,15 @@ def carry_out(
     return DensityFit(directory, stopped, state.epoch, held_out, tuple(state.history))
 
 
-def identity(problem: Problem, train: TrainSettings, contrast: ContrastiveSettings) -> str:
-    """Digest of all that decides the result."""
+def identity(problem: Problem, train: TrainSettings, contrast: ContrastiveSettings, begun: str = "") -> str:
+    """Digest of all that decides the result; ``begun``: that of weights and negatives taken from another fit."""
     model = problem.model
     config = type(model).__name__
     if isinstance(model, AbstractEnergyModel):
         config = f"{model.config.digest()}/{model.seed}"
     shapes = [f"{key}{tuple(value.shape)}" for key, value in model.state_dict().items()]
     parts = [config, *shapes, train.identity(), contrast.digest(), digest(problem.train), digest(problem.valid)]
-    if problem.bias_digest:
-        parts.append(problem.bias_digest)
+    parts += [more for more in (problem.bias_digest, begun) if more]
     return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
 
 

@@ -51,6 +51,7 @@ class JointDivergence:
     """
 
     unit = "-log p(y | x)"
+    begun = ""
 
     def __init__(
         self,
