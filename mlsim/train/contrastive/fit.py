@@ -152,7 +152,7 @@ def carry_out(
     if contrast.keep == "last":
         problem.model.load_state_dict(state.average or state.weights)
     held_out = objective.validate()
-    problem.settle(contrast.data_noise * problem.length)  # once more, on the parameters that are kept
+    problem.settle(contrast.data_noise * problem.length)
     return DensityFit(directory, stopped, state.epoch, held_out, tuple(state.history))
 
 
