@@ -95,14 +95,10 @@ def ebm(
     )
     network = NetworkSettings.parse({"features": features, "layers": layers}, "command line")
     values: dict[str, Any] = {
-        "negatives": recipe.negatives,
-        "particle_set": particles,
-        "steps": recipe.steps,
-        "step_length": step_length,
-        "noise": recipe.noise,
+        **recipe.model_dump(exclude={"frames", "epochs", "warm", "smoothing"}),
         "data_noise": recipe.smoothing,
-        "buffer": recipe.buffer,
-        "reset": recipe.reset,
+        "particle_set": particles,
+        "step_length": step_length,
         "divergence": divergence,
         "denoising": denoising,
         "energy_square": energy_square,

@@ -37,7 +37,7 @@ from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
 from mlsim.shapes import Floats, Ints
 from mlsim.train.contrastive.bias import TorsionBias
-from mlsim.train.contrastive.problem import Problem, conformations
+from mlsim.train.contrastive.problem import FRESH_NOISE, Problem, conformations
 from mlsim.units import kT
 from mlsim.workflow import conformations as gathered
 from mlsim.workflow.baseline import molecule_of
@@ -48,8 +48,6 @@ MOLECULE = "molecule.pdb"
 #: Characteristic lengths (reduced) of the stored references, and of a molecule: a stiff bond's fluctuation times ten.
 _LENGTHS = {"dw4": 1.0, "lj13": 0.3, "lj55": 0.3}
 _MOLECULE_LENGTH = 0.3
-#: Noise on the conformations that negatives begin at, of the data's length, where the density is not a smoothed one.
-_FRESH = 0.3
 _BLOCKS = 20
 #: Frames whose recorded bias is compared with the grid, and the largest difference, kT (a bicubic map differs by 0.04).
 _COMPARED, _BIAS_TOLERANCE = 500, 0.2
@@ -176,7 +174,7 @@ def prepare(
     config = {**network.model_dump(), **units, **measure(seen, molecule, found.space, found.length)}
     bound = bind(create("ebm", config, seed), molecule.atom_types, molecule.charges)
     train, valid = (torch.from_numpy(x[..., : found.space]) for x in (found.train, found.valid))
-    fresh = recipe.smoothing or _FRESH
+    fresh = recipe.smoothing or FRESH_NOISE
     problem = conformations(bound, train, valid, found.length, fresh, found.bias)
     facts = {
         "molecule": molecule.name,

@@ -20,7 +20,7 @@ import numpy as np
 
 from mlsim.chem import cluster
 from mlsim.chem.molecule import Molecule
-from mlsim.models.prior import bounds_from, springs_from
+from mlsim.models.prior import bounds_from, pooled, springs_from
 from mlsim.shapes import Floats
 
 #: Smallest standard deviation of a spring, reduced (0.003 nm: a C-H bond at room temperature).
@@ -56,7 +56,8 @@ def measure(x: Floats, molecule: Molecule, space: int, length: float) -> dict[st
     if close:
         neighbours, charges = map(tuple, _neighbours(molecule)), np.round(molecule.charges, 6).tolist()
         labels = list(zip(molecule.atom_types, charges, neighbours, strict=True))
-        held = np.array([tuple(pair) in close for pair in pairs.tolist()]) | (distance.std(axis=0) < _NARROW * length)
+        narrow = [values.std() < _NARROW * length for values in pooled(x, pairs, labels)]  # equal pairs alike
+        held = np.array([tuple(pair) in close for pair in pairs.tolist()]) | narrow
         config["springs"] = springs_from(x, pairs[held], labels, _STIFFEST)
         config["bounds"] = bounds_from(x, pairs[~held], labels)
         config["depth"] = _DEPTH

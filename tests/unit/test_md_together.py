@@ -86,9 +86,8 @@ def test_a_fixed_bias_acts_on_every_copy_as_on_a_molecule_alone(
     assert (found.directory / "bias.npz").is_file()
     phi, psi = np.moveaxis(bias.angles(np.asarray(found.positions(), float)), -1, 0)[..., 0]
     expected = -8.0 * (np.cos(phi) + 0.5 * np.cos(psi))
-    np.testing.assert_allclose(
-        found.bias(), expected, atol=0.2
-    )  # positions are rounded in the file, the grid is a spline
+    # positions are rounded in the file, the grid is a spline
+    np.testing.assert_allclose(found.bias(), expected, atol=0.2)
     assert np.ptp(found.bias()) > 0.0
 
 

@@ -17,8 +17,6 @@ References: Hinton 2002; Du & Mordatch 2019, arXiv:1903.08689.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -57,10 +55,9 @@ class ContrastiveDivergence:
         self.n_frames = len(problem.train)
         self.negatives = Negatives(problem, settings, torch_stream(seed, "contrastive.buffer"))
         self.step = 0
-        self.begun = ""
 
     def begin_at(self, particles: Tensor) -> None:
-        """Take ``particles`` [buffer, d] for the first negatives, of the model as it is now.
+        """Take ``particles`` [buffer, d] for the first negatives.
 
         Raises
         ------
@@ -71,8 +68,6 @@ class ContrastiveDivergence:
         if tuple(particles.shape) != expected:
             raise InputError(f"first negatives: expected shape {list(expected)}, got {list(particles.shape)}")
         self.negatives.particles = particles.to(self.negatives.particles)
-        content = [particles, *self.problem.model.state_dict().values()]
-        self.begun = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in content)).hexdigest()[:16]
 
     def loss(self, index: NDArray[np.int64]) -> Tensor:
         """Loss of the training examples ``index``."""

@@ -76,11 +76,13 @@ def fit(
         If the loss is no number; the last good checkpoint stays.
     """
     objective = ContrastiveDivergence(problem, contrast, train.seed)
+    model, begun = problem.model, ""
+    assert isinstance(model, AbstractEnergyModel)
     if particles is not None:
         objective.begin_at(particles)
-    found = carry_out(objective, train, contrast, Path(directory), progress, start)
-    model = problem.model
-    assert isinstance(model, AbstractEnergyModel)
+        content = b"".join(tensor.numpy().tobytes() for tensor in (particles, *model.state_dict().values()))
+        begun = hashlib.sha256(content).hexdigest()[:16]
+    found = carry_out(objective, train, contrast, Path(directory), progress, start, begun)
     weights.save(model, found.directory)
     history.draw(found.history, found.directory, objective.unit, {})
     with (
@@ -99,7 +101,7 @@ def fit(
         "valid_digest": digest(problem.valid),
         "settings": train.model_dump(mode="json"),
         "contrastive": contrast.model_dump(mode="json"),
-        "identity": identity(problem, train, contrast, objective.begun),
+        "identity": identity(problem, train, contrast, begun),
         "versions": {"torch": torch.__version__},
         **facts,
     }
@@ -141,10 +143,11 @@ def carry_out(
     directory: Path,
     progress: Literal["auto", "off"],
     start: Literal["new", "resume"],
+    begun: str = "",
 ) -> DensityFit:
     """Run the loop for any model and leave the kept parameters in it; every contrastive fit ends here."""
     problem = objective.problem
-    name = identity(problem, train, contrast, objective.begun)
+    name = identity(problem, train, contrast, begun)
     state = checkpoint.begin(directory, name, start)
     _write(directory / SETTINGS, train.to_yaml())
     _write(directory / CONTRAST, contrast.to_yaml())

@@ -51,7 +51,6 @@ class JointDivergence:
     """
 
     unit = "-log p(y | x)"
-    begun = ""
 
     def __init__(
         self,

@@ -21,6 +21,8 @@ from mlsim.train.contrastive.bias import TorsionBias
 
 #: Conformations that the lowest value of a network is found from, and its quantile.
 _SETTLED, _LOWEST = 5000, 1e-3
+#: Noise on the conformations that negatives begin at, where the density is not a smoothed one; of the data's length.
+FRESH_NOISE = 0.3
 #: (count, generator) -> vectors [count, d].
 Start = Callable[[int, torch.Generator], Tensor]
 
@@ -75,7 +77,7 @@ def conformations(
     train: Tensor,
     valid: Tensor,
     length: float = 1.0,
-    start_noise: float = 0.3,
+    start_noise: float = FRESH_NOISE,
     bias: TorsionBias | None = None,
 ) -> Problem:
     """The problem of conformations of one molecule or cluster.
