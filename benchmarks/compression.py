@@ -24,9 +24,9 @@ from mlsim.analysis.surface import estimate
 from mlsim.chem.catalog import forcefield_directory, load_system
 from mlsim.deploy import compiled, table
 from mlsim.deploy.bind import load_forcefield
-from mlsim.md import record
 from mlsim.md.settings import RunSettings
-from mlsim.md.trajectory import Run
+from mlsim.runs import record
+from mlsim.runs.trajectory import Run
 from mlsim.units import KJ_PER_KCAL, kT
 from mlsim.workflow.run import run
 

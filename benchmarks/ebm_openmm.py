@@ -52,10 +52,10 @@ from mlsim.deploy.openmm_force import Bridge, make_force
 from mlsim.deploy.potential import learned
 from mlsim.deploy.torchscript import TorchEnergy
 from mlsim.md.integrator import langevin_middle
-from mlsim.md.replicas import build_replicas, split
 from mlsim.md.settings import RunSettings
-from mlsim.md.trajectory import Run
 from mlsim.models.contract import BoundEnergy
+from mlsim.potentials.copies import build_replicas, split
+from mlsim.runs.trajectory import Run
 from mlsim.samplers import LogDensity, evaluate, hmc, sample, translations
 from mlsim.samplers.targets import by_name, load
 from mlsim.samplers.targets.trial import floor, measure

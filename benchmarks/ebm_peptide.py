@@ -61,7 +61,7 @@ from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.md.settings import RunSettings
-from mlsim.md.trajectory import Run
+from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats
 from mlsim.units import KJ_PER_KCAL
 from mlsim.workflow.run import run

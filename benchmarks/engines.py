@@ -22,16 +22,20 @@ from mlsim.deploy.export import export
 from mlsim.deploy.mechanics import take_over
 from mlsim.deploy.openmm_force import Callback, python_force, torch_force, torchforce_problem
 from mlsim.deploy.replicated import BatchedCallback, batched_force
-from mlsim.md import own_noise, platforms
-from mlsim.md.classical import FACTORIES, Vacuum, general_form
-from mlsim.md.impulses import Impulses
+from mlsim.md import platforms
+from mlsim.md.engines import own_noise
 from mlsim.md.integrator import CONSTRAINT_TOLERANCE, canonical, langevin_middle
-from mlsim.md.potential import PotentialRequest, Sum, build_system
 from mlsim.md.prepare import minimise
-from mlsim.md.replicas import build_replicas, tiled
 from mlsim.md.settings import RunSettings
 from mlsim.models.contract import create
 from mlsim.models.issnet import ISSNetSettings
+from mlsim.potentials.born import general_form
+from mlsim.potentials.contract import PotentialRequest, Sum
+from mlsim.potentials.copies import build_replicas, tiled
+from mlsim.potentials.impulses import Impulses
+from mlsim.potentials.named import FACTORIES
+from mlsim.potentials.system import build_system
+from mlsim.potentials.vacuum import Vacuum
 
 TIMESTEP_FS = 4.0
 SETTINGS = RunSettings(ns=1.0, timestep_fs=TIMESTEP_FS)

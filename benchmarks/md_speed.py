@@ -41,11 +41,11 @@ from mlsim.chem.catalog import forcefield_directory, load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import build
 from mlsim.deploy.bind import Backend, ForceField, load_forcefield
-from mlsim.md.classical import Vacuum
 from mlsim.md.integrator import SLOW_GROUP, canonical
-from mlsim.md.potential import build_system
 from mlsim.md.prepare import minimise
 from mlsim.models.issnet import ISSNetSettings
+from mlsim.potentials.system import build_system
+from mlsim.potentials.vacuum import Vacuum
 from mlsim.units import FS_PER_PS, PS_PER_NS, SECONDS_PER_DAY
 
 SYSTEMS = ("alanine-dipeptide", "alanine-tripeptide", "chignolin")

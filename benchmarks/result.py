@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlsim.md.record import versions
+from mlsim.runs.record import versions
 
 RESULTS = Path(__file__).parent / "results"
 

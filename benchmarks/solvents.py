@@ -31,11 +31,11 @@ from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames, concatenate
-from mlsim.md.classical import GB_MODELS, GeneralizedBorn
 from mlsim.md.integrator import verlet
-from mlsim.md.potential import skeleton
 from mlsim.md.settings import RunSettings
-from mlsim.md.trajectory import Run
+from mlsim.potentials.born import GB_MODELS, GeneralizedBorn
+from mlsim.potentials.system import skeleton
+from mlsim.runs.trajectory import Run
 from mlsim.train.mean_force_error import MeanForceErrors
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
 from mlsim.workflow.force_field import load_forcefield

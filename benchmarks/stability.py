@@ -27,10 +27,12 @@ from tqdm import tqdm
 from benchmarks.result import RESULTS, Claim, write_result
 from mlsim.chem.catalog import load_system
 from mlsim.md.integrator import verlet
-from mlsim.md.potential import PotentialRequest, build_system, resolve
 from mlsim.md.settings import RunSettings
-from mlsim.md.simulate import degrees_of_freedom
-from mlsim.md.trajectory import Run
+from mlsim.md.stability import degrees_of_freedom
+from mlsim.potentials.contract import PotentialRequest
+from mlsim.potentials.named import resolve
+from mlsim.potentials.system import build_system
+from mlsim.runs.trajectory import Run
 from mlsim.units import FS_PER_PS, PS_PER_NS, kT
 from mlsim.workflow.run import run
 

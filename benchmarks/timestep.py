@@ -34,9 +34,9 @@ from benchmarks.stability import SYSTEM, TEMPERATURE_K, digest_of
 from mlsim.analysis.compare import compare
 from mlsim.analysis.samples import from_runs
 from mlsim.analysis.surface import FreeEnergySurface
-from mlsim.md import record
 from mlsim.md.settings import RunSettings
-from mlsim.md.trajectory import Run
+from mlsim.runs import record
+from mlsim.runs.trajectory import Run
 from mlsim.units import KJ_PER_KCAL
 from mlsim.workflow.run import run
 

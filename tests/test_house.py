@@ -20,20 +20,28 @@ ALLOWED: dict[str, set[str]] = {
     "dataset": set(),
     "models": set(),
     "samplers": set(),
-    "md": {"chem", "dataset"},
+    "runs": set(),
+    "potentials": {"chem"},
+    "md": {"potentials", "runs", "chem", "dataset"},
     "train": {"dataset", "models", "samplers"},
     "repr": {"dataset", "models"},
-    "deploy": {"chem", "dataset", "models", "md"},
-    "analysis": {"chem", "dataset", "md"},
-    "workflow": {"chem", "dataset", "models", "samplers", "md", "train", "deploy", "analysis"},
-    "cli": {"chem", "dataset", "models", "samplers", "md", "train", "repr", "deploy", "analysis", "workflow"},
+    "deploy": {"chem", "dataset", "models", "potentials", "runs"},
+    "analysis": {"chem", "dataset", "runs"},
+    "workflow": {
+        *("chem", "dataset", "models", "samplers", "runs", "potentials"),
+        *("md", "train", "deploy", "analysis"),
+    },
+    "cli": {
+        *("chem", "dataset", "models", "samplers", "runs", "potentials"),
+        *("md", "train", "repr", "deploy", "analysis", "workflow"),
+    },
 }
 FOUNDATION = {"errors", "units", "shapes", "seeds", "settings"}
 #: Rooms in which a heavy package may appear.
 HOMES: dict[str, set[str]] = {
-    "openmm": {"chem", "md", "deploy", "workflow"},
+    "openmm": {"chem", "potentials", "md", "deploy", "workflow"},
     "torch": {"models", "samplers", "train", "deploy", "repr", "dataset", "seeds", "workflow"},
-    "mdtraj": {"md", "analysis", "cli", "repr", "workflow"},
+    "mdtraj": {"runs", "md", "analysis", "cli", "repr", "workflow"},
     "pymbar": {"analysis"},
 }
 FORBIDDEN_NAMES = {"utils.py", "helpers.py", "common.py", "misc.py"}

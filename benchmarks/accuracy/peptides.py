@@ -29,8 +29,8 @@ from mlsim.analysis.figures import panels, profiles
 from mlsim.analysis.samples import from_runs
 from mlsim.analysis.surface import FreeEnergySurface, estimate
 from mlsim.dataset.frames import ForceFrames
-from mlsim.md.classical import GB_MODELS
-from mlsim.md.trajectory import Run
+from mlsim.potentials.born import GB_MODELS
+from mlsim.runs.trajectory import Run
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
 from mlsim.workflow.mean_force import compare as compare_forces
 

@@ -33,7 +33,7 @@ from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.deploy.artifact import ForceFieldArtifact
-from mlsim.md.trajectory import Run
+from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
 from mlsim.workflow.force_field import load_forcefield

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from mlsim.analysis import observables
 from mlsim.chem.catalog import load_system
-from mlsim.md import record
 from mlsim.md.settings import RunSettings
-from mlsim.md.trajectory import Run
 from mlsim.repr.deepctrl.molecule_rules import grows_with, sound_geometry
 from mlsim.repr.deepctrl.propagation import lagged_pairs
 from mlsim.repr.deepctrl.rules import Rule
+from mlsim.runs import record
+from mlsim.runs.trajectory import Run
 from mlsim.workflow.run import run
 
 SYSTEM = "alanine-dipeptide"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mlsim.analysis import observables
 from mlsim.analysis.basins import assign
 from mlsim.md.settings import RunSettings
-from mlsim.md.trajectory import Run
+from mlsim.runs.trajectory import Run
 from mlsim.workflow.run import run
 
 REPORT_PS = 1.0

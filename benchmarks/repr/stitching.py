@@ -35,7 +35,6 @@ from mlsim.chem.catalog import find_system, load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.md.settings import RunSettings
-from mlsim.md.trajectory import Run
 from mlsim.models import weights
 from mlsim.models.contract import create
 from mlsim.models.issnet import ISSNet
@@ -43,6 +42,7 @@ from mlsim.repr.stitching.cut import Cut, HookedModel
 from mlsim.repr.stitching.force_fields import ForceFieldCut, ForceMatch
 from mlsim.repr.stitching.penalties import StitchSettings, penalty
 from mlsim.repr.stitching.tasks import Classification
+from mlsim.runs.trajectory import Run
 from mlsim.seeds import torch_stream
 from mlsim.train import force_matching
 from mlsim.train.settings import TrainSettings

@@ -31,7 +31,7 @@ from mlsim.shapes import Floats, Ints
 
 if TYPE_CHECKING:
     from mlsim.dataset.frames import ForceFrames
-    from mlsim.md.trajectory import Replica, Run
+    from mlsim.runs.trajectory import Replica, Run
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def from_runs(
 
     Parameters
     ----------
-    runs : sequence of mlsim.md.trajectory.Run
+    runs : sequence of mlsim.runs.trajectory.Run
         Runs of the same molecule and Hamiltonian; biases may differ.
     specs : sequence of str
         CV specs, see ``observables``.

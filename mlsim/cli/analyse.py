@@ -118,7 +118,7 @@ def _read(
     for path in map(Path, paths):
         seeds = sorted(seed.parent for seed in path.glob("seed-*/run.json"))
         if (path / "run.json").is_file() or seeds:
-            from mlsim.md.trajectory import Run
+            from mlsim.runs.trajectory import Run
 
             runs += [Run.open(directory) for directory in seeds or [path]]
         elif (path / "surface.npz").is_file():

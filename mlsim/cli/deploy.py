@@ -126,7 +126,7 @@ def energy(
     from mlsim.chem.molecule import Molecule
     from mlsim.deploy.bind import load_forcefield
     from mlsim.errors import InputError, MissingError
-    from mlsim.md.restart import storage, write_atomically
+    from mlsim.runs.restart import storage, write_atomically
 
     pdb = trajectory.parent / "topology.pdb" if top is None else top
     for path in (trajectory, pdb):

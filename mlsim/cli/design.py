@@ -43,8 +43,8 @@ def design(
     """Design peptides: mlsim design --letters AEKL --length 8 --charge 1:2 --moment 0.6 -o DIR."""
     from mlsim.cli.design_plan import DesignSettings
     from mlsim.errors import InputError
-    from mlsim.md.record import saved_settings
-    from mlsim.md.restart import locked, storage, write_atomically
+    from mlsim.runs.record import saved_settings
+    from mlsim.runs.restart import locked, storage, write_atomically
     from mlsim.seeds import fresh_seed
 
     if output is None:
@@ -117,10 +117,10 @@ def _report(plan: DesignSettings, search: SoftQ, output: Path) -> None:
     import io
     import json
 
-    from mlsim.md.record import versions
-    from mlsim.md.restart import write_atomically
     from mlsim.repr.soft_q.diversity import mean_distance
     from mlsim.repr.soft_q.peptide_rewards import amphipathic_moment, charge
+    from mlsim.runs.record import versions
+    from mlsim.runs.restart import write_atomically
 
     ranked = sorted(search.reward.known.items(), key=lambda pair: -pair[1])[: plan.count]
     log_p = search.log_probability([s for s, _ in ranked])

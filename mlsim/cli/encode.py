@@ -115,7 +115,7 @@ def _read(trajectory: Path, top: Path | None, stride: int) -> _Frames:
     import numpy as np
 
     from mlsim.errors import InputError, MissingError
-    from mlsim.md.trajectory import Run
+    from mlsim.runs.trajectory import Run
 
     if trajectory.is_dir():
         parts = [replica for replica in Run.open(trajectory).replicas if replica.n_frames]

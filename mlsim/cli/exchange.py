@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mlsim.md.exchange_run import ExchangeOutcome
+    from mlsim.md.engines.replica_exchange import ExchangeOutcome
 
 
 def register(app: typer.Typer) -> None:
@@ -42,9 +42,9 @@ def exchange(
     """Replica exchange: mlsim exchange SYSTEM --solvent issnet --temperatures 300:450:8 --ns 1 -o DIR."""
     from mlsim.cli.progress import MdProgress
     from mlsim.errors import InputError, SettingsError
-    from mlsim.md.exchange import ExchangeSettings, temperature_ladder
-    from mlsim.md.record import saved_settings
+    from mlsim.md.engines.ladder import ExchangeSettings, temperature_ladder
     from mlsim.md.signals import listening
+    from mlsim.runs.record import saved_settings
     from mlsim.settings import read_yaml
     from mlsim.workflow.exchange import done_steps, run_exchange
 

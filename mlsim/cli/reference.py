@@ -42,9 +42,9 @@ def reference(
     """
     from mlsim.chem.catalog import load_system
     from mlsim.cli.progress import MdProgress
-    from mlsim.md.bias import bias_for
-    from mlsim.md.restart import locked, storage
+    from mlsim.md.prepare import bias_for
     from mlsim.md.signals import listening
+    from mlsim.runs.restart import locked, storage
     from mlsim.workflow.fan_out import fan_out
     from mlsim.workflow.reference import ReferenceSettings, SeedTask, done_steps, gather, recorded
 

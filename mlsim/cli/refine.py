@@ -29,7 +29,7 @@ def committee(
     import numpy as np
 
     from mlsim.chem.catalog import load_system
-    from mlsim.md.restart import storage, write_atomically
+    from mlsim.runs.restart import storage, write_atomically
     from mlsim.workflow import refine as work
     from mlsim.workflow.conformations import read
 
@@ -62,7 +62,7 @@ def force_error(
     """Error in the mean force with the labels' noise removed: mlsim force-error labels.h5 --gb obc2 --forcefield A."""
     from mlsim.cli.train import print_mean_force
     from mlsim.dataset.frames import ForceFrames
-    from mlsim.md.restart import storage, write_atomically
+    from mlsim.runs.restart import storage, write_atomically
     from mlsim.workflow.baseline import molecule_of
     from mlsim.workflow.mean_force import compare
 
@@ -105,7 +105,7 @@ def refine(
     from mlsim.cli.progress import MdProgress
     from mlsim.cli.train import print_mean_force
     from mlsim.errors import InputError
-    from mlsim.md.label import UNITS_PER_LABEL, LabelSettings
+    from mlsim.md.engines.held_solute import UNITS_PER_LABEL, LabelSettings
     from mlsim.md.settings import RunSettings
     from mlsim.md.signals import listening
     from mlsim.workflow import refine as work

@@ -54,9 +54,9 @@ def run(
     """Run molecular dynamics: mlsim run SYSTEM --solvent issnet --ns 1 -o DIR, or mlsim run config.yaml."""
     from mlsim.cli.progress import MdProgress
     from mlsim.errors import InputError, SettingsError
-    from mlsim.md.record import saved_settings
     from mlsim.md.settings import RunSettings
     from mlsim.md.signals import listening
+    from mlsim.runs.record import saved_settings
     from mlsim.settings import read_yaml
     from mlsim.workflow.run import done_steps
     from mlsim.workflow.run import run as run_md
@@ -103,7 +103,7 @@ def run(
 
 
 def _summary(outcomes: tuple[Any, ...], output: Path, timestep_fs: float, speed: float, reason: str | None) -> None:
-    from mlsim.md.record import FILE
+    from mlsim.runs.record import FILE
     from mlsim.units import FS_PER_PS, PS_PER_NS
 
     outcomes = tuple(outcome for outcome in outcomes if (outcome.replica.directory / FILE).exists())

@@ -120,8 +120,8 @@ def populations(
     """Correct basin populations: mlsim train populations FIT --run RUN --data frames.h5 -o DIR."""
     from mlsim.dataset.frames import ForceFrames, concatenate
     from mlsim.dataset.split import by_block
-    from mlsim.md.trajectory import Run
     from mlsim.models.weights import load
+    from mlsim.runs.trajectory import Run
     from mlsim.train import population
     from mlsim.train.engine import use_threads
     from mlsim.train.settings import TrainSettings

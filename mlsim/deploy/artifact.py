@@ -45,7 +45,7 @@ from mlsim.dataset.region import TrainedRegion
 from mlsim.deploy.card import Card, Verification
 from mlsim.deploy.table import FilterTable
 from mlsim.errors import ArtifactError, MissingError, OccupiedError, SettingsError
-from mlsim.md.restart import storage, write_atomically
+from mlsim.runs.restart import storage, write_atomically
 from mlsim.settings import read_yaml
 
 if TYPE_CHECKING:

@@ -31,9 +31,9 @@ from mlsim.deploy.artifact import (
 from mlsim.deploy.card import Atoms, Card, Description, TableNote
 from mlsim.deploy.static import StaticProgram
 from mlsim.errors import ArtifactError
-from mlsim.md.record import versions
 from mlsim.models import weights
 from mlsim.models.contract import bind
+from mlsim.runs.record import versions
 
 if TYPE_CHECKING:
     from mlsim.models.contract import AbstractEnergyModel

@@ -34,8 +34,8 @@ With the compiled kernel, the molecular mechanics of the solute run in the same 
 
 OpenMM accepts from a callback what it should refuse: a NaN energy passes silently, an array of one element becomes the
 energy -1.0, and every exception, Ctrl-C included, arrives as an ``OpenMMException`` without type or traceback. So the
-callback here checks energy, shape, type and finiteness, and hands its exception to :mod:`mlsim.md.callback`, where
-the runner takes it back.
+callback here checks energy, shape, type and finiteness, and hands its exception to :mod:`mlsim.potentials.callback`,
+where the runner takes it back.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ from mlsim.deploy.bind import Backend, BoundForceField, Evaluator, ForceField, P
 from mlsim.deploy.compiled import Desk
 from mlsim.deploy.mechanics import Mechanics
 from mlsim.errors import DependencyError, InputError, UnphysicalError
-from mlsim.md import callback
-from mlsim.md.impulses import Impulses
+from mlsim.potentials import callback
+from mlsim.potentials.impulses import Impulses
 
 Bridge = Literal["auto", "torch", "python", "cuda"]
 BRIDGES: tuple[Bridge, ...] = ("auto", "torch", "python", "cuda")

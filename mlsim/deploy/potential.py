@@ -29,9 +29,10 @@ from mlsim.deploy.openmm_force import (
 )
 from mlsim.deploy.replicated import batched_force
 from mlsim.errors import InputError, MissingError
-from mlsim.md.classical import GeneralizedBorn, Vacuum
-from mlsim.md.impulses import Impulses
-from mlsim.md.potential import Potential, PotentialRequest, Sum
+from mlsim.potentials.born import GeneralizedBorn
+from mlsim.potentials.contract import Potential, PotentialRequest, Sum
+from mlsim.potentials.impulses import Impulses
+from mlsim.potentials.vacuum import Vacuum
 
 
 @dataclass(frozen=True)

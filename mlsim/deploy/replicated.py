@@ -1,6 +1,6 @@
 """A learned force field on many copies of its molecule: one call evaluates all of them.
 
-The System is that of :mod:`mlsim.md.replicas`: copy c owns the particles c N to (c + 1) N - 1. The copies are the
+The System is that of :mod:`mlsim.potentials.copies`: copy c owns the particles c N to (c + 1) N - 1. The copies are the
 batch of one evaluation; each has the energy and forces that it would have alone, to the last bit.
 """
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mlsim.deploy.bind import BoundForceField, Evaluator
 from mlsim.errors import InputError, UnphysicalError
-from mlsim.md import callback
-from mlsim.md.impulses import Impulses
+from mlsim.potentials import callback
+from mlsim.potentials.impulses import Impulses
 
 
 class BatchedCallback:

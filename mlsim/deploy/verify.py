@@ -35,8 +35,8 @@ from mlsim.deploy.bind import Backend, BoundForceField, ForceField, Precision
 from mlsim.deploy.card import CheckResult, Verification
 from mlsim.deploy.openmm_force import Bridge, make_force, torchforce_problem
 from mlsim.deploy.torchscript import TorchEnergy
-from mlsim.md.record import versions
 from mlsim.models.prior import Spring, equal_points
+from mlsim.runs.record import versions
 
 Floats = NDArray[np.float64]
 #: Conformations per check, and the size of their random displacements (nm).

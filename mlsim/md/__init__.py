@@ -1,1 +1,1 @@
-"""Molecular dynamics in OpenMM: potentials, the run verb, biases, restart, reference data."""
+"""Molecular dynamics: settings, one session for every engine, integrators, platforms, observers."""

@@ -23,8 +23,8 @@ outer step of 8 fs gains a factor of 1.25. Configurations keep their energies wi
 velocities of BAOAB read 12 % too cold at inner steps of 4 fs, so a plain 4 fs step stays the default.
 
 ``learned_every: n`` has neither cost: the Langevin middle step stays, and a learned solvent acts at every n-th step, n
-times as strong (:mod:`mlsim.md.impulses`). Drift of the total energy without friction, alanine dipeptide, 30 ps from
-four canonical starts each, kT/ns per degree of freedom with standard errors:
+times as strong (:mod:`mlsim.potentials.impulses`). Drift of the total energy without friction, alanine dipeptide, 30 ps
+from four canonical starts each, kT/ns per degree of freedom with standard errors:
 
 =============  ============  ============  ============  ============
 dt (fs)        every 1       every 2       every 3       every 4
@@ -48,9 +48,9 @@ from typing import TypeVar
 from openmm import Integrator, LangevinMiddleIntegrator, MTSLangevinIntegrator, System, VerletIntegrator, unit
 
 from mlsim.errors import InputError
-from mlsim.md.impulses import ImpulseLangevin, Impulses, can_be_impulsive
-from mlsim.md.potential import Potential, terms_of
 from mlsim.md.settings import RunSettings
+from mlsim.potentials.contract import Potential, terms_of
+from mlsim.potentials.impulses import ImpulseLangevin, Impulses, can_be_impulsive
 
 I = TypeVar("I", LangevinMiddleIntegrator, ImpulseLangevin, MTSLangevinIntegrator)
 #: Relative tolerance of bond constraints. 1e-6 keeps the drift of a 4 fs run far below the thermostat's noise.

@@ -18,10 +18,12 @@ from mlsim.chem.molecule import PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD, Molecule
 from mlsim.errors import InputError
 from mlsim.md import platforms
 from mlsim.md.integrator import langevin_middle
-from mlsim.md.potential import Potential, build_system
-from mlsim.md.restart import storage
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
+from mlsim.potentials.contract import Potential
+from mlsim.potentials.dihedral_bias import DihedralBias, Tempering, load_grid
+from mlsim.potentials.system import build_system
+from mlsim.runs.restart import storage
 from mlsim.seeds import openmm_seed
 from mlsim.units import FS_PER_PS, steps_for
 
@@ -161,3 +163,27 @@ def _read(molecule: Molecule, directory: Path) -> Molecule:
     if len(positions) != found.n_atoms or found.atom_names[: len(solute)] != molecule.solute_molecule().atom_names:
         raise InputError(f"{directory}: start.pdb does not hold {molecule.name} in water; start a new run")
     return found
+
+
+def bias_for(molecule: Molecule, settings: RunSettings) -> DihedralBias | None:
+    """The bias that ``settings.bias`` asks for, or None.
+
+    Raises
+    ------
+    InputError, MissingError
+        If it is neither a known word nor a readable bias file that fits the molecule.
+    """
+    if settings.bias == "none":
+        return None
+    if settings.bias == "metadynamics":
+        growth = Tempering(
+            settings.hill_height_kJ_mol,
+            settings.hill_width_rad,
+            settings.bias_factor,
+            steps_for(settings.hill_every_ps, settings.timestep_fs),
+        )
+        return DihedralBias(molecule, settings.temperature_K, tempering=growth)
+    path = Path(settings.bias)
+    if path.suffix != ".npz":
+        raise InputError(f"bias '{path}': expected 'metadynamics', 'none', or the bias.npz of an earlier run")
+    return DihedralBias(molecule, settings.temperature_K, load_grid(path))

@@ -20,7 +20,7 @@ class RunSettings(Settings):
     mechanics n times, every ``timestep_fs`` / n (see :mod:`mlsim.md.integrator`).
 
     ``learned_every: n`` lets a learned solvent act at every n-th step only, n times as strong, with everything else
-    as it is (see :mod:`mlsim.md.impulses`).
+    as it is (see :mod:`mlsim.potentials.impulses`).
 
     ``context``: replicas each in a Context of their own (``separate``), all in one (``shared``), or, on a GPU,
     whichever a short timing finds faster (``auto``; on a CPU separate ones always are).

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
 
 class Stopped(Exception):
@@ -69,3 +70,10 @@ def listening(request: StopRequest | None = None) -> Iterator[StopRequest]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+class Progress(Protocol):
+    """Told how far a run is."""
+
+    def advance(self, steps: int) -> None:
+        """``steps`` more are done."""

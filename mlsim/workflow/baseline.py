@@ -12,9 +12,9 @@ from mlsim.chem.catalog import load_system, systems
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
-from mlsim.md.classical import GeneralizedBorn
 from mlsim.md.integrator import verlet
-from mlsim.md.potential import skeleton
+from mlsim.potentials.born import GeneralizedBorn
+from mlsim.potentials.system import skeleton
 from mlsim.train.force_matching import Baseline
 
 

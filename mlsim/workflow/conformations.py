@@ -15,8 +15,8 @@ from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.spread import farthest, on_circle
 from mlsim.errors import InputError, MissingError
-from mlsim.md.record import FILE as RUN_FILE
-from mlsim.md.trajectory import Run
+from mlsim.runs.record import FILE as RUN_FILE
+from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats, Ints
 
 #: A bond longer than this (nm) means that a molecule was cut at the border of its box.

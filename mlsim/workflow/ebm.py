@@ -30,8 +30,8 @@ from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
-from mlsim.md.bias import load_grid
 from mlsim.models.contract import bind, create
+from mlsim.potentials.dihedral_bias import load_grid
 from mlsim.samplers.targets import reference
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings

@@ -13,15 +13,16 @@ from typing import Literal
 from mlsim import seeds
 from mlsim.chem.catalog import load_system
 from mlsim.errors import OccupiedError
-from mlsim.md import record
-from mlsim.md.exchange import ExchangeSettings
-from mlsim.md.exchange_run import Dynamics, ExchangeOutcome, Moved, Mover, Segment, exchange
+from mlsim.md.engines.ladder import ExchangeSettings
+from mlsim.md.engines.replica_exchange import Dynamics, ExchangeOutcome, Moved, Mover, Segment, exchange
 from mlsim.md.integrator import impulses_for
 from mlsim.md.platforms import PlatformChoice
-from mlsim.md.potential import PotentialRequest, build_system, resolve
-from mlsim.md.restart import steps_done
-from mlsim.md.signals import StopRequest
-from mlsim.md.simulate import Progress
+from mlsim.md.signals import Progress, StopRequest
+from mlsim.potentials.contract import PotentialRequest
+from mlsim.potentials.named import resolve
+from mlsim.potentials.system import build_system
+from mlsim.runs import record
+from mlsim.runs.restart import steps_done
 
 _dynamics: Dynamics | None = None
 
@@ -47,7 +48,7 @@ def run_exchange(
     OccupiedError
         ``new`` in a directory that already holds a run or other files.
     MlsimError
-        Whatever :func:`mlsim.md.exchange_run.exchange` raises.
+        Whatever :func:`mlsim.md.engines.replica_exchange.exchange` raises.
     """
     if start == "new" and directory.exists() and any(p.name != ".lock" for p in directory.iterdir()):
         held = "already holds a run" if (directory / record.FILE).exists() else "not empty and not a run"

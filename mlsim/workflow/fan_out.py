@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from mlsim.md.signals import StopRequest, listening
-from mlsim.md.simulate import Progress
+from mlsim.md.signals import Progress, StopRequest, listening
 
 _POLL_SECONDS = 0.2
 _steps: Any = None

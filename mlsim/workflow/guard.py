@@ -5,10 +5,10 @@ from __future__ import annotations
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.potential import LearnedPotential
 from mlsim.errors import InputError
-from mlsim.md.extrapolation import ExtrapolationGuard
-from mlsim.md.potential import Potential, Sum
+from mlsim.md.observers.extrapolation import ExtrapolationGuard
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
+from mlsim.potentials.contract import Potential, Sum
 
 
 def guards_for(

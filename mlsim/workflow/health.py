@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
-from mlsim.md.record import versions
+from mlsim.runs.record import versions
 
 #: Packages without which nothing runs, and what to do if one is missing.
 REQUIRED = ("openmm", "torch", "numpy", "mdtraj", "numba")
@@ -102,7 +102,7 @@ def _optional() -> list[Finding]:
 
 def _gromacs() -> Finding:
     from mlsim.errors import DependencyError
-    from mlsim.md.gromacs import executable
+    from mlsim.md.gromacs.program import executable
 
     try:
         return Finding("GROMACS", "ok", executable())

@@ -25,15 +25,14 @@ from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.spread import on_circle, tour
 from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, UnphysicalError
-from mlsim.md.classical import ExplicitWater
-from mlsim.md.gromacs_label import WATERS, HeldInFrame, keep_waters
-from mlsim.md.label import HeldSolute, Label, LabelSettings
+from mlsim.md.engines.held_solute import HeldSolute, Label, LabelSettings
+from mlsim.md.gromacs.held_frame import WATERS, HeldInFrame, keep_waters
 from mlsim.md.prepare import starting_molecule
-from mlsim.md.record import versions
-from mlsim.md.restart import locked, storage, write_atomically
 from mlsim.md.settings import RunSettings
-from mlsim.md.signals import Stopped, StopRequest
-from mlsim.md.simulate import Progress
+from mlsim.md.signals import Progress, Stopped, StopRequest
+from mlsim.potentials.explicit_water import ExplicitWater
+from mlsim.runs.record import versions
+from mlsim.runs.restart import locked, storage, write_atomically
 from mlsim.workflow.conformations import Conformations, choose, torsions
 from mlsim.workflow.fan_out import fan_out
 

@@ -10,8 +10,8 @@ from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.bind import load_forcefield
 from mlsim.errors import InputError
-from mlsim.md.classical import GB_MODELS
 from mlsim.models import weights
+from mlsim.potentials.born import GB_MODELS
 from mlsim.shapes import Floats
 from mlsim.train.force_error import predict
 from mlsim.train.mean_force_error import MeanForceErrors, mean_force_errors

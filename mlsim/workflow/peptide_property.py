@@ -28,10 +28,10 @@ from mlsim import seeds
 from mlsim.analysis import observables
 from mlsim.chem.sequence import ONE_TO_THREE
 from mlsim.errors import InputError, MlsimError, UnphysicalError
-from mlsim.md.restart import storage
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
-from mlsim.md.trajectory import Run
+from mlsim.runs.restart import storage
+from mlsim.runs.trajectory import Run
 from mlsim.settings import Settings
 from mlsim.units import PS_PER_NS
 from mlsim.workflow.run import run

@@ -14,8 +14,8 @@ from mlsim.analysis.reweight import bias_on_grid
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
-from mlsim.md.bias import load_grid
-from mlsim.md.trajectory import Run
+from mlsim.potentials.dihedral_bias import load_grid
+from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats
 from mlsim.train.population import Ensemble
 from mlsim.units import kT

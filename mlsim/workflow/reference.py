@@ -21,14 +21,15 @@ from pydantic import Field
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
-from mlsim.md import gromacs
-from mlsim.md.bias import bias_for
-from mlsim.md.classical import ExplicitWater
-from mlsim.md.forces import ForceRecorder, collect, has_frames
-from mlsim.md.restart import steps_done
+from mlsim.md.engines.single import simulate
+from mlsim.md.gromacs import water_run
+from mlsim.md.observers.forces import ForceRecorder, collect, has_frames
+from mlsim.md.prepare import bias_for
+from mlsim.md.session import Outcome
 from mlsim.md.settings import RunSettings
-from mlsim.md.signals import StopRequest
-from mlsim.md.simulate import Outcome, Progress, simulate
+from mlsim.md.signals import Progress, StopRequest
+from mlsim.potentials.explicit_water import ExplicitWater
+from mlsim.runs.restart import steps_done
 
 
 class ReferenceSettings(RunSettings):
@@ -68,7 +69,7 @@ def run_seed(
     run = settings.model_copy(update={"seed": seed})
     if settings.engine == "gromacs":
         labelled = run.model_copy(update={"report_ps": settings.record_ps})
-        return gromacs.simulate_reference(
+        return water_run.simulate_reference(
             molecule, labelled, settings.padding_nm, place, seed, progress=progress, stop=stop
         )
     return simulate(
@@ -103,7 +104,7 @@ def done_steps(directory: Path, seeds: Iterable[int], settings: ReferenceSetting
     """Steps that earlier calls did for ``seeds`` together."""
     places = [seed_directory(directory, seed) for seed in seeds]
     if settings.engine == "gromacs":
-        return sum(gromacs.steps_done(place, settings.timestep_fs, settings.record_ps) for place in places)
+        return sum(water_run.steps_done(place, settings.timestep_fs, settings.record_ps) for place in places)
     return steps_done(places)
 
 

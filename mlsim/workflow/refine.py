@@ -39,12 +39,11 @@ from mlsim.deploy.committee import Committee
 from mlsim.deploy.export import export
 from mlsim.deploy.verify import verify
 from mlsim.errors import ArtifactError, InputError
-from mlsim.md import record
-from mlsim.md.label import LabelSettings
+from mlsim.md.engines.held_solute import LabelSettings
 from mlsim.md.settings import RunSettings
-from mlsim.md.signals import StopRequest
-from mlsim.md.simulate import Progress
+from mlsim.md.signals import Progress, StopRequest
 from mlsim.models.contract import AbstractEnergyModel, create
+from mlsim.runs import record
 from mlsim.settings import Settings
 from mlsim.train import checkpoint
 from mlsim.train.force_error import predict

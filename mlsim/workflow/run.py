@@ -18,14 +18,16 @@ from mlsim import seeds
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import CheckpointError, InputError, OccupiedError
-from mlsim.md import record
-from mlsim.md.bias import bias_for
-from mlsim.md.potential import Potential, PotentialRequest, resolve
-from mlsim.md.restart import CURRENT, PREVIOUS, steps_done, storage, write_atomically
+from mlsim.md.engines.shared import faster_context, require_copies, simulate_together
+from mlsim.md.engines.single import simulate
+from mlsim.md.prepare import bias_for
+from mlsim.md.session import Outcome
 from mlsim.md.settings import RunSettings
-from mlsim.md.signals import StopRequest
-from mlsim.md.simulate import Outcome, Progress, simulate
-from mlsim.md.together import faster_context, require_copies, simulate_together
+from mlsim.md.signals import Progress, StopRequest
+from mlsim.potentials.contract import Potential, PotentialRequest
+from mlsim.potentials.named import resolve
+from mlsim.runs import record
+from mlsim.runs.restart import CURRENT, PREVIOUS, steps_done, storage, write_atomically
 from mlsim.workflow.fan_out import fan_out
 from mlsim.workflow.guard import guards_for
 
@@ -181,7 +183,7 @@ def run(
     OccupiedError
         ``new`` in a directory that already holds a run or other files.
     MlsimError
-        Whatever :func:`mlsim.md.simulate.simulate` raises.
+        Whatever :func:`mlsim.md.engines.single.simulate` raises.
     """
     stop = stop or StopRequest()
     if start == "new":

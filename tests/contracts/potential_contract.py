@@ -10,11 +10,13 @@ from openmm import Context, Platform, VerletIntegrator
 from scipy.spatial.transform import Rotation
 
 from mlsim.chem.molecule import Molecule
-from mlsim.md.potential import Potential, PotentialRequest, build_system, resolve
+from mlsim.potentials.contract import Potential, PotentialRequest
+from mlsim.potentials.named import resolve
+from mlsim.potentials.system import build_system
 
 
 class PotentialContract:
-    """Contract of :class:`mlsim.md.potential.Potential`."""
+    """Contract of :class:`mlsim.potentials.contract.Potential`."""
 
     specification: str
     force_tolerance = 1e-4

@@ -9,7 +9,9 @@ import pytest
 from openmm import Context, VerletIntegrator
 
 from mlsim.chem.molecule import Molecule
-from mlsim.md.potential import Potential, PotentialRequest, build_system, resolve
+from mlsim.potentials.contract import Potential, PotentialRequest
+from mlsim.potentials.named import resolve
+from mlsim.potentials.system import build_system
 from tests.contracts.potential_contract import ImplicitPotentialContract
 from tests.toy_artifact import declared_verified, toy_artifact
 

@@ -9,8 +9,11 @@ from openmm import Context, Platform, VerletIntegrator, app, unit
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
-from mlsim.md.classical import GB_MODELS, GeneralizedBorn, Vacuum, general_form
-from mlsim.md.potential import PotentialRequest, Sum, build_system, resolve, skeleton
+from mlsim.potentials.born import GB_MODELS, GeneralizedBorn, general_form
+from mlsim.potentials.contract import PotentialRequest, Sum
+from mlsim.potentials.named import resolve
+from mlsim.potentials.system import build_system, skeleton
+from mlsim.potentials.vacuum import Vacuum
 from tests.contracts.potential_contract import ImplicitPotentialContract, PotentialContract
 
 

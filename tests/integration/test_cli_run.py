@@ -16,8 +16,8 @@ import pytest
 
 from mlsim.chem.molecule import Molecule
 from mlsim.cli import main as program
-from mlsim.md.restart import locked
-from mlsim.md.trajectory import Run
+from mlsim.runs.restart import locked
+from mlsim.runs.trajectory import Run
 
 PROGRAM = [sys.executable, "-m", "mlsim.cli.main"]
 VACUUM = ["run", "alanine-dipeptide", "--solvent", "vacuum", "--platform", "Reference", "--seed", "3"]

@@ -16,10 +16,10 @@ from mlsim.chem.molecule import Molecule
 from mlsim.cli import main as program
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.artifact import ForceFieldArtifact
-from mlsim.md.bias import load_grid
-from mlsim.md.trajectory import Run
 from mlsim.models.ebm import EBMSettings
 from mlsim.models.weights import load
+from mlsim.potentials.dihedral_bias import load_grid
+from mlsim.runs.trajectory import Run
 from mlsim.units import kT
 
 SMALL = ["--features", "8", "--layers", "1", "--batch", "50", "--steps", "2", "--held-out", "0.2"]

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from mlsim.cli.main import app
 from mlsim.errors import InputError, OccupiedError, SettingsError
-from mlsim.md.exchange import ExchangeSettings
-from mlsim.md.exchange_run import LOG
-from mlsim.md.record import saved_settings
-from mlsim.md.trajectory import Run
+from mlsim.md.engines.ladder import ExchangeSettings
+from mlsim.md.engines.replica_exchange import LOG
+from mlsim.runs.record import saved_settings
+from mlsim.runs.trajectory import Run
 from mlsim.workflow.exchange import run_exchange
 
 SHORT = ("--solvent", "vacuum", "--platform", "Reference", "--exchange-ps", "0.1", "--report-ps", "0.1", "--seed", "4")

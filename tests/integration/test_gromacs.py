@@ -19,16 +19,17 @@ from mlsim.chem.solvent import solvate
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import CheckpointError, DependencyError, InputError, MissingError
-from mlsim.md import gromacs, gromacs_input
-from mlsim.md.bias import DihedralBias
-from mlsim.md.classical import ExplicitWater, Vacuum
-from mlsim.md.forces import ForceRecorder
-from mlsim.md.gromacs_frames import frames, whole, whole_molecules
+from mlsim.md.engines.held_solute import LabelSettings
+from mlsim.md.gromacs import input_files, program
+from mlsim.md.gromacs.trr import frames, whole, whole_molecules
 from mlsim.md.integrator import verlet
-from mlsim.md.label import LabelSettings
-from mlsim.md.potential import build_system, skeleton
+from mlsim.md.observers.forces import ForceRecorder
 from mlsim.md.signals import StopRequest
-from mlsim.md.trajectory import Run
+from mlsim.potentials.dihedral_bias import DihedralBias
+from mlsim.potentials.explicit_water import ExplicitWater
+from mlsim.potentials.system import build_system, skeleton
+from mlsim.potentials.vacuum import Vacuum
+from mlsim.runs.trajectory import Run
 from mlsim.workflow.conformations import read
 from mlsim.workflow.label import label
 from mlsim.workflow.reference import ReferenceSettings, done_steps, gather, run_seed, seed_directory
@@ -50,7 +51,7 @@ def reference(ala2: Molecule, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("gromacs")
     bias = bias_file(ala2, place / "given.npz")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gromacs, "NPT_PS", 0.4)
+        patch.setattr(program, "NPT_PS", 0.4)
         for ns in (0.001, 0.002):
             run_seed(ala2, settings(bias, ns), place, 1)
     gather(ala2, place)
@@ -88,7 +89,7 @@ def test_forces_of_gromacs_are_those_of_openmm(reference: Path, ala2: Molecule) 
         pytest.fail("the box was made with another number of waters")
     system = build_system(water, ExplicitWater(), "hbonds", 2.0)
     with np.load(place / "bias.npz") as saved:
-        gromacs_input.add_cmap(system, water, saved["grid"], 30)
+        input_files.add_cmap(system, water, saved["grid"], 30)
     context = Context(system, verlet(1e-3), Platform.getPlatformByName("CPU"))
     context.setPeriodicBoxVectors(*(box * unit.nanometer))
     context.setPositions(whole_molecules(water, last.positions, last.box))
@@ -116,7 +117,7 @@ def test_a_stop_request_leaves_a_run_that_continues(ala2: Molecule, tmp_path: Pa
     bias, stop = bias_file(ala2, tmp_path / "given.npz"), StopRequest()
     stop.ask("test", 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gromacs, "NPT_PS", 0.4)
+        patch.setattr(program, "NPT_PS", 0.4)
         outcome = run_seed(ala2, settings(bias, 0.001), tmp_path, 1, stop=stop)
         assert outcome.status == "stopped"
         assert run_seed(ala2, settings(bias, 0.001), tmp_path, 1).status == "complete"
@@ -179,7 +180,7 @@ def test_a_growing_bias_is_refused(ala2: Molecule, tmp_path: Path) -> None:
 def test_without_gromacs_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(DependencyError, match="apt install gromacs"):
-        gromacs.executable()
+        program.executable()
 
 
 def test_the_cmap_grid_is_the_bias_in_value_and_in_orientation(ala2: Molecule, tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def test_the_cmap_grid_is_the_bias_in_value_and_in_orientation(ala2: Molecule, t
         for add in ("cmap", "bias"):
             system = skeleton(ala2, "none", 1.0)
             if add == "cmap":
-                gromacs_input.add_cmap(system, ala2, gromacs_input.cmap_grid(fine), 0)
+                input_files.add_cmap(system, ala2, input_files.cmap_grid(fine), 0)
             else:
                 DihedralBias(ala2, 300.0, fine).add_to(system)
             context = Context(system, verlet(1e-3), Platform.getPlatformByName("Reference"))

@@ -15,7 +15,7 @@ from mlsim.cli import main as program
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import CheckpointError, InputError, OccupiedError
 from mlsim.md import prepare
-from mlsim.md.label import UNITS_PER_LABEL, HeldSolute, Label, LabelSettings, superposition
+from mlsim.md.engines.held_solute import UNITS_PER_LABEL, HeldSolute, Label, LabelSettings, superposition
 from mlsim.md.signals import StopRequest
 from mlsim.workflow.conformations import Conformations, choose, read, torsions
 from mlsim.workflow.label import label
@@ -130,7 +130,7 @@ def test_the_solute_is_held_exactly_while_water_moves(made: Path, ala2: Molecule
 
 
 def prepare_water() -> prepare.Potential:
-    from mlsim.md.classical import ExplicitWater
+    from mlsim.potentials.explicit_water import ExplicitWater
 
     return ExplicitWater(0.6)
 

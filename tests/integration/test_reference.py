@@ -11,10 +11,11 @@ from openmm import Context, Platform
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.md import prepare
-from mlsim.md.classical import ExplicitWater, Vacuum
 from mlsim.md.integrator import verlet
-from mlsim.md.potential import build_system
-from mlsim.md.trajectory import Run
+from mlsim.potentials.explicit_water import ExplicitWater
+from mlsim.potentials.system import build_system
+from mlsim.potentials.vacuum import Vacuum
+from mlsim.runs.trajectory import Run
 from mlsim.workflow.reference import ReferenceSettings, gather, run_seed, seed_directory
 
 

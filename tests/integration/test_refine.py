@@ -18,7 +18,7 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy import torchscript  # noqa: F401 - torch before OpenMM's plugins
 from mlsim.deploy.card import Description
 from mlsim.deploy.export import export
-from mlsim.md.label import LabelSettings
+from mlsim.md.engines.held_solute import LabelSettings
 from mlsim.md.settings import RunSettings
 from mlsim.workflow import refine as work
 from mlsim.workflow.conformations import Conformations

@@ -10,11 +10,12 @@ import pytest
 from openmm import Context, Platform, System
 
 from mlsim.chem.molecule import Molecule
-from mlsim.md.classical import Vacuum
+from mlsim.md.engines.single import simulate
 from mlsim.md.integrator import verlet
-from mlsim.md.potential import build_system
 from mlsim.md.settings import RunSettings
-from mlsim.md.simulate import degrees_of_freedom, simulate
+from mlsim.md.stability import degrees_of_freedom
+from mlsim.potentials.system import build_system
+from mlsim.potentials.vacuum import Vacuum
 from mlsim.units import GAS_CONSTANT, kT
 
 WARM = 100  # frames of the start that are not used

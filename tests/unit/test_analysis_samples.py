@@ -22,7 +22,7 @@ AXIS = -np.pi + 2 * np.pi * np.arange(72) / 72
 
 @dataclass
 class FakeReplica:
-    """What ``mlsim.md.trajectory.Replica`` promises."""
+    """What ``mlsim.runs.trajectory.Replica`` promises."""
 
     directory: Path
     topology: mdtraj.Topology
@@ -42,7 +42,7 @@ class FakeReplica:
 
 @dataclass
 class FakeRun:
-    """What ``mlsim.md.trajectory.Run`` promises."""
+    """What ``mlsim.runs.trajectory.Run`` promises."""
 
     directory: Path
     replicas: tuple[FakeReplica, ...]

@@ -11,7 +11,7 @@ from mlsim.chem.catalog import load_system
 from mlsim.chem.cluster import LENGTH_NM, cluster, named
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError, MissingError
-from mlsim.md.potential import skeleton
+from mlsim.potentials.system import skeleton
 
 
 def test_a_cluster_survives_a_pdb_file(tmp_path: Path) -> None:

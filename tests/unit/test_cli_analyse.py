@@ -15,7 +15,7 @@ from mlsim.chem.molecule import Molecule
 from mlsim.cli import analyse
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError, MissingError
-from mlsim.md import trajectory
+from mlsim.runs import trajectory
 from tests.unit.torus_density import ALANINE, SHIFTED, Torus
 
 APP = typer.Typer()

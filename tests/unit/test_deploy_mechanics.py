@@ -18,10 +18,12 @@ from mlsim.chem.molecule import Molecule
 from mlsim.deploy.bind import ForceField
 from mlsim.deploy.mechanics import Mechanics, take_over
 from mlsim.deploy.openmm_force import python_force
-from mlsim.md import callback
-from mlsim.md.classical import Vacuum
-from mlsim.md.impulses import Impulses
-from mlsim.md.potential import PotentialRequest, build_system, resolve
+from mlsim.potentials import callback
+from mlsim.potentials.contract import PotentialRequest
+from mlsim.potentials.impulses import Impulses
+from mlsim.potentials.named import resolve
+from mlsim.potentials.system import build_system
+from mlsim.potentials.vacuum import Vacuum
 from tests.toy_artifact import declared_verified, toy_artifact
 
 REFERENCE = Platform.getPlatformByName("Reference")

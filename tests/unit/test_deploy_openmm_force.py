@@ -17,7 +17,7 @@ from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.deploy.bind import ForceField
 from mlsim.deploy.openmm_force import Callback, make_force, torchforce_problem
 from mlsim.errors import DependencyError, InputError, MlsimError, UnphysicalError
-from mlsim.md import callback
+from mlsim.potentials import callback
 from tests.toy_artifact import declared_verified, toy_artifact
 
 
@@ -187,7 +187,8 @@ def test_learned_potential_of_the_artifact_is_found_by_name(
     field: ForceField, ala2: Molecule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlsim.deploy.potential import factory
-    from mlsim.md.potential import PotentialRequest, Sum, build_system
+    from mlsim.potentials.contract import PotentialRequest, Sum
+    from mlsim.potentials.system import build_system
 
     artifact: ForceFieldArtifact = field.artifact
     monkeypatch.setenv("MLSIM_PATH", str(artifact.directory.parent))

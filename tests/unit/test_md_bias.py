@@ -13,9 +13,10 @@ from openmm import Context, Platform, System
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals
 from mlsim.errors import InputError, MissingError
-from mlsim.md.bias import GRID_POINTS, DihedralBias, Tempering, bias_for, load_grid
 from mlsim.md.integrator import verlet
+from mlsim.md.prepare import bias_for
 from mlsim.md.settings import RunSettings
+from mlsim.potentials.dihedral_bias import GRID_POINTS, DihedralBias, Tempering, load_grid
 from mlsim.units import kT
 
 

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, SettingsError, UnphysicalError
-from mlsim.md.classical import ExplicitWater, Vacuum
-from mlsim.md.exchange import ExchangeSettings, Ladder, accepts, log_acceptance, temperature_ladder
-from mlsim.md.exchange_run import LOG, exchange
-from mlsim.md.restart import Checkpoint
+from mlsim.md.engines.ladder import ExchangeSettings, Ladder, accepts, log_acceptance, temperature_ladder
+from mlsim.md.engines.replica_exchange import LOG, exchange
 from mlsim.md.signals import StopRequest
-from mlsim.md.trajectory import Run
+from mlsim.potentials.explicit_water import ExplicitWater
+from mlsim.potentials.vacuum import Vacuum
+from mlsim.runs.restart import Checkpoint
+from mlsim.runs.trajectory import Run
 from mlsim.units import kT
 
 # ---- acceptance ----

@@ -12,12 +12,13 @@ import pytest
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.region import TrainedRegion
 from mlsim.errors import InputError
-from mlsim.md.classical import Vacuum
-from mlsim.md.extrapolation import EXIT_CODE, PATIENCE, ExtrapolationGuard
-from mlsim.md.potential import PotentialRequest, resolve
+from mlsim.md.engines.single import simulate
+from mlsim.md.observers.extrapolation import EXIT_CODE, PATIENCE, ExtrapolationGuard
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
-from mlsim.md.simulate import simulate
+from mlsim.potentials.contract import PotentialRequest
+from mlsim.potentials.named import resolve
+from mlsim.potentials.vacuum import Vacuum
 from mlsim.workflow.guard import guards_for
 
 

@@ -15,15 +15,17 @@ from mlsim.deploy.bind import ForceField
 from mlsim.deploy.openmm_force import Callback, python_force
 from mlsim.deploy.potential import learned
 from mlsim.errors import InputError
-from mlsim.md import callback
-from mlsim.md.classical import Vacuum
-from mlsim.md.exchange import ExchangeSettings
-from mlsim.md.exchange_run import exchange
-from mlsim.md.impulses import ImpulseLangevin, Impulses
+from mlsim.md.engines.ladder import ExchangeSettings
+from mlsim.md.engines.replica_exchange import exchange
+from mlsim.md.engines.single import simulate
 from mlsim.md.integrator import canonical, impulses_for, langevin_middle
-from mlsim.md.potential import Potential, build_system
+from mlsim.md.session import identity
 from mlsim.md.settings import RunSettings
-from mlsim.md.simulate import identity, simulate
+from mlsim.potentials import callback
+from mlsim.potentials.contract import Potential
+from mlsim.potentials.impulses import ImpulseLangevin, Impulses
+from mlsim.potentials.system import build_system
+from mlsim.potentials.vacuum import Vacuum
 from tests.toy_artifact import declared_verified, toy_artifact
 
 REFERENCE = Platform.getPlatformByName("Reference")

@@ -10,12 +10,15 @@ from openmm import Context, Platform
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
-from mlsim.md.bias import BIAS_GROUP, DihedralBias
-from mlsim.md.classical import FACTORIES, Vacuum
+from mlsim.md.engines.single import simulate
 from mlsim.md.integrator import SLOW_GROUP, canonical, langevin_multiple
-from mlsim.md.potential import Potential, PotentialRequest, build_system
+from mlsim.md.session import identity
 from mlsim.md.settings import RunSettings
-from mlsim.md.simulate import identity, simulate
+from mlsim.potentials.contract import Potential, PotentialRequest
+from mlsim.potentials.dihedral_bias import BIAS_GROUP, DihedralBias
+from mlsim.potentials.named import FACTORIES
+from mlsim.potentials.system import build_system
+from mlsim.potentials.vacuum import Vacuum
 
 MTS = RunSettings(ns=1e-4, solvent="obc2", timestep_fs=4.0, mts_inner_steps=2, platform="Reference", report_ps=0.02)
 

@@ -13,11 +13,14 @@ from mlsim.deploy.openmm_force import torchforce_problem
 from mlsim.deploy.potential import learned
 from mlsim.deploy.replicated import BatchedCallback, batched_force
 from mlsim.errors import InputError, UnphysicalError
-from mlsim.md.classical import FACTORIES, ExplicitWater, Vacuum
-from mlsim.md.impulses import ImpulseLangevin, Impulses
 from mlsim.md.integrator import langevin_middle, verlet
-from mlsim.md.potential import Potential, PotentialRequest, build_system
-from mlsim.md.replicas import build_replicas, split, tiled
+from mlsim.potentials.contract import Potential, PotentialRequest
+from mlsim.potentials.copies import build_replicas, split, tiled
+from mlsim.potentials.explicit_water import ExplicitWater
+from mlsim.potentials.impulses import ImpulseLangevin, Impulses
+from mlsim.potentials.named import FACTORIES
+from mlsim.potentials.system import build_system
+from mlsim.potentials.vacuum import Vacuum
 from tests.toy_artifact import declared_verified, toy_artifact
 
 COPIES = 3

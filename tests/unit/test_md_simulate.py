@@ -17,15 +17,16 @@ from openmm import PythonForce, System
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, StorageError, UnphysicalError
-from mlsim.md import callback, restart
-from mlsim.md.bias import DihedralBias, Tempering
-from mlsim.md.classical import Vacuum
-from mlsim.md.restart import CURRENT, PREVIOUS, Checkpoint, locked
+from mlsim.md.engines.single import simulate
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
-from mlsim.md.simulate import simulate
-from mlsim.md.streams import RecordStream, TableStream, cut_back
-from mlsim.md.trajectory import Run
+from mlsim.potentials import callback
+from mlsim.potentials.dihedral_bias import DihedralBias, Tempering
+from mlsim.potentials.vacuum import Vacuum
+from mlsim.runs import restart
+from mlsim.runs.restart import CURRENT, PREVIOUS, Checkpoint, locked
+from mlsim.runs.streams import RecordStream, TableStream, cut_back
+from mlsim.runs.trajectory import Run
 
 OUTPUTS = ("log.csv", "topology.pdb")
 

@@ -14,16 +14,18 @@ from mlsim.chem.molecule import Molecule
 from mlsim.deploy.bind import ForceField
 from mlsim.deploy.potential import learned
 from mlsim.errors import CheckpointError, InputError, UnphysicalError
-from mlsim.md import own_noise
-from mlsim.md.bias import DihedralBias
-from mlsim.md.classical import FACTORIES, Vacuum
+from mlsim.md.engines import own_noise
+from mlsim.md.engines.shared import faster_context, simulate_together
 from mlsim.md.integrator import langevin_middle
-from mlsim.md.potential import Potential, PotentialRequest, build_system
+from mlsim.md.session import Outcome
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
-from mlsim.md.simulate import Outcome
-from mlsim.md.together import faster_context, simulate_together
-from mlsim.md.trajectory import Replica, Run
+from mlsim.potentials.contract import Potential, PotentialRequest
+from mlsim.potentials.dihedral_bias import DihedralBias
+from mlsim.potentials.named import FACTORIES
+from mlsim.potentials.system import build_system
+from mlsim.potentials.vacuum import Vacuum
+from mlsim.runs.trajectory import Replica, Run
 from mlsim.workflow.run import replica_directory, run
 from tests.toy_artifact import declared_verified, toy_artifact
 

@@ -11,8 +11,8 @@ from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
-from mlsim.md.bias import load_grid
 from mlsim.models.contract import bind, create
+from mlsim.potentials.dihedral_bias import load_grid
 from mlsim.seeds import torch_stream
 from mlsim.train.contrastive.bias import TorsionBias, torsions
 from mlsim.train.contrastive.fit import identity

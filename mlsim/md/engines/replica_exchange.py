@@ -11,10 +11,10 @@ share the work.
 Why one Context per temperature and segment, and not one for all temperatures with a temperature per degree of
 freedom: OpenMM's Reference platform has one stream of noise per process, which Contexts side by side would share, and
 one Context for all would need a CustomIntegrator (a step costs 2-5 times as much for a peptide, see
-:mod:`mlsim.md.replicas`) and a second System for the energy of each copy. Making a Context takes 0.25 ms for alanine
-dipeptide, 2.5 % of a segment of 1 ps.
+:mod:`mlsim.potentials.copies`) and a second System for the energy of each copy. Making a Context takes 0.25 ms for
+alanine dipeptide, 2.5 % of a segment of 1 ps.
 
-Output: ``state-00/`` ... one run directory per temperature, readable by :class:`mlsim.md.trajectory.Run`;
+Output: ``state-00/`` ... one run directory per temperature, readable by :class:`mlsim.runs.trajectory.Run`;
 ``exchange.csv`` with the energies before and the walkers after each attempt; statistics in ``run.json``.
 """
 
@@ -33,18 +33,22 @@ from openmm import Context, OpenMMException, Platform, System
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError, MissingError, OccupiedError, UnphysicalError
-from mlsim.md import callback, platforms, record
-from mlsim.md.exchange import ExchangeSettings, Ladder
-from mlsim.md.guard import Guard, Snapshot
-from mlsim.md.impulses import Impulses
+from mlsim.md import platforms
+from mlsim.md.coordinates import CoordinateStream
+from mlsim.md.engines.ladder import ExchangeSettings, Ladder
 from mlsim.md.integrator import canonical, impulses_for
-from mlsim.md.potential import Potential, build_system
 from mlsim.md.prepare import minimise
-from mlsim.md.restart import Checkpoint, locked, resumed, storage, write_atomically
-from mlsim.md.signals import StopRequest
-from mlsim.md.simulate import Progress, degrees_of_freedom, identity
-from mlsim.md.streams import CoordinateStream, Stream, TableStream, cut_all_back
-from mlsim.md.trajectory import COLUMNS, Run
+from mlsim.md.session import identity
+from mlsim.md.signals import Progress, StopRequest
+from mlsim.md.stability import Snapshot, StabilityCheck, degrees_of_freedom
+from mlsim.potentials import callback
+from mlsim.potentials.contract import Potential
+from mlsim.potentials.impulses import Impulses
+from mlsim.potentials.system import build_system
+from mlsim.runs import record
+from mlsim.runs.restart import Checkpoint, locked, resumed, storage, write_atomically
+from mlsim.runs.streams import Stream, TableStream, cut_all_back
+from mlsim.runs.trajectory import COLUMNS, Run
 from mlsim.seeds import openmm_seed
 
 Vectors = NDArray[np.float64]
@@ -174,7 +178,7 @@ def exchange(
     Raises
     ------
     OccupiedError, MissingError, CheckpointError, UnphysicalError, StorageError
-        As :func:`mlsim.md.simulate.simulate`.
+        As :func:`mlsim.md.engines.single.simulate`.
     InputError
         If the potential puts the molecule into a box: exchanging a solvated molecule needs too many temperatures.
     """
@@ -217,7 +221,7 @@ class _Engine:
         self.mover: Mover = dynamics if spread is None else spread(dynamics)
         dof = degrees_of_freedom(dynamics.system)
         limit = settings.runaway_temperature_K
-        self.guards = [Guard(molecule.topology, dof, t, limit) for t in self.temperatures]
+        self.checks = [StabilityCheck(molecule.topology, dof, t, limit) for t in self.temperatures]
         self.record: dict[str, Any] = {
             "status": "running",
             "seed": seed,
@@ -334,18 +338,18 @@ class _Engine:
         self.positions, self.velocities = positions, velocities
 
     def _report(self, state: int, snapshot: Snapshot) -> None:
-        guard, settings = self.guards[state], self.settings
-        guard.check(snapshot)
+        check, settings = self.checks[state], self.settings
+        check.accept(snapshot)
         if snapshot.step % settings.report_steps:
             return
-        time_ps, temperature = snapshot.step * settings.timestep_ps, guard.temperature(snapshot.kinetic)
+        time_ps, temperature = snapshot.step * settings.timestep_ps, check.temperature(snapshot.kinetic)
         with storage(self.directory):
             self.frames[state].append(snapshot.positions)
             self.logs[state].append((snapshot.step, time_ps, snapshot.potential, snapshot.kinetic, temperature, 0.0))
 
     def _fail(self, error: UnphysicalError) -> None:
-        for k, guard in enumerate(self.guards):
-            guard.save_last_good(state_directory(self.directory, k) / "last_good.pdb")
+        for k, check in enumerate(self.checks):
+            check.save_last_good(state_directory(self.directory, k) / "last_good.pdb")
         failure = {"message": str(error), "step": self.step}
         write_atomically(self.directory / "failure.json", json.dumps(failure, indent=2) + "\n")
         self._write("failed", str(error), self.wall_before)

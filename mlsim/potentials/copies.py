@@ -26,8 +26,9 @@ unit. Independent Contexts have their molecular mechanics in the callback of the
 (:mod:`mlsim.deploy.mechanics`), one Context leaves them to OpenMM, because it is meant for a GPU. One Context saves the
 call into Python, 2 us, and costs exactness: OpenMM draws the noise
 of all atoms from one stream, and iterates the constraints of all copies until the last has converged, so the path of a
-copy depends on its neighbours; own streams per copy (:mod:`mlsim.md.own_noise`) more than double the cost. Independent
-Contexts need none of this: replica k is the same bit for bit however many run beside it, and each core takes its own.
+copy depends on its neighbours; own streams per copy (:mod:`mlsim.md.engines.own_noise`) more than double the cost.
+Independent Contexts need none of this: replica k is the same bit for bit however many run beside it, and each core
+takes its own.
 
 What any number of replicas can gain there at most: a step alone takes 25.1 us. The multiplications of the network take
 9.4 us at the peak of the core (measured beside it), which nothing on that core can beat in float32, and OpenMM's
@@ -37,9 +38,8 @@ really save is less, us: the call and the positions 2 to 3, the two empty rows o
 passes over pairs (7.0, where multiplications alone would take 2.7) read a table that other copies of the molecule do
 not share: with 64 different conformations a table of 512 intervals, 1 MB, makes an evaluation 3 % slower than with one.
 A table of half the size saves 1 us, wider panels 0.8 (both measured once, beside other work, and not built).
-
-One Context is for devices that one peptide does not fill: on a GPU :mod:`mlsim.md.together` is chosen when a short
-timing says so. It was not timed on one.
+ One Context is for devices that one peptide does not fill: on a GPU :mod:`mlsim.md.engines.shared` is chosen when a
+short timing says so. It was not timed on one.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ from openmm import (
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
-from mlsim.md.impulses import Impulses, can_be_impulsive
-from mlsim.md.potential import Potential, skeleton, terms_of
+from mlsim.potentials.contract import Potential, terms_of
+from mlsim.potentials.impulses import Impulses, can_be_impulsive
+from mlsim.potentials.system import skeleton
 from mlsim.units import COULOMB
 
 _PAIR_ENERGY = "coulomb/r + 4*epsilon*((sigma/r)^12 - (sigma/r)^6)"
@@ -95,7 +96,7 @@ def build_replicas(
     molecule : Molecule
         Without box, as returned by ``potential.prepare``.
     constraints, hydrogen_mass_Da, impulses
-        As for :func:`mlsim.md.potential.build_system`.
+        As for :func:`mlsim.potentials.system.build_system`.
 
     Raises
     ------

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsim.errors import InputError, MissingError
-from mlsim.md import record
+from mlsim.runs import record
 
 if TYPE_CHECKING:
     import mdtraj

@@ -17,7 +17,7 @@ from openmm import Context
 
 from mlsim.dataset.region import TrainedRegion
 from mlsim.md.signals import StopRequest
-from mlsim.md.streams import Stream, TableStream
+from mlsim.runs.streams import Stream, TableStream
 
 #: Reports outside in a row after which ``stop`` stops.
 PATIENCE = 10
@@ -69,7 +69,7 @@ class ExtrapolationGuard:
         """Look once."""
         positions = context.getState(getPositions=True).getPositions(asNumpy=True)._value[: self._region.n_atoms]
         if not np.isfinite(positions).all():
-            return  # the run's own guard says so, with the atom
+            return  # the stability check says so, with the atom
         distance = float(self._region.distance(positions[None])[0])
         time_ps = step * self._timestep_ps
         self._table.append((step, time_ps, distance))

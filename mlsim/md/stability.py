@@ -1,4 +1,4 @@
-"""Guard: stops a run whose numbers can no longer be trusted, and says where it broke.
+"""StabilityCheck: ends a run whose numbers can no longer be trusted, and says where it broke.
 
 Checked at every report: finite energy and positions, instantaneous temperature below a limit, no jump of the
 potential energy. OpenMM itself notices only NaN positions, one evaluation later, and accepts a NaN energy.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from openmm import Context, OpenMMException, app, unit
+from openmm import Context, OpenMMException, System, app, unit
 
 from mlsim.errors import UnphysicalError
 from mlsim.units import GAS_CONSTANT, kT
@@ -30,7 +30,7 @@ class Snapshot:
     positions: NDArray[np.float64]
 
 
-class Guard:
+class StabilityCheck:
     """Watches snapshots; remembers the last good one.
 
     Parameters
@@ -53,7 +53,7 @@ class Guard:
         """Instantaneous temperature, K, of a kinetic energy in kJ/mol."""
         return 2.0 * kinetic / (self._dof * GAS_CONSTANT)
 
-    def check(self, snapshot: Snapshot) -> None:
+    def accept(self, snapshot: Snapshot) -> None:
         """Accept a snapshot or raise.
 
         Raises
@@ -102,3 +102,9 @@ class Guard:
 
 def _name(atom: app.topology.Atom) -> str:
     return f"{atom.residue.name}{atom.residue.index + 1}-{atom.name}"
+
+
+def degrees_of_freedom(system: System) -> int:
+    """3 N (massive particles) minus constraints; no centre-of-mass removal is used."""
+    massive = sum(1 for k in range(system.getNumParticles()) if system.getParticleMass(k)._value > 0)
+    return 3 * massive - system.getNumConstraints()

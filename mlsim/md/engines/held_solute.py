@@ -44,12 +44,12 @@ from mlsim.chem.molecule import Molecule
 from mlsim.dataset.averaging import LEAST_SAMPLES, average, error_trace
 from mlsim.errors import InputError, UnphysicalError
 from mlsim.md import platforms
-from mlsim.md.classical import ExplicitWater, Vacuum
 from mlsim.md.integrator import langevin_middle, verlet
-from mlsim.md.potential import build_system
-from mlsim.md.restart import storage
-from mlsim.md.signals import StopRequest
-from mlsim.md.simulate import Progress
+from mlsim.md.signals import Progress, StopRequest
+from mlsim.potentials.explicit_water import ExplicitWater
+from mlsim.potentials.system import build_system
+from mlsim.potentials.vacuum import Vacuum
+from mlsim.runs.restart import storage
 from mlsim.seeds import openmm_seed
 from mlsim.settings import Settings
 from mlsim.units import FS_PER_PS, steps_for

@@ -2,13 +2,14 @@
 
     build_replicas -> start each copy as a run alone would -> step, report copy by copy, guard, checkpoint
 
-Each copy has its own directory, the same files as any run, and its own random stream (:mod:`mlsim.md.own_noise`), so
-its path follows from its seed and does not depend on how many move beside it. The Context knows the energies of all
-copies together only; those of a copy come from a second Context of one molecule, at reports. A fixed bias acts on each
-copy; one that grows has a history, and is for a Context of its own. A checkpoint in the parent directory holds
-positions, velocities and streams of all copies; a resumed run equals an uninterrupted one.
+Each copy has its own directory, the same files as any run, and its own random stream
+(:mod:`mlsim.md.engines.own_noise`), so its path follows from its seed and does not depend on how many move beside it.
+The Context knows the energies of all copies together only; those of a copy come from a second Context of one molecule,
+at reports. A fixed bias acts on each copy; one that grows has a history, and is for a Context of its own. A checkpoint
+in the parent directory holds positions, velocities and streams of all copies; a resumed run equals an uninterrupted
+one.
 
-When it pays is measured, not assumed: see :mod:`mlsim.md.replicas` for the CPU, where independent Contexts win.
+When it pays is measured, not assumed: see :mod:`mlsim.potentials.copies` for the CPU, where independent Contexts win.
 """
 
 from __future__ import annotations
@@ -25,20 +26,24 @@ from openmm import Context, OpenMMException, Platform
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError, UnphysicalError
-from mlsim.md import callback, own_noise, platforms, record
-from mlsim.md.bias import bias_for
-from mlsim.md.guard import Guard, Snapshot
-from mlsim.md.impulses import Impulses
+from mlsim.md import platforms
+from mlsim.md.coordinates import CoordinateStream
+from mlsim.md.engines import own_noise
 from mlsim.md.integrator import CONSTRAINT_TOLERANCE, impulses_for, langevin_middle
-from mlsim.md.potential import Potential, build_system
-from mlsim.md.prepare import minimise
-from mlsim.md.replicas import build_replicas, split, tiled
-from mlsim.md.restart import Checkpoint, locked, resumed, storage, write_atomically
+from mlsim.md.prepare import bias_for, minimise
+from mlsim.md.session import Outcome, identity
 from mlsim.md.settings import RunSettings
-from mlsim.md.signals import StopRequest
-from mlsim.md.simulate import Outcome, Progress, degrees_of_freedom, identity
-from mlsim.md.streams import CoordinateStream, Stream, TableStream, cut_all_back
-from mlsim.md.trajectory import COLUMNS, Replica
+from mlsim.md.signals import Progress, StopRequest
+from mlsim.md.stability import Snapshot, StabilityCheck, degrees_of_freedom
+from mlsim.potentials import callback
+from mlsim.potentials.contract import Potential
+from mlsim.potentials.copies import build_replicas, split, tiled
+from mlsim.potentials.impulses import Impulses
+from mlsim.potentials.system import build_system
+from mlsim.runs import record
+from mlsim.runs.restart import Checkpoint, locked, resumed, storage, write_atomically
+from mlsim.runs.streams import Stream, TableStream, cut_all_back
+from mlsim.runs.trajectory import COLUMNS, Replica
 from mlsim.seeds import openmm_seed
 
 Vectors = NDArray[np.float64]
@@ -99,7 +104,7 @@ def simulate_together(
     InputError
         If a term of the potential cannot act on copies, or the settings ask for what copies cannot have.
     CheckpointError, MissingError, OccupiedError, UnphysicalError, StorageError
-        As :func:`mlsim.md.simulate.simulate`.
+        As :func:`mlsim.md.engines.single.simulate`.
     """
     require_copies(settings, molecule, potential)
     with locked(directory):
@@ -146,7 +151,7 @@ class _Copies:
         platform = Platform.getPlatformByName(self.platform.name)
         self.context = Context(system, self.integrator, platform, self.platform.properties)
         dof, limit = degrees_of_freedom(single), settings.runaway_temperature_K
-        self.guards = [Guard(molecule.topology, dof, settings.temperature_K, limit) for _ in seeds]
+        self.checks = [StabilityCheck(molecule.topology, dof, settings.temperature_K, limit) for _ in seeds]
         self.record: dict[str, Any] = {
             "settings": settings.model_dump(mode="json"),
             "molecule": {"name": molecule.name, "digest": molecule.digest, "solute_atoms": molecule.n_atoms},
@@ -273,18 +278,18 @@ class _Copies:
                 self.single.setPositions(x)
                 bias = 0.0 if self.bias is None else self.bias.energy(self.single)
                 potential = float(self.single.getState(getEnergy=True).getPotentialEnergy()._value) - bias
-                self.guards[k].check(Snapshot(self.step, potential, kinetic, x))
+                self.checks[k].accept(Snapshot(self.step, potential, kinetic, x))
             except (UnphysicalError, OpenMMException) as error:
                 original = callback.take() or error
                 self._fail(UnphysicalError(f"replica {k}, step {self.step}: {original}"))
-            temperature = self.guards[k].temperature(kinetic)
+            temperature = self.checks[k].temperature(kinetic)
             with storage(self.directory):
                 self.frames[k].append(x)
                 self.logs[k].append((self.step, time_ps, potential, kinetic, temperature, bias))
 
     def _fail(self, error: UnphysicalError) -> None:
-        for guard, place in zip(self.guards, self.places, strict=True):
-            guard.save_last_good(place / "last_good.pdb")
+        for check, place in zip(self.checks, self.places, strict=True):
+            check.save_last_good(place / "last_good.pdb")
         failure = {"message": str(error), "step": self.step}
         write_atomically(self.directory / "failure.json", json.dumps(failure, indent=2) + "\n")
         self._write("failed", str(error), self.wall_before)
@@ -335,7 +340,7 @@ GPUS = ("CUDA", "HIP", "OpenCL")
 
 
 def faster_context(settings: RunSettings, molecule: Molecule, potential: Potential) -> Literal["separate", "shared"]:
-    """What a short timing says; on a CPU ``separate`` without one (see :mod:`mlsim.md.replicas`).
+    """What a short timing says; on a CPU ``separate`` without one (see :mod:`mlsim.potentials.copies`).
 
     A System that cannot hold copies is ``separate`` too.
     """

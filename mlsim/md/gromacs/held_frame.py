@@ -5,8 +5,8 @@
 Conformations are frames of a reference run that GROMACS made, whose trajectory still has all atoms. Solute
 and water of such a frame are in equilibrium already, so nothing has to be moved or relaxed: the solute is frozen, water
 gets fresh velocities, a short equilibration forgets them, and the force is sampled every ``record_ps`` and averaged
-with the covariance of its error (:mod:`mlsim.dataset.averaging`). See :mod:`mlsim.md.label` for the other road, which
-needs no such run. Labels are of fixed length here.
+with the covariance of its error (:mod:`mlsim.dataset.averaging`). See :mod:`mlsim.md.engines.held_solute` for the other
+road, which needs no such run. Labels are of fixed length here.
 
 ``waters.npz`` keeps the chosen frames, so that the labels no longer need the run.
 """
@@ -24,14 +24,13 @@ from numpy.typing import NDArray
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.averaging import average
 from mlsim.errors import InputError, MissingError, UnphysicalError
-from mlsim.md import gromacs_frames, gromacs_input
-from mlsim.md.forces import ForceRecorder
-from mlsim.md.gromacs import FOLDER, TRAJECTORY, Mdrun, executable
-from mlsim.md.label import UNITS_PER_LABEL, Label, LabelSettings
-from mlsim.md.restart import storage
+from mlsim.md.engines.held_solute import UNITS_PER_LABEL, Label, LabelSettings
+from mlsim.md.gromacs import input_files, trr
+from mlsim.md.gromacs.program import FOLDER, TRAJECTORY, Mdrun, executable
+from mlsim.md.observers.forces import ForceRecorder
 from mlsim.md.settings import RunSettings
-from mlsim.md.signals import StopRequest
-from mlsim.md.simulate import Progress
+from mlsim.md.signals import Progress, StopRequest
+from mlsim.runs.restart import storage
 from mlsim.seeds import openmm_seed
 from mlsim.units import FS_PER_PS, PS_PER_NS, steps_for
 
@@ -62,10 +61,10 @@ def keep_waters(run: Path, solute: Molecule, times_ps: NDArray[np.float64], targ
     wanted = {round(float(t), 4): k for k, t in enumerate(times_ps)}
     everything: dict[int, NDArray[np.float32]] = {}
     box = np.zeros(3)
-    for frame in gromacs_frames.frames(trajectory):
+    for frame in trr.frames(trajectory):
         number = wanted.get(round(frame.time_ps, 4))
         if number is not None:
-            whole = gromacs_frames.whole(frame.positions[: solute.n_atoms], frame.box)
+            whole = trr.whole(frame.positions[: solute.n_atoms], frame.box)
             rest = frame.positions[solute.n_atoms :]
             everything[number], box = np.concatenate([whole, rest]).astype(np.float32), frame.box
     if len(everything) != len(wanted):
@@ -133,15 +132,15 @@ class HeldInFrame:
         held = Molecule(
             self._water.name, self._water.topology, everything, self._water.solute, box, self._water.force_field
         )
-        gromacs_input.write_inputs(held, None, self._run, seed, self._place)
+        input_files.write_inputs(held, None, self._run, seed, self._place)
         (self._place / _INDEX).write_text(_groups(n, len(everything)))
-        self._mdrun.parameters(gromacs_input.PARAMETERS, seed, {"freezegrps": "solute", "freezedim": "Y Y Y"})
+        self._mdrun.parameters(input_files.PARAMETERS, seed, {"freezegrps": "solute", "freezedim": "Y Y Y"})
         self._mdrun.prepare(_INDEX)
         self._mdrun.execute(None, stop)
         if stop.reason is not None:
             return None
         kept, positions = [], everything[:n]
-        for frame in gromacs_frames.frames(self._place / TRAJECTORY):
+        for frame in trr.frames(self._place / TRAJECTORY):
             if frame.time_ps > settings.equilibrate_ps and frame.forces is not None:
                 kept.append(frame.forces[:n].ravel())
         mean = average(np.array(kept))

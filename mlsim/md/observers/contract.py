@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 from openmm import Context
 
-from mlsim.md.streams import Stream
+from mlsim.runs.streams import Stream
 
 
 class Observer(Protocol):

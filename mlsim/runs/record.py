@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mlsim.errors import InputError, MissingError
-from mlsim.md.restart import write_atomically
+from mlsim.runs.restart import write_atomically
 from mlsim.settings import Settings
 
 S = TypeVar("S", bound=Settings)

@@ -22,13 +22,13 @@ from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import MissingError
-from mlsim.md import record
-from mlsim.md.bias import BIAS_GROUP
-from mlsim.md.classical import Vacuum
 from mlsim.md.integrator import verlet
-from mlsim.md.potential import build_system
 from mlsim.md.settings import RunSettings
-from mlsim.md.streams import RecordStream, Stream
+from mlsim.potentials.dihedral_bias import BIAS_GROUP
+from mlsim.potentials.system import build_system
+from mlsim.potentials.vacuum import Vacuum
+from mlsim.runs import record
+from mlsim.runs.streams import RecordStream, Stream
 from mlsim.units import steps_for
 
 PHYSICAL_GROUP = 0

@@ -8,67 +8,39 @@ and resumed run equals an uninterrupted one bit for bit.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
-from openmm import Context, Integrator, OpenMMException, Platform, System
+from openmm import Context, Integrator, OpenMMException, Platform
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import CheckpointError, MissingError, MlsimError, OccupiedError, UnphysicalError
-from mlsim.md import callback, platforms, record
-from mlsim.md.bias import BIAS_GROUP, DihedralBias
-from mlsim.md.guard import Guard, Snapshot
+from mlsim.md import platforms
+from mlsim.md.coordinates import CoordinateStream
 from mlsim.md.integrator import SLOW_GROUP, canonical, impulses_for
-from mlsim.md.observer import Observer, Summarised
-from mlsim.md.potential import Potential, build_system
+from mlsim.md.observers.contract import Observer, Summarised
 from mlsim.md.prepare import minimise, starting_molecule
-from mlsim.md.restart import Checkpoint, locked, resumed, storage, write_atomically
+from mlsim.md.session import Outcome, identity
 from mlsim.md.settings import RunSettings
-from mlsim.md.signals import Stopped, StopRequest
-from mlsim.md.streams import CoordinateStream, Stream, TableStream, cut_all_back
-from mlsim.md.trajectory import COLUMNS, Replica
+from mlsim.md.signals import Progress, Stopped, StopRequest
+from mlsim.md.stability import Snapshot, StabilityCheck, degrees_of_freedom
+from mlsim.potentials import callback
+from mlsim.potentials.contract import Potential
+from mlsim.potentials.dihedral_bias import DihedralBias
+from mlsim.potentials.system import build_system
+from mlsim.runs import record
+from mlsim.runs.restart import Checkpoint, locked, resumed, storage, write_atomically
+from mlsim.runs.streams import Stream, TableStream, cut_all_back
+from mlsim.runs.trajectory import COLUMNS, Replica
 from mlsim.seeds import openmm_seed
 
-#: Settings that may differ between a run and its continuation.
-_FREE = {
-    "ns",
-    "max_hours",
-    "checkpoint_minutes",
-    "platform",
-    "threads",
-    "bridge",
-    "replicas",
-    "context",
-    "bias",
-    "guard",
-}
 #: Wall time between two looks at the stop request, s.
 _RESPONSE_SECONDS = 0.5
-
-
-class Progress(Protocol):
-    """Told how far a run is."""
-
-    def advance(self, steps: int) -> None:
-        """``steps`` more are done."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a call to :func:`simulate` ended: ``complete``, or ``stopped`` with a reason."""
-
-    replica: Replica
-    status: Literal["complete", "stopped"]
-    reason: str | None
-    step: int
-    wall_seconds: float
 
 
 def simulate(
@@ -166,7 +138,7 @@ class _Engine:
         self.context = Context(
             self.system, self.integrator, Platform.getPlatformByName(self.platform.name), self.platform.properties
         )
-        self.guard = Guard(
+        self.check = StabilityCheck(
             self.molecule.topology,
             degrees_of_freedom(self.system),
             settings.temperature_K,
@@ -314,20 +286,20 @@ class _Engine:
             np.array(state.getPositions(asNumpy=True)._value),
         )
         try:
-            self.guard.check(snapshot)
+            self.check.accept(snapshot)
         except UnphysicalError as error:
             self._fail(str(error), error)
         time_ps = self.step * self.settings.timestep_ps
-        temperature = self.guard.temperature(snapshot.kinetic)
+        temperature = self.check.temperature(snapshot.kinetic)
         with storage(self.directory):
             self.frames.append(snapshot.positions[: self.n_solute])
             self.log.append((self.step, time_ps, snapshot.potential, snapshot.kinetic, temperature, bias))
 
     def _fail(self, message: str, cause: BaseException) -> None:
-        worst = self.guard.worst_atom(self.context)
+        worst = self.check.worst_atom(self.context)
         callback.take()
-        kept = self.guard.save_last_good(self.directory / "last_good.pdb")
-        last = self.guard.last_good.step if self.guard.last_good is not None else None
+        kept = self.check.save_last_good(self.directory / "last_good.pdb")
+        last = self.check.last_good.step if self.check.last_good is not None else None
         failure = {"message": message, "worst_atom": worst, "last_good_step": last}
         write_atomically(self.directory / "failure.json", json.dumps(failure, indent=2) + "\n")
         record.write(self.directory, {**self.record, "status": "failed", "step": self.step, **failure})
@@ -340,21 +312,3 @@ class _Engine:
             sizes = {name: stream.sync() for name, stream in self.streams.items()}
         arrays = {f"{o.name}/{key}": array for o in self.observers for key, array in o.state().items()}
         Checkpoint(self.step, self.context.createCheckpoint(), sizes, self.identity, arrays).save(self.directory)
-
-
-def degrees_of_freedom(system: System) -> int:
-    """3 N (massive particles) minus constraints; no centre-of-mass removal is used."""
-    massive = sum(1 for k in range(system.getNumParticles()) if system.getParticleMass(k)._value > 0)
-    return 3 * massive - system.getNumConstraints()
-
-
-def identity(
-    settings: RunSettings, molecule: Molecule, potential: Potential, bias: DihedralBias | None, seed: int
-) -> str:
-    """Digest of all that decides a trajectory; only settings that differ from their defaults enter it."""
-    kept = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k not in _FREE}
-    content = [kept, molecule.n_atoms, molecule.elements, potential.describe(), bias and bias.describe(), seed]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-__all__ = ["BIAS_GROUP", "Outcome", "Progress", "degrees_of_freedom", "identity", "simulate"]

@@ -34,8 +34,8 @@ from openmm import CMAPTorsionForce, System, app, unit
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import ramachandran_atoms
 from mlsim.errors import DependencyError
-from mlsim.md.restart import write_atomically
 from mlsim.md.settings import RunSettings
+from mlsim.runs.restart import write_atomically
 from mlsim.units import ANGSTROM_PER_NM
 
 TOPOLOGY, COORDINATES, PARAMETERS = "system.top", "system.gro", "run.mdp"

@@ -31,9 +31,7 @@ from openmm import Context, Continuous2DFunction, CustomCompoundBondForce, Syste
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.errors import InputError, MissingError
-from mlsim.md.settings import RunSettings
-from mlsim.md.streams import Stream
-from mlsim.units import kT, steps_for
+from mlsim.units import kT
 
 #: Force group of the bias, apart from the physical forces (group 0).
 BIAS_GROUP = 30
@@ -122,7 +120,7 @@ class DihedralBias:
         """Steps between hills (0: the bias does not grow)."""
         return self.tempering.interval_steps if self.tempering else 0
 
-    def open(self, directory: Path) -> tuple[Stream, ...]:
+    def open(self, directory: Path) -> tuple[()]:
         """No output of its own; the grid is saved at the end and in every checkpoint."""
         return ()
 
@@ -184,30 +182,6 @@ class DihedralBias:
             bias_factor=factor,
             temperature_K=self._temperature_K,
         )
-
-
-def bias_for(molecule: Molecule, settings: RunSettings) -> DihedralBias | None:
-    """The bias that ``settings.bias`` asks for, or None.
-
-    Raises
-    ------
-    InputError, MissingError
-        If it is neither a known word nor a readable bias file that fits the molecule.
-    """
-    if settings.bias == "none":
-        return None
-    if settings.bias == "metadynamics":
-        growth = Tempering(
-            settings.hill_height_kJ_mol,
-            settings.hill_width_rad,
-            settings.bias_factor,
-            steps_for(settings.hill_every_ps, settings.timestep_fs),
-        )
-        return DihedralBias(molecule, settings.temperature_K, tempering=growth)
-    path = Path(settings.bias)
-    if path.suffix != ".npz":
-        raise InputError(f"bias '{path}': expected 'metadynamics', 'none', or the bias.npz of an earlier run")
-    return DihedralBias(molecule, settings.temperature_K, load_grid(path))
 
 
 def load_grid(path: Path) -> NDArray[np.float64]:

@@ -1,0 +1,1 @@
+"""Engines: how one, several or held copies of a molecule move."""

@@ -1,0 +1,1 @@
+"""GROMACS as an engine of reference runs and labels."""

@@ -1,0 +1,171 @@
+"""Reference runs by GROMACS: the same box, force field and fixed bias as OpenMM would run, several times faster.
+
+    start.npz (box of mlsim) -> system.top, system.gro, run.mdp -> grompp -> mdrun -> frames (harvest)
+
+A run is one ``mdrun`` that appends; killed at any moment it goes on from its last checkpoint (GROMACS cuts its own
+files back), so nothing here keeps a state of its own. A SIGTERM to mlsim becomes one to ``mdrun``, which writes a
+checkpoint and stops; a box that is being equilibrated is given up and removed. Not bit-for-bit reproducible: GROMACS
+tunes its neighbour lists while it runs.
+
+Only what a reference needs is offered: TIP3P, a fixed bias or none, constant volume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsim.chem.molecule import Molecule
+from mlsim.errors import CheckpointError, InputError
+from mlsim.md.gromacs import harvest, input_files, trr
+from mlsim.md.gromacs.program import FOLDER, TPR, TRAJECTORY, Mdrun, executable, version
+from mlsim.md.prepare import starting_molecule
+from mlsim.md.session import Outcome
+from mlsim.md.settings import RunSettings
+from mlsim.md.signals import Progress, Stopped, StopRequest
+from mlsim.potentials.dihedral_bias import DihedralBias, load_grid
+from mlsim.potentials.explicit_water import ExplicitWater
+from mlsim.runs import record
+from mlsim.runs.restart import locked, storage, write_atomically
+from mlsim.runs.trajectory import Replica
+from mlsim.seeds import openmm_seed
+from mlsim.units import steps_for
+
+
+def simulate_reference(
+    molecule: Molecule,
+    settings: RunSettings,
+    padding_nm: float,
+    directory: Path,
+    seed: int,
+    *,
+    progress: Progress | None = None,
+    stop: StopRequest | None = None,
+) -> Outcome:
+    """Run or continue one explicit-water run of ``settings.total_steps`` in ``directory``.
+
+    Writes what :func:`mlsim.md.engines.single.simulate` with a force recorder writes: record, trajectory, log, force
+    frames.
+
+    Parameters
+    ----------
+    molecule : Molecule
+        The solute.
+    settings : RunSettings
+        ``report_ps`` is the time between frames and between force labels.
+    padding_nm : float
+        Water around the solute, nm.
+    seed : int
+        Root seed.
+
+    Raises
+    ------
+    InputError
+        For a growing bias.
+    CheckpointError
+        If ``directory`` holds a run with other settings.
+    DependencyError
+        Without GROMACS, ParmEd or MDAnalysis.
+    StorageError
+        If GROMACS cannot write.
+    """
+    program, stop, made = executable(), stop or StopRequest(), not directory.exists()
+    grid, began = _grid(settings), time.monotonic()
+    with storage(directory):
+        (directory / FOLDER).mkdir(parents=True, exist_ok=True)
+    with locked(directory):
+        run = Mdrun(program, directory / FOLDER, settings)
+        box = Mdrun(program, directory / FOLDER / "box", settings)
+        try:
+            solvent = ExplicitWater(padding_nm)
+            water = starting_molecule(molecule, solvent, settings, seed, directory, box.equilibrate, stop)
+        except Stopped:
+            shutil.rmtree(directory if made else box.place, ignore_errors=True)
+            return Outcome(Replica(directory), "stopped", stop.reason, 0, time.monotonic() - began)
+        shutil.rmtree(box.place, ignore_errors=True)
+        head = _head(molecule, water, settings, padding_nm, grid, seed)
+        _same_or_new(directory, head)
+        if not (run.place / TPR).exists():
+            input_files.write_inputs(water, grid, settings, openmm_seed(seed, "gromacs"), run.place)
+            run.prepare()
+            molecule.to_pdb(directory / "topology.pdb")
+            write_atomically(directory / "config.yaml", settings.to_yaml())
+        record.write(directory, {**head, "status": "running", "step": run.steps()})
+        began = time.monotonic()
+        run.extend()
+        run.execute(progress, stop)
+        step, reason = run.steps(), stop.reason
+        complete = step >= settings.total_steps
+        harvest.harvest(molecule, grid, settings, run.place / TRAJECTORY, directory)
+        if grid is not None:
+            DihedralBias(molecule, settings.temperature_K, grid).save(directory / "bias.npz")
+        wall = time.monotonic() - began
+        status: Literal["complete", "stopped"] = "complete" if complete else "stopped"
+        ending = {"status": status, "reason": reason, "step": step, "wall_seconds": round(wall, 3)}
+        record.write(directory, {**head, **ending})
+    return Outcome(Replica(directory), status, reason, step, wall)
+
+
+def steps_done(directory: Path, timestep_fs: float, record_ps: float) -> int:
+    """Steps of the run in ``directory`` that are on disk (0 where none began)."""
+    return trr.last_step(directory / FOLDER / TRAJECTORY, steps_for(record_ps, timestep_fs))
+
+
+def _grid(settings: RunSettings) -> NDArray[np.float64] | None:
+    if settings.bias == "none":
+        return None
+    if settings.bias == "metadynamics":
+        raise InputError(
+            "engine gromacs: expected --bias none or the bias .npz of an earlier run (fixed), got metadynamics; "
+            "make a bias cheaply with mlsim run --bias metadynamics in a learned or generalized Born solvent"
+        )
+    return input_files.cmap_grid(load_grid(Path(settings.bias)))
+
+
+def _head(
+    molecule: Molecule,
+    water: Molecule,
+    settings: RunSettings,
+    padding_nm: float,
+    grid: NDArray[np.float64] | None,
+    seed: int,
+) -> dict[str, Any]:
+    bias = None if grid is None else {"kind": "fixed grid", "sha256": hashlib.sha256(grid.tobytes()).hexdigest()[:16]}
+    # only what differs from the defaults, so that a setting added to mlsim later does not orphan old runs
+    free = {"ns", "max_hours", "threads", "checkpoint_minutes", "bias", "platform"}
+    kept = json.dumps(settings.model_dump(mode="json", exclude_defaults=True, exclude=free), sort_keys=True)
+    return {
+        "engine": "gromacs",
+        "seed": seed,
+        "settings": settings.model_dump(mode="json"),
+        "molecule": {
+            "name": molecule.name,
+            "digest": molecule.digest,
+            "solute_atoms": molecule.n_atoms,
+            "atoms": water.n_atoms,
+        },
+        "potential": ExplicitWater(padding_nm).describe(),
+        "bias": bias,
+        "platform": {"name": "GROMACS", "program": Path(executable()).name, "version": version()},
+        "identity": hashlib.sha256(f"{kept}{bias}{molecule.digest}{seed}".encode()).hexdigest()[:16],
+        "versions": record.versions(),
+        "command": record.command_line(),
+    }
+
+
+def _same_or_new(directory: Path, head: dict[str, Any]) -> None:
+    if not (directory / record.FILE).exists():
+        return
+    found = record.read(directory).get("identity")
+    if found != head["identity"]:
+        raise CheckpointError(
+            f"{directory}: holds a run with other settings, molecule, bias or engine; repeat its options or choose "
+            "another directory"
+        )

@@ -1,0 +1,1 @@
+"""Observers: what looks at, or acts on, a running simulation."""

@@ -1,0 +1,1 @@
+"""Potentials: what puts forces into an OpenMM System."""

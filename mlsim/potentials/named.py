@@ -1,0 +1,81 @@
+"""Names by which users ask for a potential: ``--solvent issnet``, ``gbn2+issnet:correction``.
+
+A specification is one or more names joined by ``+``; a name may carry an argument after a colon:
+``vacuum``, ``gbn2``, ``tip3p``, ``issnet``, ``issnet:my-model``, ``gbn2+issnet:correction``.
+Names come from this package (``vacuum``, the GB models, ``tip3p``) and from the entry-point group
+``mlsim.potentials``, where any installed package may register a factory ``(argument, request) -> Potential``.
+This package's own learned force fields arrive the same way, so nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib.metadata import entry_points
+from typing import Any
+
+from mlsim.errors import InputError
+from mlsim.potentials.born import GB_MODELS, GeneralizedBorn
+from mlsim.potentials.contract import Factory, Potential, PotentialRequest, Sum
+from mlsim.potentials.explicit_water import ExplicitWater
+from mlsim.potentials.vacuum import Vacuum
+
+ENTRY_POINT_GROUP = "mlsim.potentials"
+
+
+def _vacuum(argument: str | None, request: PotentialRequest) -> Potential:
+    _no_argument("vacuum", argument)
+    return Vacuum()
+
+
+def _tip3p(argument: str | None, request: PotentialRequest) -> Potential:
+    _no_argument("tip3p", argument)
+    return ExplicitWater()
+
+
+def _generalized_born(model: str) -> Factory:
+    def factory(argument: str | None, request: PotentialRequest) -> Potential:
+        _no_argument(model, argument)
+        return Sum.of(model, (Vacuum(), GeneralizedBorn(model)))
+
+    return factory
+
+
+def _no_argument(name: str, argument: str | None) -> None:
+    if argument is not None:
+        raise InputError(f"solvent '{name}:{argument}': '{name}' takes no argument")
+
+
+FACTORIES: dict[str, Factory] = {
+    "vacuum": _vacuum,
+    "tip3p": _tip3p,
+    **{model: _generalized_born(model) for model in GB_MODELS},
+}
+
+
+def registered() -> dict[str, Factory]:
+    """All factories by name; loading a third-party one happens only when it is asked for."""
+
+    def late(point: Any) -> Factory:
+        return lambda argument, request: point.load()(argument, request)
+
+    return {**{p.name: late(p) for p in entry_points(group=ENTRY_POINT_GROUP)}, **FACTORIES}
+
+
+def resolve(specification: str, request: PotentialRequest) -> Potential:
+    """The potential for a specification such as ``issnet`` or ``gbn2+issnet:correction``.
+
+    Raises
+    ------
+    InputError
+        Unknown or empty name (with a suggestion).
+    """
+    factories = registered()
+    terms: list[Potential] = []
+    for part in specification.split("+"):
+        name, _, argument = part.strip().partition(":")
+        if name not in factories:
+            close = difflib.get_close_matches(name, factories, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "known: " + ", ".join(sorted(factories))
+            raise InputError(f"solvent '{specification}': no potential is called '{name}'; {hint}")
+        terms.append(factories[name](argument or None, request))
+    return terms[0] if len(terms) == 1 else Sum.of(specification, terms)

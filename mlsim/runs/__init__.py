@@ -1,0 +1,1 @@
+"""What a run leaves: record, checkpoint, append-only outputs, and how they are read again."""
