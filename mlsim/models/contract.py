@@ -34,7 +34,11 @@ AMBER_FF14SB_CLASSES: tuple[str, ...] = (
 )
 # fmt: on
 
-_MODELS: dict[str, str] = {"ebm": "mlsim.models.ebm:EnergyBasedModel", "issnet": "mlsim.models.issnet:ISSNet"}
+_MODELS: dict[str, str] = {
+    "ebm": "mlsim.models.ebm:EnergyBasedModel",
+    "issnet": "mlsim.models.issnet:ISSNet",
+    "transferable": "mlsim.models.transferable.peptide_solvent:TransferableISSNet",
+}
 
 
 class ModelSettings(Settings):

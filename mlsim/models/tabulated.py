@@ -23,7 +23,8 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from mlsim.models.issnet import ISSNet, ISSNetSettings
 from mlsim.models.pair_kernels import PairCells, messages, pull
@@ -35,6 +36,48 @@ from mlsim.models.schnet import InteractionBlock, value_and_slope
 KNOTS_PER_FUNCTION, FEWEST_KNOTS = 16, 512
 #: Shortest tabulated distance, nm; atoms of a molecule never come that close.
 SHORTEST_NM = 0.04
+
+
+class TabulatedFilters:
+    """The filters of a network's blocks on even knots, with slopes; made anew from the present parameters at every call.
+
+    Parameters
+    ----------
+    radial : nn.Module
+        Radial basis.
+    n_radial : int
+        Number of its functions.
+    cutoff_nm : float
+    dtype : torch.dtype
+    """
+
+    def __init__(self, radial: nn.Module, n_radial: int, cutoff_nm: float, dtype: torch.dtype) -> None:
+        self.cutoff_nm = cutoff_nm
+        self.n_knots = max(FEWEST_KNOTS, KNOTS_PER_FUNCTION * n_radial) + 1
+        self.spacing = (cutoff_nm - SHORTEST_NM) / (self.n_knots - 1)
+        knots = torch.linspace(SHORTEST_NM, cutoff_nm, self.n_knots, dtype=torch.float64)
+        step = (torch.full_like(knots, self.spacing),)
+        basis = torch.func.jvp(radial, (knots,), step)
+        envelope = torch.func.jvp(lambda d: smooth_envelope(d, cutoff_nm), (knots,), step)
+        self.basis, self.basis_slope = (x.detach().to(dtype) for x in basis)
+        self.envelope, self.envelope_slope = (x.detach().to(dtype).unsqueeze(-1) for x in envelope)
+
+    def table(self, block: InteractionBlock) -> Tensor:
+        """Filter values and slopes times spacing, [K, 2, F]."""
+        y, slope = value_and_slope(block.activation, block.filter_in(self.basis))
+        y_slope = slope * (self.basis_slope @ block.filter_in.weight.t())
+        value = block.filter_out(y)
+        change = (y_slope @ block.filter_out.weight.t()) * self.envelope + value * self.envelope_slope
+        return torch.stack([value * self.envelope, change], dim=1)
+
+    def locate(self, distance: Tensor, first: NDArray[np.int64], second: NDArray[np.int64]) -> PairCells:
+        """Table cells of distances [B, P] (nm) of the pairs ``first``, ``second`` [P]."""
+        scaled = (distance - SHORTEST_NM) / self.spacing
+        cell = scaled.floor().clamp(0, self.n_knots - 2)
+        fraction = np.ascontiguousarray((scaled - cell).numpy())
+        index = cell.to(torch.int32)
+        index[distance >= self.cutoff_nm] = -1
+        return PairCells(first, second, index.contiguous().numpy(), fraction, self.spacing)
 
 
 class TabulatedForces:
@@ -53,49 +96,26 @@ class TabulatedForces:
         self.types = types
         dtype = model.embedding.dtype
         self.charges = charges.to(dtype)
-        self.n_knots = max(FEWEST_KNOTS, KNOTS_PER_FUNCTION * cast(ISSNetSettings, model.config).n_radial) + 1
-        self.spacing = (model.cutoff_nm - SHORTEST_NM) / (self.n_knots - 1)
+        config = cast(ISSNetSettings, model.config)
+        self.filters = TabulatedFilters(model.radial, config.n_radial, model.cutoff_nm, dtype)
         self.first, self.second = half_pairs(len(types), torch.device("cpu"))
         self._first, self._second = self.first.numpy(), self.second.numpy()
         n_pairs = len(self.first)
         self.incidence = torch.zeros(len(types), n_pairs, dtype=dtype)
         self.incidence[self.first, torch.arange(n_pairs)] = 1.0
         self.incidence[self.second, torch.arange(n_pairs)] = -1.0
-        knots = torch.linspace(SHORTEST_NM, model.cutoff_nm, self.n_knots, dtype=torch.float64)
-        step = (torch.full_like(knots, self.spacing),)
-        basis = torch.func.jvp(model.radial, (knots,), step)
-        envelope = torch.func.jvp(lambda d: smooth_envelope(d, model.cutoff_nm), (knots,), step)
-        self.basis, self.basis_slope = (x.detach().to(dtype) for x in basis)
-        self.envelope, self.envelope_slope = (x.detach().to(dtype).unsqueeze(-1) for x in envelope)
-
-    def table(self, block: InteractionBlock) -> Tensor:
-        """Filter values and slopes times spacing, [K, 2, F]."""
-        y, slope = value_and_slope(block.activation, block.filter_in(self.basis))
-        y_slope = slope * (self.basis_slope @ block.filter_in.weight.t())
-        value = block.filter_out(y)
-        change = (y_slope @ block.filter_out.weight.t()) * self.envelope + value * self.envelope_slope
-        return torch.stack([value * self.envelope, change], dim=1)
-
-    def locate(self, distance: Tensor) -> PairCells:
-        """Table cells of distances [B, P] (nm)."""
-        scaled = (distance - SHORTEST_NM) / self.spacing
-        cell = scaled.floor().clamp(0, self.n_knots - 2)
-        fraction = np.ascontiguousarray((scaled - cell).numpy())
-        index = cell.to(torch.int32)
-        index[distance >= self.model.cutoff_nm] = -1
-        return PairCells(self._first, self._second, index.contiguous().numpy(), fraction, self.spacing)
 
     def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Energies [B] (kJ/mol) and forces [B, N, 3] (kJ/mol/nm) of positions [B, N, 3] (nm)."""
         model = self.model
         vectors = pair_vectors(positions.detach(), self.first, self.second)
         distance = pair_distances(vectors)
-        cells = self.locate(distance)
+        cells = self.filters.locate(distance, self._first, self._second)
         blocks = [cast(InteractionBlock, block) for block in model.blocks]
         features = model.atom_features(self.types, self.charges).unsqueeze(0)
         kept = []
         for block in blocks:
-            table, values = self.table(block), block.values(features).expand(len(positions), -1, -1)
+            table, values = self.filters.table(block), block.values(features).expand(len(positions), -1, -1)
             y, slope = value_and_slope(block.activation, block.update_in(messages(table, values, cells)))
             features = features + block.update_out(y)
             kept.append((table, values, slope))

@@ -1,0 +1,1 @@
+"""A solvent for any peptide: long range by physics, short range by a network."""
