@@ -2,9 +2,10 @@
 
 A transferable solvent must describe atoms of peptides that it has never met, so the description can be neither a place
 in one molecule nor an index that one force field has. Here it is the neighbourhood in the graph of bonds: element and
-number of bonds of the atom, of its neighbours, and of their neighbours. Two bonds are the reach of mesomerism and of the
-inductive effect that matters to water, and tell apart what must be told apart: amide and carboxylate, the tautomers
-of histidine, a neutral and a charged amine, free and bridged sulfur, alpha and side-chain carbon, N before and in proline.
+number of bonds of the atom, of its neighbours, and of their neighbours. Two bonds are the reach of mesomerism and of
+the inductive effect that matters to water, and tell apart what must be told apart: amide and carboxylate, the
+tautomers of histidine, a neutral and a charged amine, free and bridged sulfur, alpha and side-chain carbon, nitrogen
+in proline and in any other residue.
 
     O1(C3(C4 N3))             oxygen with one bond, to a carbon with three, which goes on to a C4 and an N3: amide O
     O1(C3(C4 O1))             carboxylate O          O1(C3(C4 O2))    of the protonated acid

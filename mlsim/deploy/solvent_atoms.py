@@ -12,8 +12,8 @@ from openmm import NonbondedForce, app
 from mlsim.chem.kinds import chemical_kinds, pieces
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import ArtifactError
-from mlsim.md.classical import general_form
 from mlsim.models.transferable.atoms import SolventAtoms
+from mlsim.potentials.born import general_form
 
 
 def solvent_atoms(molecule: Molecule) -> SolventAtoms:

@@ -39,7 +39,7 @@ SHORTEST_NM = 0.04
 
 
 class TabulatedFilters:
-    """The filters of a network's blocks on even knots, with slopes; made anew from the present parameters at every call.
+    """The filters of a network's blocks on even knots, with slopes; made from the present parameters at every call.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ Symbols as in ``screening`` and ``issnet.tabulated``; K ``strength``.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -53,8 +53,18 @@ class FlatForces:
         dtype = model.embedding.dtype
         self.filters = TabulatedFilters(model.radial, config.n_radial, model.cutoff_nm, dtype)
 
-    def __call__(self, batch: AtomBatch, whole: bool = True) -> Tensor:
-        """Forces [A, 3] (kJ/mol/nm); of the network's energy alone if not ``whole`` (forms in which it stands apart)."""
+    def __call__(self, batch: AtomBatch) -> Tensor:
+        """Forces [A, 3] (kJ/mol/nm) of the whole solvent."""
+        return self._forces(batch, "whole" if self.model.born else "network")
+
+    def of_network(self, batch: AtomBatch) -> Tensor:
+        """Forces [A, 3] (kJ/mol/nm) of the network's energies alone, beside which Born stands as it is.
+
+        For forms without scaled radii: there Born's forces are the same whatever the parameters.
+        """
+        return self._forces(batch, "network")
+
+    def _forces(self, batch: AtomBatch, part: Literal["whole", "network"]) -> Tensor:
         vectors = batch.positions[batch.first] - batch.positions[batch.second]
         distance = (vectors.square().sum(-1) + 1e-12).sqrt()
         near = torch.nonzero(distance < self.model.cutoff_nm).squeeze(-1)
@@ -64,7 +74,7 @@ class FlatForces:
         gradient = torch.zeros_like(network.outputs)
         if self.model.energy_at >= 0:
             gradient[:, self.model.energy_at] = 1.0
-        if whole and self.model.born:
+        if part == "whole":
             born_slopes, gradient = born(self.model, batch, distance, network.outputs, gradient)
             slopes = slopes + born_slopes
         slopes = slopes.index_add(0, near, network.slopes(gradient))

@@ -1,10 +1,10 @@
 """TransferableISSNet: a learned solvent for any peptide. Long range by physics, short range by a network.
 
-A solvation free energy has two parts of very different reach. The polarisation of water by charges reaches over the whole
-molecule and follows a dielectric; the shells of water around each group reach half a nanometre and follow no formula. So
-the far part is generalized Born (``screening``), over all pairs, and the near part is a continuous-filter network with a
-cutoff. The network sees atoms by their chemical kind and force-field parameters (``atoms``), and gives up to three
-numbers per atom: an energy e_i, and phi_i and psi_i, which scale the Born radius and the screening of pairs.
+A solvation free energy has two parts of very different reach. The polarisation of water by charges reaches over the
+whole molecule and follows a dielectric; the shells of water around each group reach half a nanometre and follow no
+formula. So the far part is generalized Born (``screening``), over all pairs, and the near part is a continuous-filter
+network with a cutoff. The network sees atoms by their chemical kind and force-field parameters (``atoms``), and gives
+up to three numbers per atom: an energy e_i, and phi_i and psi_i, which scale the Born radius and the screening of pairs.
 
     h_i^0 = E[kind_i] + x_i V                    x: five parameters, brought to order one
     h_i^l = h_i^(l-1) + block_l(h^(l-1), d)_i    l = 1..L, pairs nearer than the cutoff, see ``issnet.schnet``
@@ -37,7 +37,7 @@ Symbols: E ``embedding``, V ``parameter_weight``, H ``head_in``, O ``head_out``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -124,6 +124,9 @@ class TransferableISSNet(AbstractEnergyModel):
     kind: ClassVar[str] = "transferable"
     settings_type: ClassVar[type[ModelSettings]] = TransferableSettings
 
+    if TYPE_CHECKING:  # an annotation at run time would stop TorchScript
+        sizes: Tensor
+
     def __init__(self, config: TransferableSettings, seed: int = 0) -> None:
         super().__init__(config, seed)
         generator = torch_stream(seed, "models.transferable")
@@ -197,7 +200,11 @@ class TransferableISSNet(AbstractEnergyModel):
         if self.energy_at >= 0:
             total = total.index_add(0, conformation, outputs.select(1, self.energy_at))
         if self.born:
-            charge, offset_radius, scaled_radius = parameters.select(1, 0), parameters.select(1, 3), parameters.select(1, 4)
+            charge, offset_radius, scaled_radius = (
+                parameters.select(1, 0),
+                parameters.select(1, 3),
+                parameters.select(1, 4),
+            )
             born = screening.born_radii(distance, first, second, offset_radius, scaled_radius)
             scaled, shield = self.scale(born, outputs)
             pair = screening.pair_energies(

@@ -75,9 +75,7 @@ def radii_of(sums: Tensor, offset_radius: Tensor) -> Tensor:
     return 1.0 / (1.0 / offset_radius - bent / (offset_radius + 0.009))
 
 
-def born_radii(
-    distance: Tensor, first: Tensor, second: Tensor, offset_radius: Tensor, scaled_radius: Tensor
-) -> Tensor:
+def born_radii(distance: Tensor, first: Tensor, second: Tensor, offset_radius: Tensor, scaled_radius: Tensor) -> Tensor:
     """Born radii [A] (nm) of atoms whose pairs ``first``, ``second`` [Q] are ``distance`` [Q] (nm) apart."""
     one = pair_integral(distance, offset_radius.index_select(0, first), scaled_radius.index_select(0, second))
     other = pair_integral(distance, offset_radius.index_select(0, second), scaled_radius.index_select(0, first))
