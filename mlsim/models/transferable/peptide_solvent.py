@@ -4,7 +4,7 @@ A solvation free energy has two parts of very different reach. The polarisation 
 whole molecule and follows a dielectric; the shells of water around each group reach half a nanometre and follow no
 formula. So the far part is generalized Born (``screening``), over all pairs, and the near part is a continuous-filter
 network with a cutoff. The network sees atoms by their chemical kind and force-field parameters (``atoms``), and gives
-up to three numbers per atom: an energy e_i, and phi_i and psi_i, which scale the Born radius and the screening of pairs.
+up to three numbers per atom: an energy e_i, and phi_i and psi_i that scale the Born radius and the screening of pairs.
 
     h_i^0 = E[kind_i] + x_i V                    x: five parameters, brought to order one
     h_i^l = h_i^(l-1) + block_l(h^(l-1), d)_i    l = 1..L, pairs nearer than the cutoff, see ``issnet.schnet``
