@@ -20,10 +20,10 @@ import torch  # noqa: F401 - before openmm, or the Torch plugin fails to load
 
 from benchmarks.result import Claim, write_result
 from mlsim.analysis.observables import evaluate
-from mlsim.analysis.surface import estimate
+from mlsim.analysis.surfaces.surface import estimate
 from mlsim.chem.catalog import forcefield_directory, load_system
-from mlsim.deploy import compiled, table
 from mlsim.deploy.bind import load_forcefield
+from mlsim.deploy.kernel import compiled, table
 from mlsim.md.settings import RunSettings
 from mlsim.runs import record
 from mlsim.runs.trajectory import Run

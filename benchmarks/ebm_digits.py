@@ -33,13 +33,13 @@ from sklearn.datasets import load_digits, load_sample_images
 from torch import Tensor
 
 from benchmarks.result import Claim, write_result
-from mlsim.models.image_energy import ImageSettings, PooledImageNetwork
-from mlsim.models.joint import class_energy, class_loss
+from mlsim.models.ebm.image_energy import ImageSettings, PooledImageNetwork
+from mlsim.models.ebm.joint_outputs import class_energy, class_loss
 from mlsim.seeds import numpy_stream, torch_stream
-from mlsim.train.contrastive.fit import carry_out
-from mlsim.train.contrastive.images import image_problem, turned_at_random
-from mlsim.train.contrastive.joint import JointDivergence, unchanged
-from mlsim.train.contrastive.settings import ContrastiveSettings
+from mlsim.train.density.contrastive_fit import carry_out
+from mlsim.train.density.digits import image_problem, turned_at_random
+from mlsim.train.density.joint_objective import JointDivergence, unchanged
+from mlsim.train.density.settings import ContrastiveSettings
 from mlsim.train.settings import TrainSettings
 
 SIDE, POOL, TEST, BATCH, STEPS = 8, 1000, 700, 50, 250

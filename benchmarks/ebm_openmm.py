@@ -48,9 +48,9 @@ from mlsim.chem.catalog import find_system, forcefield_directory, load_system
 from mlsim.chem.cluster import LENGTH_NM
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.bind import ForceField, exported_energy, load_forcefield
-from mlsim.deploy.openmm_force import Bridge, make_force
+from mlsim.deploy.bridges.openmm_force import Bridge, make_force
+from mlsim.deploy.bridges.torchscript import TorchEnergy
 from mlsim.deploy.potential import learned
-from mlsim.deploy.torchscript import TorchEnergy
 from mlsim.md.integrator import langevin_middle
 from mlsim.md.settings import RunSettings
 from mlsim.models.contract import BoundEnergy

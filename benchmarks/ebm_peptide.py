@@ -51,9 +51,9 @@ from benchmarks.result import Claim, write_result
 from mlsim.analysis import report
 from mlsim.analysis.compare import Comparison, compare
 from mlsim.analysis.figures import panels
-from mlsim.analysis.pool import combine
 from mlsim.analysis.samples import from_frames, from_runs
-from mlsim.analysis.surface import FreeEnergySurface
+from mlsim.analysis.surfaces.pool import combine
+from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.chem import checks
 from mlsim.chem.catalog import find_system, forcefield_directory, load_system
 from mlsim.chem.molecule import Molecule

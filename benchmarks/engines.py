@@ -17,18 +17,18 @@ from benchmarks.timing import interleaved
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.deploy.bind import Backend, BoundForceField, ForceField
+from mlsim.deploy.bridges.openmm_force import Callback, python_force, torch_force, torchforce_problem
+from mlsim.deploy.bridges.replicated import BatchedCallback, batched_force
 from mlsim.deploy.card import Description
 from mlsim.deploy.export import export
-from mlsim.deploy.mechanics import take_over
-from mlsim.deploy.openmm_force import Callback, python_force, torch_force, torchforce_problem
-from mlsim.deploy.replicated import BatchedCallback, batched_force
+from mlsim.deploy.kernel.mechanics import take_over
 from mlsim.md import platforms
 from mlsim.md.engines import own_noise
 from mlsim.md.integrator import CONSTRAINT_TOLERANCE, canonical, langevin_middle
 from mlsim.md.prepare import minimise
 from mlsim.md.settings import RunSettings
 from mlsim.models.contract import create
-from mlsim.models.issnet import ISSNetSettings
+from mlsim.models.issnet.solvation import ISSNetSettings
 from mlsim.potentials.born import general_form
 from mlsim.potentials.contract import PotentialRequest, Sum
 from mlsim.potentials.copies import build_replicas, tiled
@@ -267,7 +267,7 @@ def products_in_cache() -> Callable[[int], None]:
     """
     import numba
 
-    from mlsim.deploy.product import multiply
+    from mlsim.deploy.kernel.product import multiply
 
     a, b = (np.random.default_rng(1).normal(size=n).astype(np.float32) for n in (24 * 64, 64 * 64))
     c, start = np.zeros_like(a), np.zeros_like(a)

@@ -2,8 +2,8 @@
 
 Energy and forces of alanine dipeptide with the shipped network, float32, one thread: eager torch, TorchScript, the
 graph of energy and gradient captured by ``make_fx`` and compiled by ``torch.compile`` and by AOTInductor, the static
-program of :mod:`mlsim.deploy.static` in plain torch and compiled, and the compiled kernel with explicit vectors; and
-the matrix product that is half of the kernel as plain Numba loops, by BLAS and by the kernel's tiles.
+program of :mod:`mlsim.deploy.kernel.static` in plain torch and compiled, and the compiled kernel with explicit vectors;
+and the matrix product that is half of the kernel as plain Numba loops, by BLAS and by the kernel's tiles.
 ``seconds_to_first`` is everything from the loaded force field to the first result (torch's compilers and Numba keep
 what they made on disk, so a second process is quicker); ``needs`` is what a user's machine must have.
 
@@ -28,7 +28,7 @@ from benchmarks.result import Claim, write_result
 from benchmarks.timing import Spread, interleaved
 from mlsim.chem.catalog import forcefield_directory, load_system
 from mlsim.deploy.bind import BoundForceField, exported_energy, load_forcefield
-from mlsim.deploy.static import StaticProgram
+from mlsim.deploy.kernel.static import StaticProgram
 
 FORCEFIELD, SYSTEM = "issnet-ala2", "alanine-dipeptide"
 OURS = "compiled kernel (Numba, explicit vectors)"
@@ -105,7 +105,7 @@ def _products(a: Any, b: Any, c: Any, units: int) -> None:
 
 def vector_product(rows: int, width: int) -> Work:
     """Units of the same product by the kernel's tiles."""
-    from mlsim.deploy.product import multiply
+    from mlsim.deploy.kernel.product import multiply
 
     generator = np.random.default_rng(1)
     a, b = (generator.normal(size=s).astype(np.float32).reshape(-1) for s in ((rows, width), (width, width)))

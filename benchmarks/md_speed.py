@@ -43,7 +43,7 @@ from mlsim.chem.peptide import build
 from mlsim.deploy.bind import Backend, ForceField, load_forcefield
 from mlsim.md.integrator import SLOW_GROUP, canonical
 from mlsim.md.prepare import minimise
-from mlsim.models.issnet import ISSNetSettings
+from mlsim.models.issnet.solvation import ISSNetSettings
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
 from mlsim.units import FS_PER_PS, PS_PER_NS, SECONDS_PER_DAY

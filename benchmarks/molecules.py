@@ -43,19 +43,19 @@ from benchmarks.result import Claim, write_result
 from mlsim.chem.isomers import Isomer, embed, enumerate_smiles
 from mlsim.chem.perception import Verdict, judge
 from mlsim.models.contract import bind
-from mlsim.models.ebm import EBMSettings, EnergyBasedModel
+from mlsim.models.ebm.energy_based import EBMSettings, EnergyBasedModel
 from mlsim.samplers import Normalised, esvgd, noisy_esvgd, sample, translations, trivial, ula
-from mlsim.samplers.catalog import smoothed
-from mlsim.samplers.kernels import ExplicitKernel
-from mlsim.samplers.pullback import PullbackKernel
+from mlsim.samplers.kernels.pullback import PullbackKernel
+from mlsim.samplers.kernels.stein_kernel import ExplicitKernel
+from mlsim.samplers.sampler_catalog import smoothed
 from mlsim.samplers.targets.scores import descend
 from mlsim.seeds import derive, torch_stream
 from mlsim.train import checkpoint, loop
 from mlsim.train.checkpoint import TrainState
-from mlsim.train.contrastive.divergence import ContrastiveDivergence
-from mlsim.train.contrastive.multiscale import MultiscaleDenoising
-from mlsim.train.contrastive.problem import Problem, conformations
-from mlsim.train.contrastive.settings import ContrastiveSettings
+from mlsim.train.density.divergence import ContrastiveDivergence
+from mlsim.train.density.multiscale import MultiscaleDenoising
+from mlsim.train.density.problem import Problem, conformations
+from mlsim.train.density.settings import ContrastiveSettings
 from mlsim.train.settings import TrainSettings
 from mlsim.workflow.isomers import snapshots
 

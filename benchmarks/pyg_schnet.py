@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.nn.models import SchNet
 
-from mlsim.models.issnet import ISSNetSettings
+from mlsim.models.issnet.solvation import ISSNetSettings
 from mlsim.units import ANGSTROM_PER_NM
 
 

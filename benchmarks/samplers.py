@@ -1,9 +1,9 @@
 """Which sampler is best at equal gradient evaluations and particles, and does E-SVGD keep its promises?
 
-One table: every sampler of ``mlsim.samplers.catalog`` on DW-4, LJ-13, C4 and the circles, same starts, same budget of
-gradient evaluations per particle, five seeds; the iid floor (reference draws of the same number) stands in every row.
-Bandwidths come from the median rule. Rows are computed one seed at a time and kept in the JSON file, so that an
-interrupted run goes on where it stopped.
+One table: every sampler of ``mlsim.samplers.sampler_catalog`` on DW-4, LJ-13, C4 and the circles, same starts, same
+budget of gradient evaluations per particle, five seeds; the iid floor (reference draws of the same number) stands in
+every row. Bandwidths come from the median rule. Rows are computed one seed at a time and kept in the JSON file, so that
+an interrupted run goes on where it stopped.
 
     python -m benchmarks.samplers run        # all missing rows, then the exact checks, speed and claims
     python -m benchmarks.samplers run --only lj13/
@@ -26,12 +26,12 @@ import torch
 from benchmarks.published import PUBLISHED
 from benchmarks.sampler_claims import claims_of
 from mlsim.samplers import evaluate, sample
-from mlsim.samplers.bandwidth import Median
-from mlsim.samplers.catalog import SamplerSettings, stein_kernel
-from mlsim.samplers.kernels import ExplicitKernel
-from mlsim.samplers.stein import discrepancy
-from mlsim.samplers.svgd import Plain, svgd
-from mlsim.samplers.symmetry import cyclic, trivial
+from mlsim.samplers.groups.symmetry import cyclic, trivial
+from mlsim.samplers.kernels.bandwidth import Median
+from mlsim.samplers.kernels.discrepancy import discrepancy
+from mlsim.samplers.kernels.stein_kernel import ExplicitKernel
+from mlsim.samplers.methods.svgd import Plain, svgd
+from mlsim.samplers.sampler_catalog import SamplerSettings, stein_kernel
 from mlsim.samplers.targets import Target, by_name, load, trial
 from mlsim.samplers.targets.clusters import DW4_MINIMA
 from mlsim.samplers.targets.scores import descend, nearest_minimum, quench

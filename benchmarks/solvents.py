@@ -23,10 +23,10 @@ from benchmarks.result import Claim, write_result
 from mlsim.analysis import report
 from mlsim.analysis.compare import Comparison, Row, compare
 from mlsim.analysis.figures import panels
-from mlsim.analysis.pool import combine
 from mlsim.analysis.reweight import hamiltonian
 from mlsim.analysis.samples import from_frames, from_runs
-from mlsim.analysis.surface import FreeEnergySurface, estimate
+from mlsim.analysis.surfaces.pool import combine
+from mlsim.analysis.surfaces.surface import FreeEnergySurface, estimate
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
@@ -36,7 +36,7 @@ from mlsim.md.settings import RunSettings
 from mlsim.potentials.born import GB_MODELS, GeneralizedBorn
 from mlsim.potentials.system import skeleton
 from mlsim.runs.trajectory import Run
-from mlsim.train.mean_force_error import MeanForceErrors
+from mlsim.train.solvent.mean_force_error import MeanForceErrors
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
 from mlsim.workflow.force_field import load_forcefield
 from mlsim.workflow.mean_force import compare as compare_forces

@@ -33,7 +33,7 @@ from benchmarks.result import RESULTS, Claim, write_result
 from benchmarks.stability import SYSTEM, TEMPERATURE_K, digest_of
 from mlsim.analysis.compare import compare
 from mlsim.analysis.samples import from_runs
-from mlsim.analysis.surface import FreeEnergySurface
+from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.md.settings import RunSettings
 from mlsim.runs import record
 from mlsim.runs.trajectory import Run

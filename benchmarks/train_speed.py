@@ -24,9 +24,9 @@ from mlsim.chem.catalog import forcefield_directory
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.bind import load_forcefield
 from mlsim.models.contract import create
-from mlsim.models.issnet import ISSNetSettings
-from mlsim.train.force_matching import ForceMatching
+from mlsim.models.issnet.solvation import ISSNetSettings
 from mlsim.train.settings import TrainSettings
+from mlsim.train.solvent.force_matching import ForceMatching
 
 FORCEFIELD = "issnet-ala2"
 OURS, EXACT, PYG = "mlsim, tabulated forces", "mlsim, exact forces", "PyTorch Geometric"

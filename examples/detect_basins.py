@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlsim.analysis.surface import FreeEnergySurface
+from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.repr.dynamic_head import minima, periodic
 from mlsim.repr.dynamic_head.contacts import contacts
 from mlsim.repr.dynamic_head.detector import Detector

@@ -21,8 +21,8 @@ from mlsim.deploy.card import Description
 from mlsim.deploy.export import export
 from mlsim.deploy.verify import verify
 from mlsim.samplers.targets import load
-from mlsim.train.contrastive.fit import fit
-from mlsim.train.contrastive.settings import ContrastiveSettings
+from mlsim.train.density.contrastive_fit import fit
+from mlsim.train.density.settings import ContrastiveSettings
 from mlsim.train.settings import TrainSettings
 from mlsim.workflow.ebm import NetworkSettings, Recipe, prepare
 from mlsim.workflow.run import run

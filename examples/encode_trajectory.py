@@ -12,8 +12,8 @@ import matplotlib
 from sklearn.decomposition import PCA
 
 import mlsim
-from mlsim.analysis.basins import BASINS, assign
 from mlsim.analysis.observables import evaluate
+from mlsim.analysis.surfaces.basins import BASINS, assign
 from mlsim.repr import images, load_encoder, probe
 from mlsim.repr.beit.maps import surprise_map
 from mlsim.workflow.run import run

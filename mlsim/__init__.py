@@ -18,7 +18,7 @@ _HOMES = {
     "simulate": "mlsim.md.engines.single",
     "ForceFieldArtifact": "mlsim.deploy.artifact",
     "load_forcefield": "mlsim.workflow.force_field",
-    "FreeEnergySurface": "mlsim.analysis.surface",
+    "FreeEnergySurface": "mlsim.analysis.surfaces.surface",
     "MlsimError": "mlsim.errors",
 }
 

@@ -27,7 +27,7 @@ from mlsim.analysis import observables, report
 from mlsim.analysis.compare import Comparison, compare
 from mlsim.analysis.figures import panels, profiles
 from mlsim.analysis.samples import from_runs
-from mlsim.analysis.surface import FreeEnergySurface, estimate
+from mlsim.analysis.surfaces.surface import FreeEnergySurface, estimate
 from mlsim.dataset.frames import ForceFrames
 from mlsim.potentials.born import GB_MODELS
 from mlsim.runs.trajectory import Run

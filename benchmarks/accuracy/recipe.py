@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from benchmarks.solvents import gb_energies, training_frames
 from mlsim.analysis.compare import Comparison, Row, compare
-from mlsim.analysis.pool import combine
 from mlsim.analysis.reweight import hamiltonian
-from mlsim.analysis.surface import FreeEnergySurface, estimate
+from mlsim.analysis.surfaces.pool import combine
+from mlsim.analysis.surfaces.surface import FreeEnergySurface, estimate
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from benchmarks.result import Claim
-from mlsim.analysis.basins import BASINS, assign
+from mlsim.analysis.surfaces.basins import BASINS, assign
 from mlsim.chem.catalog import find_system
 from mlsim.dataset.frames import ForceFrames
 from mlsim.repr import images

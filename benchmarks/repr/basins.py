@@ -33,7 +33,7 @@ import torch
 
 from benchmarks.repr.average_precision import average_precision
 from benchmarks.result import Claim, write_result
-from mlsim.analysis.surface import FreeEnergySurface
+from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.repr.dynamic_head import contacts, landscape, minima, periodic
 from mlsim.repr.dynamic_head.detector import Detector
 from mlsim.repr.dynamic_head.maps import maps

@@ -18,7 +18,7 @@ import torch  # noqa: F401 - before openmm, or the Torch plugin fails to load
 from numpy.typing import NDArray
 
 from mlsim.analysis import observables
-from mlsim.analysis.basins import assign
+from mlsim.analysis.surfaces.basins import assign
 from mlsim.md.settings import RunSettings
 from mlsim.runs.trajectory import Run
 from mlsim.workflow.run import run

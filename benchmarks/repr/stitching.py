@@ -37,15 +37,15 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.md.settings import RunSettings
 from mlsim.models import weights
 from mlsim.models.contract import create
-from mlsim.models.issnet import ISSNet
+from mlsim.models.issnet.solvation import ISSNet
 from mlsim.repr.stitching.cut import Cut, HookedModel
 from mlsim.repr.stitching.force_fields import ForceFieldCut, ForceMatch
 from mlsim.repr.stitching.penalties import StitchSettings, penalty
 from mlsim.repr.stitching.tasks import Classification
 from mlsim.runs.trajectory import Run
 from mlsim.seeds import torch_stream
-from mlsim.train import force_matching
 from mlsim.train.settings import TrainSettings
+from mlsim.train.solvent import force_matching
 from mlsim.workflow.baseline import born_forces
 from mlsim.workflow.run import run
 

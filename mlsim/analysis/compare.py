@@ -31,11 +31,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlsim.analysis import noise
-from mlsim.analysis.basins import ORIGIN
-from mlsim.analysis.histogram import CUTOFF_KCAL_MOL
-from mlsim.analysis.pool import require_same_grid
-from mlsim.analysis.surface import FreeEnergySurface, Populations
+from mlsim.analysis.surfaces import noise
+from mlsim.analysis.surfaces.basins import ORIGIN
+from mlsim.analysis.surfaces.histogram import CUTOFF_KCAL_MOL
+from mlsim.analysis.surfaces.pool import require_same_grid
+from mlsim.analysis.surfaces.surface import FreeEnergySurface, Populations
 from mlsim.analysis.uncertainty import Estimate, percentile_interval, recentred_interval
 from mlsim.errors import InputError
 from mlsim.shapes import Floats

@@ -17,8 +17,9 @@ from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from mlsim.analysis import basins, observables
-from mlsim.analysis.surface import FreeEnergySurface
+from mlsim.analysis import observables
+from mlsim.analysis.surfaces import basins
+from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.errors import InputError, StorageError
 from mlsim.shapes import Floats
 from mlsim.units import KJ_PER_KCAL

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from mlsim.analysis import noise
-from mlsim.analysis.basins import ORIGIN
 from mlsim.analysis.compare import Comparison, Row
-from mlsim.analysis.surface import FreeEnergySurface
+from mlsim.analysis.surfaces import noise
+from mlsim.analysis.surfaces.basins import ORIGIN
+from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.analysis.uncertainty import Estimate
 from mlsim.errors import StorageError
 from mlsim.units import KJ_PER_KCAL

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlsim.analysis import observables, reweight, surface
+from mlsim.analysis import observables, reweight
+from mlsim.analysis.surfaces import surface
 from mlsim.errors import InputError
 from mlsim.shapes import Floats, Ints
 

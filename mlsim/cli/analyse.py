@@ -16,7 +16,7 @@ from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from mlsim.analysis.samples import Samples
-    from mlsim.analysis.surface import FreeEnergySurface
+    from mlsim.analysis.surfaces.surface import FreeEnergySurface
     from mlsim.dataset.frames import ForceFrames
 
 _CV = "Collective variable(s): phi psi chi1 (phi:3 for residue 3), distance:2.NZ,4.CD, end-to-end, rg."
@@ -60,8 +60,9 @@ def fes(
     temperature: Annotated[float | None, typer.Option(help="Temperature, K, if the data do not say.")] = None,
 ) -> None:
     """Free-energy surface of a run, in kJ/mol and kcal/mol, with block-bootstrap errors and basin populations."""
-    from mlsim.analysis import pool, report
-    from mlsim.analysis.surface import SurfaceSettings
+    from mlsim.analysis import report
+    from mlsim.analysis.surfaces import pool
+    from mlsim.analysis.surfaces.surface import SurfaceSettings
 
     sources = _read(run, cv or ["phi", "psi"], discard_ps, temperature)
     surfaces = _surfaces(sources, SurfaceSettings(bins=bins))
@@ -86,8 +87,9 @@ def compare(
 ) -> None:
     """Compare runs with a reference: FES RMSE (raw and noise-corrected), JS divergence, basins, all with intervals."""
     from mlsim.analysis import compare as comparing
-    from mlsim.analysis import pool, report
-    from mlsim.analysis.surface import FreeEnergySurface, SurfaceSettings
+    from mlsim.analysis import report
+    from mlsim.analysis.surfaces import pool
+    from mlsim.analysis.surfaces.surface import FreeEnergySurface, SurfaceSettings
 
     cut = discard_ps if reference_discard_ps is None else reference_discard_ps
     known = _read(reference, cv or ["phi", "psi"], cut, temperature)
@@ -142,7 +144,7 @@ def _read(
 
 
 def _stored(path: Path, cv: Sequence[str]) -> FreeEnergySurface:
-    from mlsim.analysis.surface import FreeEnergySurface
+    from mlsim.analysis.surfaces.surface import FreeEnergySurface
     from mlsim.errors import InputError
 
     found = FreeEnergySurface.load(path)
@@ -175,8 +177,8 @@ def _surfaces(
     """Estimate what is not a surface yet, all on the same bin edges."""
     import numpy as np
 
-    from mlsim.analysis import histogram
-    from mlsim.analysis.surface import FreeEnergySurface
+    from mlsim.analysis.surfaces import histogram
+    from mlsim.analysis.surfaces.surface import FreeEnergySurface
 
     raw = [s for s in sources if not isinstance(s, FreeEnergySurface)]
     if raw and edges is None:

@@ -113,7 +113,7 @@ def _read(source: Path) -> Picture:
 def _surface(path: Path) -> Picture:
     import numpy as np
 
-    from mlsim.analysis.surface import FreeEnergySurface
+    from mlsim.analysis.surfaces.surface import FreeEnergySurface
     from mlsim.errors import InputError
     from mlsim.repr.dynamic_head.landscape import image_of
     from mlsim.units import kT

@@ -68,10 +68,10 @@ def ebm(
     """Learn an energy from conformations alone: mlsim train ebm dw4 -o DIR; then mlsim export, verify, run."""
     from mlsim.chem.system_directory import require_free
     from mlsim.dataset.batches import count
-    from mlsim.train.contrastive.fit import fit, take_up
-    from mlsim.train.contrastive.settings import ContrastiveSettings
-    from mlsim.train.engine import use_threads
+    from mlsim.train.density.contrastive_fit import fit, take_up
+    from mlsim.train.density.settings import ContrastiveSettings
     from mlsim.train.settings import TrainSettings
+    from mlsim.train.solvent.engine import use_threads
     from mlsim.workflow.ebm import MOLECULE, NetworkSettings, Recipe, prepare, recipe_for
 
     asked = {

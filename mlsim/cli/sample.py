@@ -38,8 +38,8 @@ def sample(
     import numpy as np
 
     from mlsim.errors import InputError
-    from mlsim.samplers.catalog import SamplerSettings, stein_kernel
-    from mlsim.samplers.stopping import plateau
+    from mlsim.samplers.methods.stopping import plateau
+    from mlsim.samplers.sampler_catalog import SamplerSettings, stein_kernel
     from mlsim.samplers.targets import by_name, trial
     from mlsim.seeds import fresh_seed
 

@@ -12,8 +12,8 @@ from mlsim.cli.ebm import ebm
 
 if TYPE_CHECKING:
     from mlsim.dataset.frames import ForceFrames
-    from mlsim.train.force_matching import FitResult
-    from mlsim.train.mean_force_error import MeanForceErrors
+    from mlsim.train.solvent.force_matching import FitResult
+    from mlsim.train.solvent.mean_force_error import MeanForceErrors
 
 
 def register(app: typer.Typer) -> None:
@@ -66,9 +66,9 @@ def issnet(
     from mlsim.dataset.frames import ForceFrames, concatenate
     from mlsim.dataset.split import by_block
     from mlsim.models.contract import create
-    from mlsim.train.engine import use_threads
-    from mlsim.train.mean_force import defaults, fit
     from mlsim.train.settings import TrainSettings
+    from mlsim.train.solvent.engine import use_threads
+    from mlsim.train.solvent.mean_force_matching import defaults, fit
 
     given = fit_options.training(epochs, batch, lr, ema, seed) | {"block_ps": block_ps, "max_minutes": max_minutes}
     if patience is not None:
@@ -122,15 +122,15 @@ def populations(
     from mlsim.dataset.split import by_block
     from mlsim.models.weights import load
     from mlsim.runs.trajectory import Run
-    from mlsim.train import population
-    from mlsim.train.engine import use_threads
     from mlsim.train.settings import TrainSettings
+    from mlsim.train.solvent import population_matching
+    from mlsim.train.solvent.engine import use_threads
     from mlsim.workflow.baseline import baseline_for, molecule_of
     from mlsim.workflow.populations import explicit_ensemble, generated_ensembles
 
     values = fit_options.training(epochs, batch, lr, ema, seed) | {"block_ps": block_ps}
     settings = TrainSettings.parse(values, "command line")
-    extra = population.PopulationSettings.parse({"weight": weight, "pairs": pairs}, "command line")
+    extra = population_matching.PopulationSettings.parse({"weight": weight, "pairs": pairs}, "command line")
     frames = concatenate([ForceFrames.load(path) for path in data])
     parts = by_block(frames, (1 - 2 * held_out, held_out, held_out), block_ps, seed, gap_ps)
     made = Run.open(run)
@@ -138,7 +138,7 @@ def populations(
         use_threads(threads)
     model, molecule = load(fit), molecule_of(frames, system)
     under = getattr(model.config, "baseline", "none")
-    result, pair_loss = population.fit(
+    result, pair_loss = population_matching.fit(
         model,
         (parts.train, parts.valid),
         (explicit_ensemble(parts.train, made, discard_ps), explicit_ensemble(parts.valid, made, discard_ps)),
@@ -159,7 +159,7 @@ def _report(result: FitResult, test: ForceFrames, baseline: str, settings: Any, 
     """Print the outcome, with errors on the test frames, and write these to ``test.json``."""
     import json
 
-    from mlsim.train.force_matching import held_out_errors
+    from mlsim.train.solvent.force_matching import held_out_errors
 
     forces = None
     if baseline != "none":
@@ -174,8 +174,8 @@ def _report(result: FitResult, test: ForceFrames, baseline: str, settings: Any, 
     for row in errors.rows:
         print(f"  {row.predictor:8s} raw {row.raw}   without net force and torque {row.projected}")
     if test.covariance is not None:
-        from mlsim.train.force_error import predict
-        from mlsim.train.mean_force_error import mean_force_errors
+        from mlsim.train.solvent.force_error import predict
+        from mlsim.train.solvent.mean_force_error import mean_force_errors
 
         alone = predict(result.model, test)
         predicted: dict[str, Any] = {} if forces is None else {baseline: forces}

@@ -43,7 +43,7 @@ from mlsim.chem.molecule import Molecule
 from mlsim.dataset.region import FILE as GUARD
 from mlsim.dataset.region import TrainedRegion
 from mlsim.deploy.card import Card, Verification
-from mlsim.deploy.table import FilterTable
+from mlsim.deploy.kernel.table import FilterTable
 from mlsim.errors import ArtifactError, MissingError, OccupiedError, SettingsError
 from mlsim.runs.restart import storage, write_atomically
 from mlsim.settings import read_yaml
@@ -193,7 +193,7 @@ class ForceFieldArtifact:
 
     def script(self) -> torch.jit.ScriptModule:
         """The TorchScript program of ``model.pt``."""
-        from mlsim.deploy.torchscript import load
+        from mlsim.deploy.bridges.torchscript import load
 
         self._same(SCRIPT)
         return load(self.directory / SCRIPT)

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsim.deploy import compiled
 from mlsim.deploy.artifact import ForceFieldArtifact
+from mlsim.deploy.kernel import compiled
 from mlsim.errors import ArtifactError, InputError, UnphysicalError
 from mlsim.shapes import require_shape
 
 if TYPE_CHECKING:
     from mlsim.chem.molecule import Molecule
-    from mlsim.deploy.torchscript import ExportedEnergy
+    from mlsim.deploy.bridges.torchscript import ExportedEnergy
 
 Backend = Literal["auto", "compiled", "static", "torchscript", "eager"]
 BACKENDS: tuple[Backend, ...] = ("auto", "compiled", "static", "torchscript", "eager")
@@ -154,8 +154,8 @@ class ForceField:
         if chosen == "compiled":
             evaluator: Evaluator = _compiled(self.artifact, solute, precise)
         elif chosen == "static":
-            from mlsim.deploy.cuda_graph import GraphedEnergy
-            from mlsim.deploy.static import StaticProgram
+            from mlsim.deploy.kernel.cuda_graph import GraphedEnergy
+            from mlsim.deploy.kernel.static import StaticProgram
 
             evaluator = GraphedEnergy(StaticProgram(_compiled(self.artifact, solute, precise).network, device), device)
         else:
@@ -203,7 +203,7 @@ def exported_energy(artifact: ForceFieldArtifact, solute: Molecule, precision: P
     """The network in torch, bound to a molecule, with doors for positions of any type."""
     import torch
 
-    from mlsim.deploy.torchscript import ExportedEnergy
+    from mlsim.deploy.bridges.torchscript import ExportedEnergy
     from mlsim.models.contract import bind
 
     model = artifact.model().to(getattr(torch, precision))
@@ -230,7 +230,7 @@ def _compiled(artifact: ForceFieldArtifact, solute: Molecule, precision: Precisi
 
 
 def _torch(artifact: ForceFieldArtifact, solute: Molecule, precision: Precision, backend: Backend) -> Evaluator:
-    from mlsim.deploy.torchscript import TorchEnergy, script
+    from mlsim.deploy.bridges.torchscript import TorchEnergy, script
 
     module = exported_energy(artifact, solute, precision)
     return TorchEnergy(module if backend == "eager" else script(module), solute.n_atoms)

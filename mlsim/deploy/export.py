@@ -17,7 +17,6 @@ import torch
 from mlsim import seeds
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.region import TrainedRegion
-from mlsim.deploy import compiled, table, torchscript
 from mlsim.deploy.artifact import (
     CARD,
     GUARD,
@@ -28,8 +27,10 @@ from mlsim.deploy.artifact import (
     digests,
     writing,
 )
+from mlsim.deploy.bridges import torchscript
 from mlsim.deploy.card import Atoms, Card, Description, TableNote
-from mlsim.deploy.static import StaticProgram
+from mlsim.deploy.kernel import compiled, table
+from mlsim.deploy.kernel.static import StaticProgram
 from mlsim.errors import ArtifactError
 from mlsim.models import weights
 from mlsim.models.contract import bind
@@ -62,7 +63,7 @@ def export(
     description : Description
         Role, scope, provenance.
     intervals : int, optional
-        Grid of the filter table; default: as fine as :mod:`mlsim.deploy.table` thinks right.
+        Grid of the filter table; default: as fine as :mod:`mlsim.deploy.kernel.table` thinks right.
     region : TrainedRegion, optional
         Conformations it was trained on, for the extrapolation guard.
 

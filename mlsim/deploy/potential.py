@@ -17,8 +17,7 @@ from mlsim.chem.catalog import forcefield_directory, forcefield_for
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.templates import sequence_of
 from mlsim.deploy.bind import ForceField, load_forcefield, require_fit
-from mlsim.deploy.mechanics import take_over
-from mlsim.deploy.openmm_force import (
+from mlsim.deploy.bridges.openmm_force import (
     BRIDGES,
     Bridge,
     bound_for,
@@ -27,7 +26,8 @@ from mlsim.deploy.openmm_force import (
     takes_callbacks,
     torch_force,
 )
-from mlsim.deploy.replicated import batched_force
+from mlsim.deploy.bridges.replicated import batched_force
+from mlsim.deploy.kernel.mechanics import take_over
 from mlsim.errors import InputError, MissingError
 from mlsim.potentials.born import GeneralizedBorn
 from mlsim.potentials.contract import Potential, PotentialRequest, Sum

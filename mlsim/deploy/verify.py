@@ -32,10 +32,10 @@ from mlsim import seeds
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.deploy.bind import Backend, BoundForceField, ForceField, Precision
+from mlsim.deploy.bridges.openmm_force import Bridge, make_force, torchforce_problem
+from mlsim.deploy.bridges.torchscript import TorchEnergy
 from mlsim.deploy.card import CheckResult, Verification
-from mlsim.deploy.openmm_force import Bridge, make_force, torchforce_problem
-from mlsim.deploy.torchscript import TorchEnergy
-from mlsim.models.prior import Spring, equal_points
+from mlsim.models.ebm.prior import Spring, equal_points
 from mlsim.runs.record import versions
 
 Floats = NDArray[np.float64]

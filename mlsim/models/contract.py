@@ -35,8 +35,8 @@ AMBER_FF14SB_CLASSES: tuple[str, ...] = (
 # fmt: on
 
 _MODELS: dict[str, str] = {
-    "ebm": "mlsim.models.ebm:EnergyBasedModel",
-    "issnet": "mlsim.models.issnet:ISSNet",
+    "ebm": "mlsim.models.ebm.energy_based:EnergyBasedModel",
+    "issnet": "mlsim.models.issnet.solvation:ISSNet",
     "transferable": "mlsim.models.transferable.peptide_solvent:TransferableISSNet",
 }
 

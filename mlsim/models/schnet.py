@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from mlsim.errors import SettingsError
-from mlsim.models.pairs import sum_over_neighbours
+from mlsim.models.atom_pairs import sum_over_neighbours
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator, bias: bool = True) -> nn.Linear:

@@ -23,8 +23,8 @@ the same, own streams          91      73      68      68
 
 The evaluation itself costs the same alone or among others: its matrix products already run at the speed of the vector
 unit. Independent Contexts have their molecular mechanics in the callback of the network
-(:mod:`mlsim.deploy.mechanics`), one Context leaves them to OpenMM, because it is meant for a GPU. One Context saves the
-call into Python, 2 us, and costs exactness: OpenMM draws the noise
+(:mod:`mlsim.deploy.kernel.mechanics`), one Context leaves them to OpenMM, because it is meant for a GPU. One Context
+saves the call into Python, 2 us, and costs exactness: OpenMM draws the noise
 of all atoms from one stream, and iterates the constraints of all copies until the last has converged, so the path of a
 copy depends on its neighbours; own streams per copy (:mod:`mlsim.md.engines.own_noise`) more than double the cost.
 Independent Contexts need none of this: replica k is the same bit for bit however many run beside it, and each core

@@ -21,23 +21,7 @@ Which one, by what ``python -m benchmarks.samplers`` measured (numbers and reaso
 from __future__ import annotations
 
 from mlsim.samplers.algorithm import LogDensity, Sampler, Samples, evaluate, sample
-from mlsim.samplers.alignment import AlignmentKernel
-from mlsim.samplers.bandwidth import Fixed, KSDAdaptive, Median
-from mlsim.samplers.esvgd import esvgd, kernel_for
-from mlsim.samplers.features import SmoothedDistances, SortedDistances
-from mlsim.samplers.hmc import hmc
-from mlsim.samplers.integrated import IntegratedKernel
-from mlsim.samplers.kernels import ExplicitKernel, SteinKernel
-from mlsim.samplers.kinetic import kinetic_esvgd
-from mlsim.samplers.langevin import ula
-from mlsim.samplers.mala import mala
-from mlsim.samplers.metropolised import metropolised_esvgd
-from mlsim.samplers.noisy import noisy_esvgd
-from mlsim.samplers.pullback import PullbackKernel
-from mlsim.samplers.radial import IMQ, RBF
-from mlsim.samplers.stein import discrepancy, thin, weights
-from mlsim.samplers.svgd import Normalised, Plain, stein_descent, svgd
-from mlsim.samplers.symmetry import (
+from mlsim.samplers.groups.symmetry import (
     Symmetry,
     cyclic,
     dihedral,
@@ -48,9 +32,25 @@ from mlsim.samplers.symmetry import (
     translations,
     trivial,
 )
-from mlsim.samplers.tempering import ladder, tempering
-from mlsim.samplers.virial import VirialKernel
-from mlsim.samplers.warm_start import warm_start
+from mlsim.samplers.kernels.alignment import AlignmentKernel
+from mlsim.samplers.kernels.bandwidth import Fixed, KSDAdaptive, Median
+from mlsim.samplers.kernels.discrepancy import discrepancy, thin, weights
+from mlsim.samplers.kernels.features import SmoothedDistances, SortedDistances
+from mlsim.samplers.kernels.integrated import IntegratedKernel
+from mlsim.samplers.kernels.pullback import PullbackKernel
+from mlsim.samplers.kernels.radial_kernel import IMQ, RBF
+from mlsim.samplers.kernels.stein_kernel import ExplicitKernel, SteinKernel
+from mlsim.samplers.kernels.virial import VirialKernel
+from mlsim.samplers.methods.esvgd import esvgd, kernel_for
+from mlsim.samplers.methods.hmc import hmc
+from mlsim.samplers.methods.kinetic import kinetic_esvgd
+from mlsim.samplers.methods.langevin import ula
+from mlsim.samplers.methods.mala import mala
+from mlsim.samplers.methods.metropolised import metropolised_esvgd
+from mlsim.samplers.methods.noisy import noisy_esvgd
+from mlsim.samplers.methods.svgd import Normalised, Plain, stein_descent, svgd
+from mlsim.samplers.methods.tempering import ladder, tempering
+from mlsim.samplers.methods.warm_start import warm_start
 
 __all__ = [
     "IMQ",

@@ -182,7 +182,7 @@ def sample(
     record_every : int
         Record the particles and the info every so many steps; 0 records nothing.
     stop : callable, optional
-        ``stop(state) -> reason or None``, asked after every step (``mlsim.samplers.stopping``).
+        ``stop(state) -> reason or None``, asked after every step (``mlsim.samplers.methods.stopping``).
 
     Raises
     ------

@@ -15,7 +15,7 @@ from mlsim.errors import InputError
 from mlsim.md.integrator import verlet
 from mlsim.potentials.born import GeneralizedBorn
 from mlsim.potentials.system import skeleton
-from mlsim.train.force_matching import Baseline
+from mlsim.train.solvent.force_matching import Baseline
 
 
 def molecule_of(frames: ForceFrames, system: str | Path | None = None) -> Molecule:

@@ -7,8 +7,8 @@
 
 Force labels are not used. A bias V on the frames is undone in one of two ways, so that the model learns the unbiased
 ensemble: with the bias at hand (``bias``), it stays in the energy of the learning problem and is left out of the model
-(:mod:`mlsim.train.contrastive.bias`); without it, frames are drawn with replacement with their weights. How many frames
-that is worth (``effective``) goes into the record.
+(:mod:`mlsim.train.density.sampling_bias`); without it, frames are drawn with replacement with their weights. How many
+frames that is worth (``effective``) goes into the record.
 Held-out conformations are whole blocks of time, or for a reference, which is thinned to near independence, every
 ``1/held_out``-th.
 """
@@ -32,12 +32,12 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.models.contract import bind, create
 from mlsim.potentials.dihedral_bias import load_grid
-from mlsim.samplers.targets import reference
+from mlsim.samplers.targets import stored_reference
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
 from mlsim.shapes import Floats, Ints
-from mlsim.train.contrastive.bias import TorsionBias
-from mlsim.train.contrastive.problem import FRESH_NOISE, Problem, conformations
+from mlsim.train.density.problem import FRESH_NOISE, Problem, conformations
+from mlsim.train.density.sampling_bias import TorsionBias
 from mlsim.units import kT
 from mlsim.workflow import conformations as gathered
 from mlsim.workflow.baseline import molecule_of
@@ -71,7 +71,7 @@ class Recipe(Settings):
     warm : float
         Share of the steps that only denoise.
     negatives, steps, buffer, reset, noise
-        As in :class:`mlsim.train.contrastive.settings.ContrastiveSettings`.
+        As in :class:`mlsim.train.density.settings.ContrastiveSettings`.
     smoothing : float
         Its ``data_noise``.
     """
@@ -96,7 +96,7 @@ _MOLECULE = Recipe(
 
 def recipe_for(source: str) -> Recipe:
     """The recipe for a stored reference, or for conformations of a molecule."""
-    return _POINTS if source in reference.available() else _MOLECULE
+    return _POINTS if source in stored_reference.available() else _MOLECULE
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +160,7 @@ def prepare(
     """
     if not 0.0 < held_out < 1.0:
         raise InputError(f"held_out: expected a share between 0 and 1, got {held_out}")
-    if source in reference.available():
+    if source in stored_reference.available():
         if bias is not None:
             raise InputError(f"'{source}': the stored references are unbiased; leave --bias away")
         found = _of_reference(source, recipe.frames, held_out, seed, temperature_K)
@@ -201,7 +201,7 @@ def _of_reference(name: str, most: int, held_out: float, seed: int, temperature_
     molecule = cluster.named(name)
     if molecule is None:
         raise InputError(f"'{name}': no cluster of points belongs to this reference; use dw4 or lj13")
-    stored = reference.load(name).positions
+    stored = stored_reference.load(name).positions
     flat = stored.reshape(len(stored), molecule.n_atoms, -1)
     points = np.zeros((len(flat), molecule.n_atoms, 3))
     points[..., : flat.shape[-1]] = flat

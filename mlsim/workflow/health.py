@@ -42,7 +42,7 @@ def _packages() -> list[Finding]:
 
 
 def _bridge() -> Finding:
-    from mlsim.deploy.openmm_force import torchforce_problem
+    from mlsim.deploy.bridges.openmm_force import torchforce_problem
 
     problem = torchforce_problem()
     if problem is None:

@@ -2,9 +2,9 @@
 
     p(x) ~ exp(-E_MMFF(x) / kT)
 
-sampled by ``mlsim.samplers.hmc`` in the frame of zero centre of mass, so that the data of the molecule benchmark come
-from the package's own sampler on a surface everybody has. Chains start at conformers and do not cross high barriers:
-weights of conformers are those of the embedding, the spread within each is thermal.
+sampled by ``mlsim.samplers.methods.hmc`` in the frame of zero centre of mass, so that the data of the molecule
+benchmark come from the package's own sampler on a surface everybody has. Chains start at conformers and do not cross
+high barriers: weights of conformers are those of the embedding, the spread within each is thermal.
 
 Symbols: E in kJ/mol, x in Angstrom.
 """

@@ -13,8 +13,8 @@ from mlsim.errors import InputError
 from mlsim.models import weights
 from mlsim.potentials.born import GB_MODELS
 from mlsim.shapes import Floats
-from mlsim.train.force_error import predict
-from mlsim.train.mean_force_error import MeanForceErrors, mean_force_errors
+from mlsim.train.solvent.force_error import predict
+from mlsim.train.solvent.mean_force_error import MeanForceErrors, mean_force_errors
 from mlsim.workflow.baseline import born_forces
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from mlsim.chem import cluster
 from mlsim.chem.molecule import Molecule
-from mlsim.models.prior import bounds_from, pooled, springs_from
+from mlsim.models.ebm.prior import bounds_from, pooled, springs_from
 from mlsim.shapes import Floats
 
 #: Smallest standard deviation of a spring, reduced (0.003 nm: a C-H bond at room temperature).
@@ -35,7 +35,7 @@ _CORE, _CAGE, _CUTOFF, _LONGEST_CUTOFF = 0.95, 1.2, 1.2, 12.0
 
 
 def measure(x: Floats, molecule: Molecule, space: int, length: float) -> dict[str, Any]:
-    """Entries of :class:`mlsim.models.ebm.EBMSettings` for the prior and the cutoff.
+    """Entries of :class:`mlsim.models.ebm.energy_based.EBMSettings` for the prior and the cutoff.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from mlsim.errors import InputError
 from mlsim.potentials.dihedral_bias import load_grid
 from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats
-from mlsim.train.population import Ensemble
+from mlsim.train.solvent.population_matching import Ensemble
 from mlsim.units import kT
 
 

@@ -46,11 +46,11 @@ from mlsim.models.contract import AbstractEnergyModel, create
 from mlsim.runs import record
 from mlsim.settings import Settings
 from mlsim.train import checkpoint
-from mlsim.train.force_error import predict
-from mlsim.train.force_matching import RESULT
-from mlsim.train.mean_force import defaults, fit
-from mlsim.train.mean_force_error import MeanForceErrors, mean_force_errors
 from mlsim.train.settings import TrainSettings
+from mlsim.train.solvent.force_error import predict
+from mlsim.train.solvent.force_matching import RESULT
+from mlsim.train.solvent.mean_force_error import MeanForceErrors, mean_force_errors
+from mlsim.train.solvent.mean_force_matching import defaults, fit
 from mlsim.workflow.baseline import baseline_for, born_forces
 from mlsim.workflow.conformations import Conformations, read
 from mlsim.workflow.label import FRAMES, label

@@ -10,7 +10,7 @@ import pytest
 
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.bind import ForceField
-from mlsim.deploy.openmm_force import make_force, torchforce_problem
+from mlsim.deploy.bridges.openmm_force import make_force, torchforce_problem
 from tests.toy_artifact import toy_artifact
 
 PRECISIONS = [("float64", 2e-5), ("float32", 3e-5)]

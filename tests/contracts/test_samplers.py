@@ -102,7 +102,7 @@ class TestWarmStart(SamplerContract):
 
 
 def test_no_sampler_knows_a_target() -> None:
-    files = list(ROOM.glob("*.py"))
+    files = [path for path in ROOM.rglob("*.py") if path.parent.name != "targets"]
     assert len(files) > 20
     for path in files:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -16,7 +16,7 @@ from mlsim.chem.molecule import Molecule
 from mlsim.cli import main as program
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.artifact import ForceFieldArtifact
-from mlsim.models.ebm import EBMSettings
+from mlsim.models.ebm.energy_based import EBMSettings
 from mlsim.models.weights import load
 from mlsim.potentials.dihedral_bias import load_grid
 from mlsim.runs.trajectory import Run

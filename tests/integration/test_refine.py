@@ -15,7 +15,7 @@ from mlsim.chem.catalog import find_system
 from mlsim.chem.molecule import Molecule
 from mlsim.cli import main as program
 from mlsim.dataset.frames import ForceFrames
-from mlsim.deploy import torchscript  # noqa: F401 - torch before OpenMM's plugins
+from mlsim.deploy.bridges import torchscript  # noqa: F401 - torch before OpenMM's plugins
 from mlsim.deploy.card import Description
 from mlsim.deploy.export import export
 from mlsim.md.engines.held_solute import LabelSettings

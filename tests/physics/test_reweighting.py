@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlsim.analysis import basins, noise, reweight, surface
+from mlsim.analysis import reweight
+from mlsim.analysis.surfaces import basins, noise, surface
 from mlsim.errors import InputError
 from mlsim.units import KJ_PER_KCAL, kT
 from tests.unit.torus_density import ALANINE, SHIFTED, WIDE, Torus

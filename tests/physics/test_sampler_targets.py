@@ -8,10 +8,9 @@ import torch
 
 from mlsim.errors import InputError, MissingError
 from mlsim.samplers.algorithm import evaluate
-from mlsim.samplers.catalog import SamplerSettings, stein_kernel
+from mlsim.samplers.sampler_catalog import SamplerSettings, stein_kernel
 from mlsim.samplers.targets import Target, by_name, lennard_jones, load, names, trial
 from mlsim.samplers.targets.clusters import DW4_MINIMA, LJ13_GROUND, long_edges, pair_distances
-from mlsim.samplers.targets.reference import Reference, available
 from mlsim.samplers.targets.scores import (
     descend,
     geometric_w2,
@@ -20,6 +19,7 @@ from mlsim.samplers.targets.scores import (
     total_variation,
     wasserstein_2,
 )
+from mlsim.samplers.targets.stored_reference import Reference, available
 
 
 def stream(seed: int = 0) -> torch.Generator:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlsim.analysis import basins
+from mlsim.analysis.surfaces import basins
 
 ANGLE = st.floats(-720.0, 720.0, allow_nan=False)
 

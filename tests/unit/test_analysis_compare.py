@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlsim.analysis import basins, surface
 from mlsim.analysis import compare as comparing
 from mlsim.analysis.compare import compare, jensen_shannon
+from mlsim.analysis.surfaces import basins, surface
 from mlsim.errors import InputError
 from mlsim.units import KJ_PER_KCAL, kT
 from tests.unit.torus_density import ALANINE, SHIFTED, WIDE, Torus

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlsim.analysis import figures, report, surface
+from mlsim.analysis import figures, report
 from mlsim.analysis.compare import Comparison, compare
+from mlsim.analysis.surfaces import surface
 from mlsim.errors import InputError, StorageError
 from mlsim.units import KJ_PER_KCAL
 from tests.unit.torus_density import ALANINE, SHIFTED

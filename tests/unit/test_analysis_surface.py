@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlsim.analysis import histogram, noise, pool, surface
+from mlsim.analysis.surfaces import histogram, noise, pool, surface
 from mlsim.errors import InputError, MissingError
 from mlsim.units import KJ_PER_KCAL, kT
 from tests.unit.torus_density import ALANINE, WIDE

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlsim.analysis import surface, uncertainty
+from mlsim.analysis import uncertainty
+from mlsim.analysis.surfaces import surface
 from mlsim.errors import InputError
 from tests.unit.torus_density import ALANINE
 

@@ -12,7 +12,7 @@ from benchmarks.engines import multiplications, pairs_within
 from benchmarks.pyg_schnet import PygEnergy
 from benchmarks.timing import Spread, interleaved, ratio
 from mlsim.chem.molecule import Molecule
-from mlsim.models.issnet import ISSNetSettings
+from mlsim.models.issnet.solvation import ISSNetSettings
 
 
 def spin(units: int, loops: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mlsim.analysis import surface
+from mlsim.analysis.surfaces import surface
 from mlsim.chem.molecule import Molecule
 from mlsim.cli import analyse
 from mlsim.dataset.frames import ForceFrames

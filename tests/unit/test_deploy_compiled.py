@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mlsim.deploy import compiled, kernel, table
+from mlsim.deploy.kernel import compiled, table
+from mlsim.deploy.kernel import network_loops as kernel
 from mlsim.errors import ArtifactError, InputError
 from mlsim.models.contract import AbstractEnergyModel, create
 from mlsim.models.contract import bind as bind_torch

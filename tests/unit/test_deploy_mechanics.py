@@ -16,8 +16,8 @@ from openmm import Context, NonbondedForce, Platform, System, VerletIntegrator
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.bind import ForceField
-from mlsim.deploy.mechanics import Mechanics, take_over
-from mlsim.deploy.openmm_force import python_force
+from mlsim.deploy.bridges.openmm_force import python_force
+from mlsim.deploy.kernel.mechanics import Mechanics, take_over
 from mlsim.potentials import callback
 from mlsim.potentials.contract import PotentialRequest
 from mlsim.potentials.impulses import Impulses
@@ -137,7 +137,7 @@ def test_a_run_has_one_force_with_the_energy_of_both_parts(field: ForceField, al
 
 def test_the_torch_bridge_leaves_the_mechanics_to_openmm(field: ForceField, ala2: Molecule) -> None:
     pytest.importorskip("openmmtorch")
-    from mlsim.deploy.openmm_force import torchforce_problem
+    from mlsim.deploy.bridges.openmm_force import torchforce_problem
 
     if torchforce_problem() is not None:
         pytest.skip("TorchForce cannot be used here")

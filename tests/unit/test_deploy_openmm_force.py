@@ -12,10 +12,10 @@ import pytest
 from openmm import XmlSerializer
 
 from mlsim.chem.molecule import Molecule
-from mlsim.deploy import openmm_force
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.deploy.bind import ForceField
-from mlsim.deploy.openmm_force import Callback, make_force, torchforce_problem
+from mlsim.deploy.bridges import openmm_force
+from mlsim.deploy.bridges.openmm_force import Callback, make_force, torchforce_problem
 from mlsim.errors import DependencyError, InputError, MlsimError, UnphysicalError
 from mlsim.potentials import callback
 from tests.toy_artifact import declared_verified, toy_artifact

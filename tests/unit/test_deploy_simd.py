@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlsim.deploy import simd
+from mlsim.deploy.kernel import simd
 
 Array = NDArray[np.floating]
 

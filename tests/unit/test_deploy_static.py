@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from mlsim.deploy import compiled, table
-from mlsim.deploy.cuda_graph import GraphedEnergy, require_cuda
-from mlsim.deploy.static import StaticProgram
+from mlsim.deploy.kernel import compiled, table
+from mlsim.deploy.kernel.cuda_graph import GraphedEnergy, require_cuda
+from mlsim.deploy.kernel.static import StaticProgram
 from mlsim.errors import DependencyError
 from tests.toy_artifact import toy_model
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlsim.deploy import table
+from mlsim.deploy.kernel import table
 from mlsim.errors import ArtifactError
 from mlsim.models.contract import AbstractEnergyModel, create
 

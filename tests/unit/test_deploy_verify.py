@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.artifact import CARD, ForceFieldArtifact, digests
-from mlsim.deploy.table import FilterTable
+from mlsim.deploy.kernel.table import FilterTable
 from mlsim.deploy.verify import VerifyReport, equal_atoms, verify
 from tests.toy_artifact import toy_artifact
 

@@ -12,7 +12,7 @@ from openmm import Context, CustomExternalForce, Platform, System
 
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.bind import ForceField
-from mlsim.deploy.openmm_force import Callback, python_force
+from mlsim.deploy.bridges.openmm_force import Callback, python_force
 from mlsim.deploy.potential import learned
 from mlsim.errors import InputError
 from mlsim.md.engines.ladder import ExchangeSettings

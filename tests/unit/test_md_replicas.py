@@ -9,9 +9,9 @@ from openmm import Context, Platform, System
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.bind import ForceField
-from mlsim.deploy.openmm_force import torchforce_problem
+from mlsim.deploy.bridges.openmm_force import torchforce_problem
+from mlsim.deploy.bridges.replicated import BatchedCallback, batched_force
 from mlsim.deploy.potential import learned
-from mlsim.deploy.replicated import BatchedCallback, batched_force
 from mlsim.errors import InputError, UnphysicalError
 from mlsim.md.integrator import langevin_middle, verlet
 from mlsim.potentials.contract import Potential, PotentialRequest

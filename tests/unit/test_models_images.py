@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlsim.errors import InputError
-from mlsim.models.image_energy import ImageSettings, PooledImageNetwork, quarter_turns
-from mlsim.models.joint import class_energy, class_loss, regression_energy, regression_loss
-from mlsim.train.contrastive.images import pixel_symmetry, turned_at_random
+from mlsim.models.ebm.image_energy import ImageSettings, PooledImageNetwork, quarter_turns
+from mlsim.models.ebm.joint_outputs import class_energy, class_loss, regression_energy, regression_loss
+from mlsim.train.density.digits import pixel_symmetry, turned_at_random
 
 
 def images(seed: int, count: int = 3) -> torch.Tensor:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlsim.errors import SettingsError
 from mlsim.models import contract
-from mlsim.models.pairs import half_pairs, pair_distances, pair_vectors, sum_over_neighbours
+from mlsim.models.atom_pairs import half_pairs, pair_distances, pair_vectors, sum_over_neighbours
 from mlsim.models.radial import radial_basis, smooth_envelope
 from mlsim.models.schnet import activation
 
@@ -91,7 +91,7 @@ def test_settings_out_of_range_are_refused(config):
 
 def test_a_model_from_outside_can_be_registered_but_not_replace_another(monkeypatch):
     monkeypatch.setattr(contract, "_MODELS", dict(contract._MODELS))
-    contract.register("mine", "mlsim.models.issnet:ISSNet")
+    contract.register("mine", "mlsim.models.issnet.solvation:ISSNet")
     assert "mine" in contract.kinds()
     assert contract.create("mine", {"features": 4}).config.features == 4
     with pytest.raises(SettingsError, match="taken"):

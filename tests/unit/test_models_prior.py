@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mlsim.models.pairs import half_pairs, pair_distances, pair_vectors
-from mlsim.models.prior import Bounds, PriorEnergy, Spring, bounds_from, equal_points, springs_from
+from mlsim.models.atom_pairs import half_pairs, pair_distances, pair_vectors
+from mlsim.models.ebm.prior import Bounds, PriorEnergy, Spring, bounds_from, equal_points, springs_from
 
 
 def energy(prior: PriorEnergy, points: list[list[float]]) -> float:

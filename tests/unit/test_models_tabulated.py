@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mlsim.models.contract import create
-from mlsim.models.issnet import ISSNet
-from mlsim.models.tabulated import TabulatedForces
+from mlsim.models.issnet.solvation import ISSNet
+from mlsim.models.issnet.tabulated import TabulatedForces
 
 TYPES = ("HC", "CT", "HC", "HC", "C", "O", "N", "H")
 CHARGES = torch.tensor([0.11, -0.37, 0.11, 0.11, 0.6, -0.57, -0.42, 0.43])

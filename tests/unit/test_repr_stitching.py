@@ -16,7 +16,7 @@ from torch.nn import functional
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.models.contract import create
-from mlsim.models.issnet import ISSNet
+from mlsim.models.issnet.solvation import ISSNet
 from mlsim.repr.hsic.networks import Cnn, NetworkSettings
 from mlsim.repr.stitching.cka import linear_cka
 from mlsim.repr.stitching.cut import HookedModel

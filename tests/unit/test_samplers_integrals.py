@@ -9,10 +9,16 @@ import pytest
 import torch
 from scipy import special
 
-from mlsim.samplers.bessel import scaled_bessel
-from mlsim.samplers.planar import PlanarOrthogonal, PlanarRotations
-from mlsim.samplers.rotations import FiniteRotations, Rotations, cyclic_rotations, dihedral_rotations, no_rotations
-from mlsim.samplers.spatial import SpatialOrthogonal, SpatialRotations, proper_svd
+from mlsim.samplers.groups.bessel import scaled_bessel
+from mlsim.samplers.groups.planar import PlanarOrthogonal, PlanarRotations
+from mlsim.samplers.groups.rotations import (
+    FiniteRotations,
+    Rotations,
+    cyclic_rotations,
+    dihedral_rotations,
+    no_rotations,
+)
+from mlsim.samplers.groups.spatial import SpatialOrthogonal, SpatialRotations, proper_svd
 
 
 def random_overlap(space: int, count: int, seed: int, size: float) -> torch.Tensor:

@@ -32,9 +32,9 @@ from mlsim.samplers import (
     translations,
     trivial,
 )
-from mlsim.samplers.features import Features
-from mlsim.samplers.kernels import SteinKernel
-from mlsim.samplers.radial import Radial
+from mlsim.samplers.kernels.features import Features
+from mlsim.samplers.kernels.radial_kernel import Radial
+from mlsim.samplers.kernels.stein_kernel import SteinKernel
 
 FINITE = (
     cyclic(4),

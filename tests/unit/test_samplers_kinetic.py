@@ -21,9 +21,9 @@ from mlsim.samplers import (
     translations,
     trivial,
 )
-from mlsim.samplers.catalog import SamplerSettings, stein_kernel
-from mlsim.samplers.kinetic import cross_field
-from mlsim.samplers.pullback import PullbackKernel
+from mlsim.samplers.kernels.pullback import PullbackKernel
+from mlsim.samplers.methods.kinetic import cross_field
+from mlsim.samplers.sampler_catalog import SamplerSettings, stein_kernel
 from mlsim.samplers.targets import by_name
 
 TRIO = orthogonal(2, points=3) * permutations((0,) * 3, space=2) * translations(2, points=3)

@@ -31,13 +31,13 @@ from mlsim.samplers import (
     trivial,
     ula,
 )
-from mlsim.samplers.alignment import AlignmentKernel
-from mlsim.samplers.catalog import METHODS, SamplerSettings, create, stein_kernel
-from mlsim.samplers.integrated import IntegratedKernel
-from mlsim.samplers.langevin import truncate
-from mlsim.samplers.mala import adapt, transition
-from mlsim.samplers.schedule import constant, cyclical, geometric, linear
-from mlsim.samplers.svgd import Normalised
+from mlsim.samplers.kernels.alignment import AlignmentKernel
+from mlsim.samplers.kernels.integrated import IntegratedKernel
+from mlsim.samplers.methods.langevin import truncate
+from mlsim.samplers.methods.mala import adapt, transition
+from mlsim.samplers.methods.schedule import constant, cyclical, geometric, linear
+from mlsim.samplers.methods.svgd import Normalised
+from mlsim.samplers.sampler_catalog import METHODS, SamplerSettings, create, stein_kernel
 
 
 def normal(positions: torch.Tensor) -> torch.Tensor:

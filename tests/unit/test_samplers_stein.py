@@ -25,9 +25,9 @@ from mlsim.samplers import (
     warm_start,
     weights,
 )
-from mlsim.samplers.bandwidth import Fixed
-from mlsim.samplers.stein import discrepancy, effective_count
-from mlsim.samplers.stopping import plateau
+from mlsim.samplers.kernels.bandwidth import Fixed
+from mlsim.samplers.kernels.discrepancy import discrepancy, effective_count
+from mlsim.samplers.methods.stopping import plateau
 
 PLANE = ExplicitKernel(trivial(2), IMQ())
 

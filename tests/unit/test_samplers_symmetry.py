@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlsim.errors import InputError
-from mlsim.samplers.rotations import finite
-from mlsim.samplers.symmetry import (
+from mlsim.samplers.groups.rotations import finite
+from mlsim.samplers.groups.symmetry import (
     Symmetry,
     cyclic,
     dihedral,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mlsim.samplers import IMQ, RBF, VirialKernel, evaluate, orthogonal, permutations, translations
-from mlsim.samplers.radial import Radial
-from mlsim.samplers.stein import discrepancy
+from mlsim.samplers.kernels.discrepancy import discrepancy
+from mlsim.samplers.kernels.radial_kernel import Radial
 from mlsim.samplers.targets import by_name, load
 
 TRIO = orthogonal(2, points=3) * permutations((0,) * 3, space=2) * translations(2, points=3)

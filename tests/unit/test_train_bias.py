@@ -14,10 +14,10 @@ from mlsim.errors import InputError
 from mlsim.models.contract import bind, create
 from mlsim.potentials.dihedral_bias import load_grid
 from mlsim.seeds import torch_stream
-from mlsim.train.contrastive.bias import TorsionBias, torsions
-from mlsim.train.contrastive.fit import identity
-from mlsim.train.contrastive.problem import conformations
-from mlsim.train.contrastive.settings import ContrastiveSettings
+from mlsim.train.density.contrastive_fit import identity
+from mlsim.train.density.problem import conformations
+from mlsim.train.density.sampling_bias import TorsionBias, torsions
+from mlsim.train.density.settings import ContrastiveSettings
 from mlsim.train.settings import TrainSettings
 from mlsim.units import kT
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mlsim.errors import SettingsError
 from mlsim.samplers import trivial
-from mlsim.train.contrastive.multiscale import MultiscaleDenoising
-from mlsim.train.contrastive.problem import Problem
+from mlsim.train.density.multiscale import MultiscaleDenoising
+from mlsim.train.density.problem import Problem
 
 
 class Point(nn.Module):

@@ -11,11 +11,11 @@ import torch
 
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
-from mlsim.models.issnet import ISSNet, ISSNetSettings
-from mlsim.train import population
-from mlsim.train.force_matching import Baseline, ForceMatching
-from mlsim.train.population import Ensemble, PopulationMatching, PopulationSettings
+from mlsim.models.issnet.solvation import ISSNet, ISSNetSettings
 from mlsim.train.settings import TrainSettings
+from mlsim.train.solvent import population_matching
+from mlsim.train.solvent.force_matching import Baseline, ForceMatching
+from mlsim.train.solvent.population_matching import Ensemble, PopulationMatching, PopulationSettings
 from mlsim.units import kT
 
 TYPES = ("C", "O", "N", "H")
@@ -118,7 +118,7 @@ def test_a_known_ratio_of_densities_is_found(tmp_path: Path) -> None:
         epochs=10, batch_size=16, learning_rate=5e-3, engine="exact", seed=1, block_ps=20.0, patience=10
     )
     torch.manual_seed(0)
-    result, pair_loss = population.fit(
+    result, pair_loss = population_matching.fit(
         model,
         (frames, frames),
         (Ensemble.create(generated[chosen][:5000]), Ensemble.create(generated[chosen][5000:])),
@@ -146,7 +146,7 @@ def test_the_same_fit_twice_gives_the_same_bits(tmp_path: Path) -> None:
         side = (Ensemble.create(conformations(100, 1)), Ensemble.create(conformations(100, 2)))
         other = (Ensemble.create(conformations(100, 3)), Ensemble.create(conformations(100, 4)))
         settings = TrainSettings(epochs=2, batch_size=16, engine="exact", block_ps=20.0)
-        result, _ = population.fit(
+        result, _ = population_matching.fit(
             model, (frames, frames), side, other, TEMPERATURE, settings, PopulationSettings(), tmp_path / name, "off"
         )
         weights.append(result.model.embedding.detach().numpy().copy())
@@ -165,7 +165,7 @@ def test_a_baseline_is_taken_off_the_labels_and_nothing_else_changes(tmp_path: P
         arguments = (model, (frames, frames), *sides, TEMPERATURE, settings, PopulationSettings())
         if under is not None:
             with pytest.raises(InputError, match="baseline: the model is set up for 'obc2', the forces given are of"):
-                population.fit(*arguments, tmp_path / "refused", "off")
-        result, _ = population.fit(*arguments, tmp_path / name, "off", under)
+                population_matching.fit(*arguments, tmp_path / "refused", "off")
+        result, _ = population_matching.fit(*arguments, tmp_path / name, "off", under)
         weights.append(result.model.embedding.detach().numpy().copy())
     np.testing.assert_allclose(weights[0], weights[1], atol=1e-9)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlsim.models.contract import create
-from mlsim.train.projection import remove_rigid
+from mlsim.train.solvent.projection import remove_rigid
 
 
 def rigid_vectors(x):

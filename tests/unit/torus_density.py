@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import vonmises
 
-from mlsim.analysis import basins
+from mlsim.analysis.surfaces import basins
 
 
 @dataclass(frozen=True)

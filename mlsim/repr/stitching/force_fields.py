@@ -23,9 +23,9 @@ from torch import Tensor
 
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
+from mlsim.models.atom_pairs import half_pairs, pair_distances, pair_vectors
 from mlsim.models.contract import create
-from mlsim.models.issnet import ISSNet
-from mlsim.models.pairs import half_pairs, pair_distances, pair_vectors
+from mlsim.models.issnet.solvation import ISSNet
 from mlsim.models.radial import smooth_envelope
 from mlsim.repr.stitching.cut import Cut, Inputs
 from mlsim.repr.stitching.tasks import Network, Task

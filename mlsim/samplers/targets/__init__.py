@@ -7,7 +7,7 @@ from collections.abc import Callable
 from mlsim.errors import InputError
 from mlsim.samplers.targets.analytic import c4, circles, gaussian, spheres
 from mlsim.samplers.targets.clusters import dw4, lennard_jones
-from mlsim.samplers.targets.reference import Reference, load
+from mlsim.samplers.targets.stored_reference import Reference, load
 from mlsim.samplers.targets.target import Target
 
 _BY_NAME: dict[str, Callable[[], Target]] = {

@@ -20,7 +20,7 @@ import math
 import torch
 
 from mlsim.errors import InputError
-from mlsim.samplers.symmetry import cyclic, orthogonal, trivial
+from mlsim.samplers.groups.symmetry import cyclic, orthogonal, trivial
 from mlsim.samplers.targets.target import Draw, Target, normal_start, uniform_start
 
 _TINY = 1e-12

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 
 from mlsim.errors import InputError
-from mlsim.samplers.symmetry import orthogonal, permutations, translations
+from mlsim.samplers.groups.symmetry import orthogonal, permutations, translations
 from mlsim.samplers.targets.target import Target, normal_start
 
 #: (energy, long edges) of the five minima of DW-4; quenching 400 random starts finds these and no other.

@@ -21,7 +21,7 @@ from scipy.optimize import linear_sum_assignment, minimize
 
 from mlsim.errors import InputError
 from mlsim.samplers.algorithm import LogDensity, evaluate
-from mlsim.samplers.kernels import SteinKernel
+from mlsim.samplers.kernels.stein_kernel import SteinKernel
 from mlsim.shapes import Floats
 
 _LEVELS = 20000

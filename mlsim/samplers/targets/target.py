@@ -15,7 +15,7 @@ import torch
 
 from mlsim.errors import InputError
 from mlsim.samplers.algorithm import LogDensity
-from mlsim.samplers.symmetry import Symmetry
+from mlsim.samplers.groups.symmetry import Symmetry
 
 #: (count, generator, dtype) -> particles [count, d].
 Draw = Callable[[int, torch.Generator, torch.dtype], torch.Tensor]

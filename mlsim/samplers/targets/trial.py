@@ -20,13 +20,13 @@ import torch
 
 from mlsim.errors import InputError
 from mlsim.samplers.algorithm import Samples, evaluate, sample
-from mlsim.samplers.bandwidth import median
-from mlsim.samplers.catalog import SamplerSettings, create
-from mlsim.samplers.kernels import SteinKernel
-from mlsim.samplers.stein import discrepancy, thin
+from mlsim.samplers.kernels.bandwidth import median
+from mlsim.samplers.kernels.discrepancy import discrepancy, thin
+from mlsim.samplers.kernels.stein_kernel import SteinKernel
+from mlsim.samplers.sampler_catalog import SamplerSettings, create
 from mlsim.samplers.targets.clusters import long_edges, pair_distances
-from mlsim.samplers.targets.reference import load
 from mlsim.samplers.targets.scores import total_variation, wasserstein_2
+from mlsim.samplers.targets.stored_reference import load
 from mlsim.samplers.targets.target import Target
 from mlsim.seeds import torch_stream
 

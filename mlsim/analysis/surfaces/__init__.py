@@ -1,0 +1,1 @@
+"""Free-energy surfaces: histograms and basins they are made of, their file, and several taken together."""

@@ -1,0 +1,1 @@
+"""Bridges: a learned force field as an OpenMM force, as TorchScript, and on many copies of its molecule."""

@@ -1,0 +1,1 @@
+"""Symmetry groups, and their integrals in closed form."""

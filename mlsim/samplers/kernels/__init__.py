@@ -1,0 +1,1 @@
+"""Stein kernels with a symmetry built in, and what they say about a set of points."""

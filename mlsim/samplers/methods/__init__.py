@@ -1,0 +1,1 @@
+"""Methods: what moves particles towards a density, one method per file."""
