@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import build
+from mlsim.deploy.bridges.torchscript import ExportedEnergy, script
 from mlsim.deploy.solvent_atoms import solvent_atoms
-from mlsim.deploy.torchscript import ExportedEnergy, script
 from mlsim.errors import ArtifactError, SettingsError
 from mlsim.models.contract import create
 from mlsim.models.transferable import screening

@@ -44,8 +44,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mlsim.errors import ArtifactError
+from mlsim.models.atom_pairs import half_pairs, pair_distances
 from mlsim.models.contract import AbstractEnergyModel, BoundEnergy, ModelSettings
-from mlsim.models.pairs import half_pairs, pair_distances
 from mlsim.models.radial import radial_basis, smooth_envelope
 from mlsim.models.schnet import InteractionBlock, activation, linear
 from mlsim.models.transferable import screening
