@@ -42,7 +42,8 @@ def exchange(
     """Replica exchange: mlsim exchange SYSTEM --solvent issnet --temperatures 300:450:8 --ns 1 -o DIR."""
     from mlsim.cli.progress import MdProgress
     from mlsim.errors import InputError, SettingsError
-    from mlsim.md.engines.ladder import ExchangeSettings, temperature_ladder
+    from mlsim.md.engines.ladder import temperature_ladder
+    from mlsim.md.settings import ExchangeSettings
     from mlsim.md.signals import listening
     from mlsim.runs.record import saved_settings
     from mlsim.settings import read_yaml

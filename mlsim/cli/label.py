@@ -53,7 +53,8 @@ def label(
     from mlsim.chem.catalog import load_system
     from mlsim.dataset.frames import ForceFrames
     from mlsim.errors import InputError
-    from mlsim.md.engines.held_solute import UNITS_PER_LABEL, LabelSettings
+    from mlsim.md.engines.held_solute import UNITS_PER_LABEL
+    from mlsim.md.settings import LabelSettings
     from mlsim.md.signals import listening
     from mlsim.workflow import label as work
     from mlsim.workflow.conformations import read

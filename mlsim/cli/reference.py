@@ -43,10 +43,11 @@ def reference(
     from mlsim.chem.catalog import load_system
     from mlsim.cli.progress import MdProgress
     from mlsim.md.prepare import bias_for
+    from mlsim.md.settings import ReferenceSettings
     from mlsim.md.signals import listening
     from mlsim.runs.restart import locked, storage
     from mlsim.workflow.fan_out import fan_out
-    from mlsim.workflow.reference import ReferenceSettings, SeedTask, done_steps, gather, recorded
+    from mlsim.workflow.reference import SeedTask, done_steps, gather, recorded
 
     given: dict[str, Any] = {
         "temperature_K": temperature,

@@ -105,8 +105,8 @@ def refine(
     from mlsim.cli.progress import MdProgress
     from mlsim.cli.train import print_mean_force
     from mlsim.errors import InputError
-    from mlsim.md.engines.held_solute import UNITS_PER_LABEL, LabelSettings
-    from mlsim.md.settings import RunSettings
+    from mlsim.md.engines.held_solute import UNITS_PER_LABEL
+    from mlsim.md.settings import LabelSettings, RunSettings
     from mlsim.md.signals import listening
     from mlsim.workflow import refine as work
     from mlsim.workflow.label import finished

@@ -48,7 +48,7 @@ from typing import TypeVar
 from openmm import Integrator, LangevinMiddleIntegrator, MTSLangevinIntegrator, System, VerletIntegrator, unit
 
 from mlsim.errors import InputError
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import Canonical, Dynamics
 from mlsim.potentials.contract import Potential, terms_of
 from mlsim.potentials.impulses import ImpulseLangevin, Impulses, can_be_impulsive
 
@@ -59,7 +59,7 @@ CONSTRAINT_TOLERANCE = 1e-6
 SLOW_GROUP = 1
 
 
-def canonical(settings: RunSettings, system: System, seed: int, impulses: Impulses | None = None) -> Integrator:
+def canonical(settings: Canonical, system: System, seed: int, impulses: Impulses | None = None) -> Integrator:
     """The integrator that ``settings`` ask for, with a fixed random seed (1 .. 2^31 - 1).
 
     Parameters
@@ -88,7 +88,12 @@ def canonical(settings: RunSettings, system: System, seed: int, impulses: Impuls
     return langevin_multiple(s.temperature_K, s.friction_per_ps, s.timestep_ps, groups, seed)
 
 
-def impulses_for(settings: RunSettings, potential: Potential) -> Impulses | None:
+def slow_group(settings: Dynamics) -> int:
+    """Force group of smooth solvent terms: their own with a multiple time step, else that of all others."""
+    return SLOW_GROUP if settings.mts_inner_steps > 1 else 0
+
+
+def impulses_for(settings: Dynamics, potential: Potential) -> Impulses | None:
     """The rhythm that ``settings`` ask for; None if every force acts at every step.
 
     Raises

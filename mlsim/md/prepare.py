@@ -17,8 +17,8 @@ from openmm import Context, LocalEnergyMinimizer, MonteCarloBarostat, Platform, 
 from mlsim.chem.molecule import PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD, Molecule
 from mlsim.errors import InputError
 from mlsim.md import platforms
-from mlsim.md.integrator import langevin_middle
-from mlsim.md.settings import RunSettings
+from mlsim.md.integrator import langevin_middle, verlet
+from mlsim.md.settings import Biased, Canonical, Recorded
 from mlsim.md.signals import StopRequest
 from mlsim.potentials.contract import Potential
 from mlsim.potentials.dihedral_bias import DihedralBias, Tempering, load_grid
@@ -37,7 +37,7 @@ class Equilibration(Protocol):
     """From a box fresh from solvation to one at the right density."""
 
     def __call__(
-        self, molecule: Molecule, potential: Potential, settings: RunSettings, seed: int, stop: StopRequest
+        self, molecule: Molecule, potential: Potential, settings: Canonical, seed: int, stop: StopRequest
     ) -> Molecule:
         """The molecule in an equilibrated box; raises ``Stopped`` soon after a stop request."""
 
@@ -45,7 +45,7 @@ class Equilibration(Protocol):
 def starting_molecule(
     molecule: Molecule,
     potential: Potential,
-    settings: RunSettings,
+    settings: Canonical,
     seed: int,
     directory: Path,
     equilibration: Equilibration | None = None,
@@ -84,15 +84,17 @@ def starting_molecule(
 
 
 def minimise(
-    system: System, positions: NDArray[np.float64], settings: RunSettings, iterations: int = 2000
+    system: System, positions: NDArray[np.float64], settings: Recorded, iterations: int = 2000
 ) -> NDArray[np.float64]:
     """Positions [N, 3] nm after L-BFGS minimisation (tolerance 10 kJ/mol/nm)."""
     small = system.getNumParticles() <= platforms.REFERENCE_LIMIT
     wanted = "Reference" if small else ("CPU" if settings.platform == "auto" else settings.platform)
     name = wanted if wanted in platforms.available() else "Reference"
-    integrator = langevin_middle(settings.temperature_K, settings.friction_per_ps, settings.timestep_ps, 1)
     context = Context(
-        system, integrator, Platform.getPlatformByName(name), platforms.properties_for(name, settings.threads)
+        system,
+        verlet(settings.timestep_ps),
+        Platform.getPlatformByName(name),
+        platforms.properties_for(name, settings.threads),
     )
     context.setPositions(positions)
     LocalEnergyMinimizer.minimize(context, 10.0, iterations)
@@ -100,7 +102,7 @@ def minimise(
 
 
 def equilibrate_box(
-    molecule: Molecule, potential: Potential, settings: RunSettings, seed: int, stop: StopRequest
+    molecule: Molecule, potential: Potential, settings: Canonical, seed: int, stop: StopRequest
 ) -> Molecule:
     """Minimise, run NPT, and scale the box to the mean volume of the second half."""
     system = build_system(molecule, potential, settings.constraints, settings.hydrogen_mass_Da)
@@ -165,7 +167,7 @@ def _read(molecule: Molecule, directory: Path) -> Molecule:
     return found
 
 
-def bias_for(molecule: Molecule, settings: RunSettings) -> DihedralBias | None:
+def bias_for(molecule: Molecule, settings: Biased) -> DihedralBias | None:
     """The bias that ``settings.bias`` asks for, or None.
 
     Raises

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlsim.chem.molecule import Molecule
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import Recorded
 from mlsim.potentials.contract import Potential
 from mlsim.potentials.dihedral_bias import DihedralBias
 from mlsim.runs.trajectory import Replica
@@ -39,9 +39,7 @@ class Outcome:
     wall_seconds: float
 
 
-def identity(
-    settings: RunSettings, molecule: Molecule, potential: Potential, bias: DihedralBias | None, seed: int
-) -> str:
+def identity(settings: Recorded, molecule: Molecule, potential: Potential, bias: DihedralBias | None, seed: int) -> str:
     """Digest of all that decides a trajectory; only settings that differ from their defaults enter it."""
     kept = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k not in _FREE}
     content = [kept, molecule.n_atoms, molecule.elements, potential.describe(), bias and bias.describe(), seed]

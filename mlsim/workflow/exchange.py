@@ -13,10 +13,10 @@ from typing import Literal
 from mlsim import seeds
 from mlsim.chem.catalog import load_system
 from mlsim.errors import OccupiedError
-from mlsim.md.engines.ladder import ExchangeSettings
 from mlsim.md.engines.replica_exchange import Dynamics, ExchangeOutcome, Moved, Mover, Segment, exchange
-from mlsim.md.integrator import impulses_for
+from mlsim.md.integrator import impulses_for, slow_group
 from mlsim.md.platforms import PlatformChoice
+from mlsim.md.settings import ExchangeSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.potentials.contract import PotentialRequest
 from mlsim.potentials.named import resolve
@@ -90,9 +90,8 @@ def _initialise(settings: ExchangeSettings, platform: PlatformChoice) -> None:
     molecule = load_system(settings.system)
     potential = resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
     impulses = impulses_for(settings, potential)
-    system = build_system(
-        potential.prepare(molecule), potential, settings.constraints, settings.hydrogen_mass_Da, impulses=impulses
-    )
+    molecule, bonds, mass = potential.prepare(molecule), settings.constraints, settings.hydrogen_mass_Da
+    system = build_system(molecule, potential, bonds, mass, slow_group(settings), impulses)
     _dynamics = Dynamics(system, settings, platform, impulses)
 
 

@@ -25,10 +25,10 @@ from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.spread import on_circle, tour
 from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, UnphysicalError
-from mlsim.md.engines.held_solute import HeldSolute, Label, LabelSettings
+from mlsim.md.engines.held_solute import HeldSolute, Label
 from mlsim.md.gromacs.held_frame import WATERS, HeldInFrame, keep_waters
 from mlsim.md.prepare import starting_molecule
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.md.signals import Progress, Stopped, StopRequest
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.runs.record import versions

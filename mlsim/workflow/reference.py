@@ -14,9 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from pydantic import Field
 
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
@@ -26,20 +23,10 @@ from mlsim.md.gromacs import water_run
 from mlsim.md.observers.forces import ForceRecorder, collect, has_frames
 from mlsim.md.prepare import bias_for
 from mlsim.md.session import Outcome
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import ReferenceSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.runs.restart import steps_done
-
-
-class ReferenceSettings(RunSettings):
-    """What ``mlsim reference`` takes: a run in explicit water, biased, with force labels every ``record_ps``."""
-
-    solvent: Literal["tip3p"] = "tip3p"
-    engine: Literal["openmm", "gromacs"] = "openmm"
-    bias: str = "metadynamics"
-    padding_nm: float = Field(0.85, gt=0)
-    record_ps: float = Field(0.2, gt=0)
 
 
 def seed_directory(directory: Path, seed: int) -> Path:

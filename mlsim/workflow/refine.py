@@ -39,8 +39,7 @@ from mlsim.deploy.committee import Committee
 from mlsim.deploy.export import export
 from mlsim.deploy.verify import verify
 from mlsim.errors import ArtifactError, InputError
-from mlsim.md.engines.held_solute import LabelSettings
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.models.contract import AbstractEnergyModel, create
 from mlsim.runs import record

@@ -19,11 +19,11 @@ from mlsim.chem.solvent import solvate
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import CheckpointError, DependencyError, InputError, MissingError
-from mlsim.md.engines.held_solute import LabelSettings
 from mlsim.md.gromacs import input_files, program
 from mlsim.md.gromacs.trr import frames, whole, whole_molecules
 from mlsim.md.integrator import verlet
 from mlsim.md.observers.forces import ForceRecorder
+from mlsim.md.settings import LabelSettings, ReferenceSettings
 from mlsim.md.signals import StopRequest
 from mlsim.potentials.dihedral_bias import DihedralBias
 from mlsim.potentials.explicit_water import ExplicitWater
@@ -32,7 +32,7 @@ from mlsim.potentials.vacuum import Vacuum
 from mlsim.runs.trajectory import Run
 from mlsim.workflow.conformations import read
 from mlsim.workflow.label import label
-from mlsim.workflow.reference import ReferenceSettings, done_steps, gather, run_seed, seed_directory
+from mlsim.workflow.reference import done_steps, gather, run_seed, seed_directory
 
 NEEDS_GMX = pytest.mark.skipif(shutil.which("gmx") is None, reason="GROMACS (gmx) is not installed: engine not tested")
 

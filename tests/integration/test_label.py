@@ -15,7 +15,8 @@ from mlsim.cli import main as program
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import CheckpointError, InputError, OccupiedError
 from mlsim.md import prepare
-from mlsim.md.engines.held_solute import UNITS_PER_LABEL, HeldSolute, Label, LabelSettings, superposition
+from mlsim.md.engines.held_solute import UNITS_PER_LABEL, HeldSolute, Label, superposition
+from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.md.signals import StopRequest
 from mlsim.workflow.conformations import Conformations, choose, read, torsions
 from mlsim.workflow.label import label
@@ -115,7 +116,7 @@ def test_what_comes_out_is_the_conformation_that_came_in_and_the_force_of_water_
 
 
 def test_the_solute_is_held_exactly_while_water_moves(made: Path, ala2: Molecule, some: Conformations) -> None:
-    run = prepare.RunSettings(ns=1.0, platform="CPU", threads=1)
+    run = RunSettings(ns=1.0, platform="CPU", threads=1)
     water = prepare.starting_molecule(ala2, prepare_water(), run, 1, made / "box")
     held = HeldSolute(water, tiny(), "test")
     found = held.measure(some.positions[7], None, StopRequest(), np.inf)

@@ -12,11 +12,12 @@ from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.md import prepare
 from mlsim.md.integrator import verlet
+from mlsim.md.settings import ReferenceSettings
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
 from mlsim.runs.trajectory import Run
-from mlsim.workflow.reference import ReferenceSettings, gather, run_seed, seed_directory
+from mlsim.workflow.reference import gather, run_seed, seed_directory
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,7 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.bridges import torchscript  # noqa: F401 - torch before OpenMM's plugins
 from mlsim.deploy.card import Description
 from mlsim.deploy.export import export
-from mlsim.md.engines.held_solute import LabelSettings
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.workflow import refine as work
 from mlsim.workflow.conformations import Conformations
 from mlsim.workflow.refine import RefineSettings, uncertain

@@ -17,8 +17,9 @@ from openmm import CustomExternalForce, System
 from scipy import stats
 
 from mlsim.chem.molecule import Molecule
-from mlsim.md.engines.ladder import ExchangeSettings, log_acceptance
+from mlsim.md.engines.ladder import log_acceptance
 from mlsim.md.engines.replica_exchange import LOG, exchange
+from mlsim.md.settings import ExchangeSettings
 from mlsim.units import kT
 
 TEMPERATURES = (300.0, 345.0, 400.0)

@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, SettingsError, UnphysicalError
-from mlsim.md.engines.ladder import ExchangeSettings, Ladder, accepts, log_acceptance, temperature_ladder
+from mlsim.md.engines.ladder import Ladder, accepts, log_acceptance, temperature_ladder
 from mlsim.md.engines.replica_exchange import LOG, exchange
+from mlsim.md.settings import ExchangeSettings
 from mlsim.md.signals import StopRequest
+from mlsim.potentials.contract import PotentialRequest
 from mlsim.potentials.explicit_water import ExplicitWater
+from mlsim.potentials.named import resolve
 from mlsim.potentials.vacuum import Vacuum
 from mlsim.runs.restart import Checkpoint
 from mlsim.runs.trajectory import Run
@@ -208,3 +211,11 @@ def test_refusals_are_those_of_every_run(ala2: Molecule, whole: Path, tmp_path: 
         exchange(ala2, Vacuum(), short(400, temperatures_K=(300.0, 335.0, 370.0)), whole, 5, "resume")
     with pytest.raises(InputError, match="without box"):
         exchange(ala2, ExplicitWater(padding_nm=0.3), short(50), tmp_path / "box", 5)
+
+
+def test_an_exchange_takes_a_multiple_time_step(ala2: Molecule, tmp_path: Path) -> None:
+    settings = short(40, solvent="obc2", mts_inner_steps=2)
+    outcome = exchange(ala2, resolve("obc2", PotentialRequest(ala2)), settings, tmp_path / "mts", 3)
+    assert outcome.status == "complete"
+    with pytest.raises(InputError, match="not a slow term"):
+        exchange(ala2, Vacuum(), settings, tmp_path / "none", 3)

@@ -15,12 +15,11 @@ from mlsim.deploy.bind import ForceField
 from mlsim.deploy.bridges.openmm_force import Callback, python_force
 from mlsim.deploy.potential import learned
 from mlsim.errors import InputError
-from mlsim.md.engines.ladder import ExchangeSettings
 from mlsim.md.engines.replica_exchange import exchange
 from mlsim.md.engines.single import simulate
 from mlsim.md.integrator import canonical, impulses_for, langevin_middle
 from mlsim.md.session import identity
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import ExchangeSettings, RunSettings
 from mlsim.potentials import callback
 from mlsim.potentials.contract import Potential
 from mlsim.potentials.impulses import ImpulseLangevin, Impulses

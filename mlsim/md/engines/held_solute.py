@@ -33,25 +33,24 @@ import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from openmm import Context, Platform
-from pydantic import Field
 
 from mlsim.chem.molecule import Molecule
-from mlsim.dataset.averaging import LEAST_SAMPLES, average, error_trace
+from mlsim.dataset.averaging import average, error_trace
 from mlsim.errors import InputError, UnphysicalError
 from mlsim.md import platforms
 from mlsim.md.integrator import langevin_middle, verlet
+from mlsim.md.settings import LabelSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
 from mlsim.runs.restart import storage
 from mlsim.seeds import openmm_seed
-from mlsim.settings import Settings
 from mlsim.units import FS_PER_PS, steps_for
 
 #: A label's share of the progress count.
@@ -60,41 +59,6 @@ UNITS_PER_LABEL = 1000
 _MOVE_PS = 0.02
 #: Wall time between two looks at the stop request, s.
 _RESPONSE_SECONDS = 0.5
-
-
-class LabelSettings(Settings):
-    """What decides a set of labels. ``stderr_kJ_mol_nm: null`` samples every label for ``max_ps``."""
-
-    system: str = "alanine-dipeptide"
-    engine: Literal["openmm", "gromacs"] = "openmm"
-    count: int = Field(100, ge=1)
-    seed: int = Field(1, ge=0, lt=2**63)
-    temperature_K: float = Field(300.0, gt=0, le=2000)
-    stderr_kJ_mol_nm: float | None = Field(6.0, gt=0)
-    min_ps: float = Field(20.0, gt=0)
-    max_ps: float = Field(100.0, gt=0)
-    equilibrate_ps: float = Field(5.0, ge=0)
-    record_ps: float = Field(0.04, gt=0)
-    move_nm_per_ps: float = Field(0.1, gt=0)
-    timestep_fs: float = Field(4.0, gt=0, le=10)
-    friction_per_ps: float = Field(1.0, gt=0)
-    padding_nm: float = Field(0.85, gt=0)
-    platform: Literal["auto", "Reference", "CPU", "CUDA", "OpenCL", "HIP"] = "auto"
-    threads: int = Field(0, ge=0, le=1024)
-
-    def identity(self) -> str:
-        """Digest of all that decides the labels; they are continued only under the same one."""
-        return self.model_copy(update={"platform": "auto", "threads": 0}).digest()
-
-    @property
-    def samples(self) -> int:
-        """Samples of a label of full length."""
-        return max(LEAST_SAMPLES, round(self.max_ps / self.record_ps))
-
-    @property
-    def least_samples(self) -> int:
-        """Samples before the error is looked at."""
-        return min(self.samples, max(LEAST_SAMPLES, round(self.min_ps / self.record_ps)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,6 @@ Reference: Sugita and Okamoto, Chem. Phys. Lett. 314, 141 (1999).
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,50 +26,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
 
 from mlsim.errors import InputError, UnphysicalError
-from mlsim.md.settings import RunSettings
 from mlsim.seeds import numpy_stream
-from mlsim.units import kT, steps_for
+from mlsim.units import kT
 
 _BOTTOM, _TOP = 1, 2
-#: Settings of a plain run that replica exchange cannot heed.
-_MEANINGLESS = {"temperature_K", "replicas", "bias", "mts_inner_steps", "guard", "context"}
-
-
-class ExchangeSettings(RunSettings):
-    """A replica-exchange run: ``ns`` at each of ``temperatures_K`` (lowest first), an attempt every ``exchange_ps``.
-
-    Settings of a plain run without a place here (``temperature_K``, ``replicas``, ``bias`` ...) keep their defaults.
-    """
-
-    temperatures_K: tuple[float, ...] = Field(min_length=2, max_length=256)
-    exchange_ps: float = Field(1.0, gt=0)
-
-    @field_validator("temperatures_K")
-    @classmethod
-    def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(0 < a < b <= 2000 for a, b in itertools.pairwise(values)):
-            raise ValueError("expected temperatures in K that rise from above 0 to at most 2000")
-        return values
-
-    @model_validator(mode="after")
-    def _plain(self) -> ExchangeSettings:
-        for name, info in RunSettings.model_fields.items():
-            if name in _MEANINGLESS and getattr(self, name) != info.default:
-                raise ValueError(f"{name} has no place in replica exchange; leave it out")
-        return self
-
-    @property
-    def exchange_steps(self) -> int:
-        """Integration steps between two attempts."""
-        return steps_for(self.exchange_ps, self.timestep_fs)
-
-    def at(self, state: int) -> RunSettings:
-        """Settings of the plain run that state ``state`` is equivalent to."""
-        values = self.model_dump(exclude={"temperatures_K", "exchange_ps"})
-        return RunSettings.model_validate({**values, "temperature_K": self.temperatures_K[state]})
 
 
 def temperature_ladder(text: str) -> tuple[float, ...]:

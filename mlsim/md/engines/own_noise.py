@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from openmm import CustomIntegrator
 
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import Canonical
 from mlsim.seeds import numpy_stream
 from mlsim.units import kT
 
@@ -38,7 +38,7 @@ STATE = ("s10", "s11", "s12", "s20", "s21", "s22")
 M1, M2 = 4294967087, 4294944443
 
 
-def integrator(settings: RunSettings, tolerance: float) -> CustomIntegrator:
+def integrator(settings: Canonical, tolerance: float) -> CustomIntegrator:
     """The integrator, without its streams (see :func:`start`).
 
     Parameters

@@ -35,10 +35,11 @@ from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError, MissingError, OccupiedError, UnphysicalError
 from mlsim.md import platforms
 from mlsim.md.coordinates import CoordinateStream
-from mlsim.md.engines.ladder import ExchangeSettings, Ladder
-from mlsim.md.integrator import canonical, impulses_for
+from mlsim.md.engines.ladder import Ladder
+from mlsim.md.integrator import canonical, impulses_for, slow_group
 from mlsim.md.prepare import minimise
 from mlsim.md.session import identity
+from mlsim.md.settings import ExchangeSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.md.stability import Snapshot, StabilityCheck, degrees_of_freedom
 from mlsim.potentials import callback
@@ -97,7 +98,8 @@ class Dynamics:
     def of(cls, molecule: Molecule, potential: Potential, settings: ExchangeSettings, platform: str) -> Dynamics:
         """For a molecule without box; ``platform`` as in the settings."""
         impulses = impulses_for(settings, potential)
-        system = build_system(molecule, potential, settings.constraints, settings.hydrogen_mass_Da, impulses=impulses)
+        bonds, mass = settings.constraints, settings.hydrogen_mass_Da
+        system = build_system(molecule, potential, bonds, mass, slow_group(settings), impulses)
 
         def integrator() -> Any:
             return canonical(settings.at(0), system, 1, impulses)

@@ -22,11 +22,11 @@ from mlsim.chem.molecule import Molecule
 from mlsim.errors import CheckpointError, MissingError, MlsimError, OccupiedError, UnphysicalError
 from mlsim.md import platforms
 from mlsim.md.coordinates import CoordinateStream
-from mlsim.md.integrator import SLOW_GROUP, canonical, impulses_for
+from mlsim.md.integrator import canonical, impulses_for, slow_group
 from mlsim.md.observers.contract import Observer, Summarised
 from mlsim.md.prepare import minimise, starting_molecule
 from mlsim.md.session import Outcome, identity
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import Biased
 from mlsim.md.signals import Progress, Stopped, StopRequest
 from mlsim.md.stability import Snapshot, StabilityCheck, degrees_of_freedom
 from mlsim.potentials import callback
@@ -46,7 +46,7 @@ _RESPONSE_SECONDS = 0.5
 def simulate(
     molecule: Molecule,
     potential: Potential,
-    settings: RunSettings,
+    settings: Biased,
     directory: Path,
     seed: int,
     start: Literal["new", "resume"] = "new",
@@ -111,7 +111,7 @@ class _Engine:
         self,
         molecule: Molecule,
         potential: Potential,
-        settings: RunSettings,
+        settings: Biased,
         directory: Path,
         seed: int,
         start: str,
@@ -123,10 +123,14 @@ class _Engine:
         self.streams: dict[str, Stream] = {}
         self.molecule = starting_molecule(molecule, potential, settings, seed, directory, stop=stop)
         self.n_solute = len(self.molecule.solute)
-        slow_group = SLOW_GROUP if settings.mts_inner_steps > 1 else 0
         self.impulses = impulses_for(settings, potential)
         self.system = build_system(
-            self.molecule, potential, settings.constraints, settings.hydrogen_mass_Da, slow_group, self.impulses
+            self.molecule,
+            potential,
+            settings.constraints,
+            settings.hydrogen_mass_Da,
+            slow_group(settings),
+            self.impulses,
         )
         if bias is not None:
             bias.add_to(self.system)

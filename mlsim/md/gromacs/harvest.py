@@ -25,7 +25,7 @@ from mlsim.md.gromacs.input_files import add_cmap
 from mlsim.md.gromacs.trr import frames, whole
 from mlsim.md.integrator import verlet
 from mlsim.md.observers.forces import FILES
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import Biased
 from mlsim.potentials.dihedral_bias import BIAS_GROUP
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
@@ -34,7 +34,7 @@ from mlsim.runs.trajectory import COLUMNS
 
 
 def harvest(
-    solute: Molecule, grid: NDArray[np.float64] | None, settings: RunSettings, trajectory: Path, directory: Path
+    solute: Molecule, grid: NDArray[np.float64] | None, settings: Biased, trajectory: Path, directory: Path
 ) -> int:
     """Write force frames, ``trajectory.xtc`` and ``log.csv`` of all frames after the first; returns their number.
 
@@ -87,7 +87,7 @@ def harvest(
 class _Inner:
     """Vacuum and bias of the solute at given positions."""
 
-    def __init__(self, solute: Molecule, grid: NDArray[np.float64] | None, settings: RunSettings) -> None:
+    def __init__(self, solute: Molecule, grid: NDArray[np.float64] | None, settings: Biased) -> None:
         system = build_system(solute, Vacuum(), settings.constraints, settings.hydrogen_mass_Da)
         if grid is not None:
             add_cmap(system, solute, grid, BIAS_GROUP)

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.averaging import average
 from mlsim.errors import InputError, MissingError, UnphysicalError
-from mlsim.md.engines.held_solute import UNITS_PER_LABEL, Label, LabelSettings
+from mlsim.md.engines.held_solute import UNITS_PER_LABEL, Label
 from mlsim.md.gromacs import input_files, trr
 from mlsim.md.gromacs.program import FOLDER, TRAJECTORY, Mdrun, executable
 from mlsim.md.observers.forces import ForceRecorder
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.runs.restart import storage
 from mlsim.seeds import openmm_seed

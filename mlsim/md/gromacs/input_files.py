@@ -34,7 +34,7 @@ from openmm import CMAPTorsionForce, System, app, unit
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import ramachandran_atoms
 from mlsim.errors import DependencyError
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import Canonical
 from mlsim.runs.restart import write_atomically
 from mlsim.units import ANGSTROM_PER_NM
 
@@ -77,7 +77,7 @@ def add_cmap(system: System, molecule: Molecule, grid: NDArray[np.float64], grou
 
 
 def write_inputs(
-    molecule: Molecule, grid: NDArray[np.float64] | None, settings: RunSettings, seed: int, directory: Path
+    molecule: Molecule, grid: NDArray[np.float64] | None, settings: Canonical, seed: int, directory: Path
 ) -> None:
     """Write ``system.top``, ``system.gro`` and ``run.mdp`` into ``directory``.
 
@@ -123,7 +123,7 @@ def write_inputs(
     write_atomically(directory / PARAMETERS, parameters(settings, seed))
 
 
-def parameters(settings: RunSettings, seed: int, changes: Mapping[str, object] | None = None) -> str:
+def parameters(settings: Canonical, seed: int, changes: Mapping[str, object] | None = None) -> str:
     """Text of ``run.mdp``: Langevin dynamics at constant volume, one frame with forces every ``report_ps``.
 
     Parameters

@@ -20,7 +20,7 @@ from mlsim.chem.molecule import Molecule
 from mlsim.errors import DependencyError, InputError, StorageError
 from mlsim.md.gromacs import input_files, trr
 from mlsim.md.prepare import NPT_PS, NPT_TIMESTEP_FS, PRESSURE_BAR, scaled_box
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import Biased, Canonical
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.potentials.contract import Potential
 from mlsim.runs.restart import write_atomically
@@ -55,11 +55,11 @@ def executable() -> str:
 class Mdrun:
     """One appended run of ``program`` in ``place``."""
 
-    def __init__(self, program: str, place: Path, settings: RunSettings) -> None:
+    def __init__(self, program: str, place: Path, settings: Biased) -> None:
         self.program, self.place, self.settings = program, place, settings
 
     def equilibrate(
-        self, molecule: Molecule, potential: Potential, settings: RunSettings, seed: int, stop: StopRequest
+        self, molecule: Molecule, potential: Potential, settings: Canonical, seed: int, stop: StopRequest
     ) -> Molecule:
         """Minimise, run NPT, scale the box to the mean volume of the second half, minimise again."""
         self.place.mkdir(exist_ok=True)

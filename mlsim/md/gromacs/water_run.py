@@ -28,7 +28,7 @@ from mlsim.md.gromacs import harvest, input_files, trr
 from mlsim.md.gromacs.program import FOLDER, TPR, TRAJECTORY, Mdrun, executable, version
 from mlsim.md.prepare import starting_molecule
 from mlsim.md.session import Outcome
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import Biased
 from mlsim.md.signals import Progress, Stopped, StopRequest
 from mlsim.potentials.dihedral_bias import DihedralBias, load_grid
 from mlsim.potentials.explicit_water import ExplicitWater
@@ -41,7 +41,7 @@ from mlsim.units import steps_for
 
 def simulate_reference(
     molecule: Molecule,
-    settings: RunSettings,
+    settings: Biased,
     padding_nm: float,
     directory: Path,
     seed: int,
@@ -58,7 +58,7 @@ def simulate_reference(
     ----------
     molecule : Molecule
         The solute.
-    settings : RunSettings
+    settings : Biased
         ``report_ps`` is the time between frames and between force labels.
     padding_nm : float
         Water around the solute, nm.
@@ -118,7 +118,7 @@ def steps_done(directory: Path, timestep_fs: float, record_ps: float) -> int:
     return trr.last_step(directory / FOLDER / TRAJECTORY, steps_for(record_ps, timestep_fs))
 
 
-def _grid(settings: RunSettings) -> NDArray[np.float64] | None:
+def _grid(settings: Biased) -> NDArray[np.float64] | None:
     if settings.bias == "none":
         return None
     if settings.bias == "metadynamics":
@@ -132,7 +132,7 @@ def _grid(settings: RunSettings) -> NDArray[np.float64] | None:
 def _head(
     molecule: Molecule,
     water: Molecule,
-    settings: RunSettings,
+    settings: Biased,
     padding_nm: float,
     grid: NDArray[np.float64] | None,
     seed: int,

@@ -23,7 +23,7 @@ from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import MissingError
 from mlsim.md.integrator import verlet
-from mlsim.md.settings import RunSettings
+from mlsim.md.settings import Dynamics
 from mlsim.potentials.dihedral_bias import BIAS_GROUP
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
@@ -42,7 +42,7 @@ class ForceRecorder:
     ----------
     solute : Molecule
         The molecule without solvent.
-    settings : RunSettings
+    settings : Dynamics
         Of the explicit run (constraints and masses are taken over).
     every_ps : float
         Time between records, ps.
@@ -50,7 +50,7 @@ class ForceRecorder:
 
     name = "forces"
 
-    def __init__(self, solute: Molecule, settings: RunSettings, every_ps: float) -> None:
+    def __init__(self, solute: Molecule, settings: Dynamics, every_ps: float) -> None:
         self._n = solute.n_atoms
         self._settings = settings
         self._interval = steps_for(every_ps, settings.timestep_fs)
