@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mlsim.repr.quip import facts
-from mlsim.repr.quip.encoder import QuipEncoder
-from mlsim.repr.quip.phrase_index import PhraseIndex
-from mlsim.repr.quip.tagging import Entity, TaggedText, Tagger
+from mlsim.repr.quip.learning import facts
+from mlsim.repr.quip.quip_encoder import QuipEncoder
+from mlsim.repr.quip.tasks.phrase_index import PhraseIndex
+from mlsim.repr.quip.tasks.tagging import Entity, TaggedText, Tagger
 
 
 def main() -> None:

@@ -12,11 +12,11 @@ import numpy as np
 
 from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.repr.dynamic_head import minima, periodic
-from mlsim.repr.dynamic_head.contacts import contacts
 from mlsim.repr.dynamic_head.detector import Detector
 from mlsim.repr.dynamic_head.figure import draw
-from mlsim.repr.dynamic_head.landscape import image_of
-from mlsim.repr.dynamic_head.scene import overlap
+from mlsim.repr.dynamic_head.scenes.contacts import contacts
+from mlsim.repr.dynamic_head.scenes.landscape import image_of
+from mlsim.repr.dynamic_head.scenes.scene import overlap
 from mlsim.units import kT
 
 SURFACE = Path(__file__).parents[1] / "systems" / "alanine-dipeptide" / "reference" / "surface-seed-0001.npz"

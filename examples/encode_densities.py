@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 import mlsim
 from mlsim.analysis.observables import evaluate
 from mlsim.repr import load_encoder, probe
-from mlsim.repr.beit.maps import surprise_map
+from mlsim.repr.beit.information_maps import surprise_map
 from mlsim.repr.densities import ramachandran_windows
 from mlsim.workflow.run import run
 

@@ -15,7 +15,7 @@ import mlsim
 from mlsim.analysis.observables import evaluate
 from mlsim.analysis.surfaces.basins import BASINS, assign
 from mlsim.repr import images, load_encoder, probe
-from mlsim.repr.beit.maps import surprise_map
+from mlsim.repr.beit.information_maps import surprise_map
 from mlsim.workflow.run import run
 
 matplotlib.use("Agg")

@@ -16,8 +16,8 @@ import numpy as np
 
 import mlsim
 from mlsim.repr.deepctrl.control import select_alpha, sweep
+from mlsim.repr.deepctrl.dial_network import NetworkSettings, RuleControlled
 from mlsim.repr.deepctrl.molecule_rules import sound_geometry
-from mlsim.repr.deepctrl.network import NetworkSettings, RuleControlled
 from mlsim.repr.deepctrl.propagation import lagged_pairs
 from mlsim.repr.deepctrl.training import TrainingSettings, fit
 from mlsim.seeds import torch_stream

@@ -34,8 +34,8 @@ from mlsim.chem.catalog import find_system
 from mlsim.dataset.frames import ForceFrames
 from mlsim.repr import images
 from mlsim.repr.encoder import InputSettings
+from mlsim.repr.hsic.hsic_pretrain import PretrainSettings
 from mlsim.repr.hsic.objectives import ObjectiveSettings
-from mlsim.repr.hsic.pretrain import PretrainSettings
 from mlsim.repr.hsic.slow_axes import slow_axes
 from mlsim.repr.hsic.time_lagged import TimeLaggedHSIC, TimeLaggedSettings
 from mlsim.repr.registry import PRETRAINED

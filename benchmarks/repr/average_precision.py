@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
-from mlsim.repr.dynamic_head.scene import Detections, Scene
+from mlsim.repr.dynamic_head.scenes.scene import Detections, Scene
 
 
 def average_precision(scenes: Sequence[Scene], found: Sequence[Detections]) -> dict[str, float]:

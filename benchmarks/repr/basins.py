@@ -1,7 +1,7 @@
 """Does the shipped detector find the basins of sampled free-energy surfaces as well as minima finding does?
 
 Three methods see the same histograms and report boxes; the truth are the basins of the exact surface with at least ten
-expected frames (``mlsim.repr.dynamic_head.landscape``):
+expected frames (``mlsim.repr.dynamic_head.scenes.landscape``):
 
     detector     ``maps``, trained on the ``mixture`` family only
     persistence  minima of the smoothed surface that persist for a threshold (``minima.persistent``)
@@ -32,12 +32,13 @@ import numpy as np
 import torch
 
 from benchmarks.repr.average_precision import average_precision
+from benchmarks.repr.shipped_maps import maps
 from benchmarks.result import Claim, write_result
 from mlsim.analysis.surfaces.surface import FreeEnergySurface
-from mlsim.repr.dynamic_head import contacts, landscape, minima, periodic
+from mlsim.repr.dynamic_head import minima, periodic
 from mlsim.repr.dynamic_head.detector import Detector
-from mlsim.repr.dynamic_head.maps import maps
-from mlsim.repr.dynamic_head.scene import Detections
+from mlsim.repr.dynamic_head.scenes import contacts, landscape
+from mlsim.repr.dynamic_head.scenes.scene import Detections
 from mlsim.seeds import numpy_stream
 from mlsim.shapes import Floats
 

@@ -35,13 +35,13 @@ from sklearn.datasets import load_digits
 
 from benchmarks.result import Claim, write_result
 from mlsim.repr import probe
+from mlsim.repr.beit.beit_encoder import BeitEncoder
+from mlsim.repr.beit.beit_network import NetworkSettings, masked_model
+from mlsim.repr.beit.beit_pretrain import PretrainSettings, masked_accuracy, pretrain
 from mlsim.repr.beit.discrete_vae import DiscreteVaeSettings, train_discrete_vae
-from mlsim.repr.beit.encoder import BeitEncoder
 from mlsim.repr.beit.finetune import FineTuneSettings, classify, fine_tune
-from mlsim.repr.beit.network import NetworkSettings, masked_model
-from mlsim.repr.beit.pretrain import PretrainSettings, masked_accuracy, pretrain
-from mlsim.repr.beit.target import Pixels, Target, Words
-from mlsim.repr.beit.tokenizer import PatchKMeans
+from mlsim.repr.beit.patch_target import Pixels, Target, Words
+from mlsim.repr.beit.visual_tokenizer import PatchKMeans
 
 #: 0, 1, 2 and 50 were looked at while the sizes were chosen.
 SEEDS = (3, 4, 5)

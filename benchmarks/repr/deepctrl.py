@@ -28,11 +28,11 @@ import numpy as np
 import torch
 
 from benchmarks.repr import deepctrl_molecule as molecule
+from benchmarks.repr.pendulum import NOISE, Pendulum
 from benchmarks.result import Claim, write_result
 from mlsim.repr.deepctrl.balance import BalanceWarning
 from mlsim.repr.deepctrl.control import match_ratio, select_alpha, sweep
-from mlsim.repr.deepctrl.network import NetworkSettings, RuleControlled
-from mlsim.repr.deepctrl.pendulum import NOISE, Pendulum
+from mlsim.repr.deepctrl.dial_network import NetworkSettings, RuleControlled
 from mlsim.repr.deepctrl.rules import Rule
 from mlsim.repr.deepctrl.training import Fitted, TrainingSettings, fit
 from mlsim.seeds import numpy_stream, torch_stream

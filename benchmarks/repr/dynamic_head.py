@@ -1,7 +1,7 @@
 """Do the three attentions of Dynamic Head beat the same head without them, and what do they cost?
 
 One small detector (three levels, 24 channels, two blocks) is trained on images of turned and stretched shapes
-(``mlsim.repr.dynamic_head.shapes``; 48 x 48 pixels, never the same twice), with every combination of attentions that is
+(``benchmarks.repr.turned_shapes``; 48 x 48 pixels, never the same twice), with every combination of attentions that is
 asked about, the same scenes, steps and learning rate for all. Without an attention its part of the block falls away and
 the rest stays: ``none`` still looks at the neighbouring levels by plain convolutions. ``tower`` is the usual head of
 convolutions that sees one level at a time. Average precision by the COCO rules on 1,000 fresh images.
@@ -33,14 +33,14 @@ import torch
 from scipy import stats
 
 from benchmarks.repr.average_precision import average_precision
+from benchmarks.repr.turned_shapes import CLASSES, shapes
 from benchmarks.result import Claim, write_result
 from benchmarks.timing import Spread, interleaved, ratio
-from mlsim.repr.dynamic_head.block import DyHeadSettings
-from mlsim.repr.dynamic_head.deform import deform_conv2d
 from mlsim.repr.dynamic_head.detector import Detector, DetectorSettings
-from mlsim.repr.dynamic_head.fit import FitSettings, fit
-from mlsim.repr.dynamic_head.scene import Scene
-from mlsim.repr.dynamic_head.shapes import CLASSES, shapes
+from mlsim.repr.dynamic_head.detector_fit import FitSettings, fit
+from mlsim.repr.dynamic_head.network.block import DyHeadSettings
+from mlsim.repr.dynamic_head.network.deform import deform_conv2d
+from mlsim.repr.dynamic_head.scenes.scene import Scene
 from mlsim.seeds import numpy_stream
 
 QUESTION = __doc__.splitlines()[0]

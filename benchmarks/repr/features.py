@@ -38,8 +38,8 @@ from sklearn.decomposition import PCA
 from benchmarks.repr.peptides import REPORT_PS, SOURCES, states, torsions, trajectory
 from benchmarks.result import Claim, write_result
 from mlsim.repr import images, probe
-from mlsim.repr.beit.encoder import BeitEncoder
-from mlsim.repr.beit.network import initialise
+from mlsim.repr.beit.beit_encoder import BeitEncoder
+from mlsim.repr.beit.beit_network import initialise
 from mlsim.repr.encoder import InputSettings
 from mlsim.repr.registry import PRETRAINED, load_encoder
 

@@ -32,13 +32,13 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.repr import alanine, double_well
 from benchmarks.repr.rows import Rows, interval
 from benchmarks.result import Claim, write_result
-from mlsim.repr.hsic.encoder import HsicEncoder
 from mlsim.repr.hsic.estimators import hsic, hsic_random
-from mlsim.repr.hsic.images import ImageSettings, pretrain_images
-from mlsim.repr.hsic.kernels import KERNELS
+from mlsim.repr.hsic.hsic_encoder import HsicEncoder
+from mlsim.repr.hsic.hsic_pretrain import PretrainSettings
+from mlsim.repr.hsic.image_features import ImageSettings, pretrain_images
 from mlsim.repr.hsic.networks import Cnn, Mlp, NetworkSettings, whitening_of
 from mlsim.repr.hsic.objectives import ObjectiveSettings
-from mlsim.repr.hsic.pretrain import PretrainSettings
+from mlsim.repr.hsic.random_features import KERNELS
 from mlsim.repr.hsic.slow_axes import slow_axes
 from mlsim.repr.hsic.time_lagged import TimeLaggedHSIC, TimeLaggedSettings
 from mlsim.seeds import torch_stream

@@ -1,7 +1,7 @@
 """What does question-answering pre-training give that masked-language-model pre-training does not, on known facts?
 
-Invented facts in template sentences (``mlsim.repr.quip.facts``): names and combinations of clause and frame of the
-test side never occur in training. Per seed six models of one size, trained on the same passages for as many steps
+Invented facts in template sentences (``mlsim.repr.quip.learning.facts``): names and combinations of clause and frame of
+the test side never occur in training. Per seed six models of one size, trained on the same passages for as many steps
 (``benchmarks.repr.quip_models``):
 
     random   not trained                    masked LM    no questions
@@ -50,14 +50,14 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.repr.quip_models import Setup
 from benchmarks.repr.rows import interval
 from benchmarks.result import Claim, write_result
-from mlsim.repr.quip import facts
-from mlsim.repr.quip.encoder import QuipEncoder
-from mlsim.repr.quip.library import Text
-from mlsim.repr.quip.passages import Passage
-from mlsim.repr.quip.phrase_index import PhraseIndex
-from mlsim.repr.quip.score import exact_match, exact_match_cross, recall
-from mlsim.repr.quip.similarity import similarity
-from mlsim.repr.quip.tagging import Entity, TaggedText, Tagger, TaggerSettings, f1
+from mlsim.repr.quip.learning import facts
+from mlsim.repr.quip.learning.passages import Passage
+from mlsim.repr.quip.quip_encoder import QuipEncoder
+from mlsim.repr.quip.tasks.library import Text
+from mlsim.repr.quip.tasks.phrase_index import PhraseIndex
+from mlsim.repr.quip.tasks.score import exact_match, exact_match_cross, recall
+from mlsim.repr.quip.tasks.similarity import similarity
+from mlsim.repr.quip.tasks.tagging import Entity, TaggedText, Tagger, TaggerSettings, f1
 from mlsim.seeds import numpy_stream
 
 QUESTION = __doc__.splitlines()[0]

@@ -13,15 +13,15 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from transformers import RobertaConfig
 
-from mlsim.repr.quip import facts
+from benchmarks.repr.masked_lm import MaskedObjective
 from mlsim.repr.quip.biencoder import BiEncoder, Negatives, Shape
-from mlsim.repr.quip.cross_encoder import CrossEncoder, soft_labels
-from mlsim.repr.quip.encoder import QuipEncoder
-from mlsim.repr.quip.labels import hard_labels
-from mlsim.repr.quip.loop import LoopSettings, run
-from mlsim.repr.quip.masked_lm import MaskedObjective
-from mlsim.repr.quip.passages import Passage
-from mlsim.repr.quip.pretrain import PretrainSettings, digest_of, fit_teacher, pretrain
+from mlsim.repr.quip.learning import facts
+from mlsim.repr.quip.learning.cross_encoder import CrossEncoder, soft_labels
+from mlsim.repr.quip.learning.labels import hard_labels
+from mlsim.repr.quip.learning.passages import Passage
+from mlsim.repr.quip.learning.quip_loop import LoopSettings, run
+from mlsim.repr.quip.learning.quip_pretrain import PretrainSettings, digest_of, fit_teacher, pretrain
+from mlsim.repr.quip.quip_encoder import QuipEncoder
 from mlsim.repr.quip.tokenizer import train_tokenizer
 from mlsim.seeds import numpy_stream
 

@@ -26,10 +26,10 @@ from benchmarks.repr.peptides import SOURCES, trajectory
 from mlsim.analysis import observables
 from mlsim.dataset import storage
 from mlsim.repr import images
-from mlsim.repr.beit.network import NetworkSettings
-from mlsim.repr.beit.pretrain import PretrainSettings, masked_accuracy, pretrain
-from mlsim.repr.beit.target import Words
-from mlsim.repr.beit.tokenizer import PatchKMeans
+from mlsim.repr.beit.beit_network import NetworkSettings
+from mlsim.repr.beit.beit_pretrain import PretrainSettings, masked_accuracy, pretrain
+from mlsim.repr.beit.patch_target import Words
+from mlsim.repr.beit.visual_tokenizer import PatchKMeans
 from mlsim.repr.densities import ramachandran_windows
 from mlsim.repr.encoder import InputSettings
 from mlsim.repr.registry import PRETRAINED

@@ -30,12 +30,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.repr.soft_optimum import soft_optimum
 from benchmarks.repr.soft_q_tasks import TASKS, Task, peptide, random_strings
 from benchmarks.result import Claim, write_result
-from mlsim.repr.soft_q import losses
+from mlsim.repr.soft_q import path_losses
 from mlsim.repr.soft_q.alphabet import Alphabet
 from mlsim.repr.soft_q.diversity import mean_distance, novelty, unique_fraction
-from mlsim.repr.soft_q.exact import soft_optimum
 from mlsim.repr.soft_q.search import SoftQ
 from mlsim.repr.soft_q.settings import SoftQSettings
 from mlsim.seeds import torch_stream
@@ -97,12 +97,12 @@ def exact() -> list[dict[str, Any]]:
     actions, taken = alphabet.encode(list(reward))
     values = torch.tensor(list(reward.values()), dtype=torch.float64)
     apart = (optimum.logits(actions) - hand).nan_to_num(0.0).abs().max().item()
-    kinds: tuple[losses.Consistency, ...] = ("vanilla", "single", "multi", "combined")
+    kinds: tuple[path_losses.Consistency, ...] = ("vanilla", "single", "multi", "combined")
     return [
         {
             "part": "exact",
             "method": kind,
-            "loss": losses.consistency(kind, hand, hand, actions, taken, values).item(),
+            "loss": path_losses.consistency(kind, hand, hand, actions, taken, values).item(),
             "table_from_hand": apart,
         }
         for kind in kinds

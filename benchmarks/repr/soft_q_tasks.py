@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mlsim.repr.soft_q import losses
+from mlsim.repr.soft_q import path_losses
 from mlsim.repr.soft_q.alphabet import AMINO_ACIDS, Alphabet
 from mlsim.repr.soft_q.peptide_rewards import charge, scaled, weighted, window
 from mlsim.repr.soft_q.policy import GPTSettings, Policy, tiny
@@ -117,7 +117,7 @@ def prompt(seed: int) -> Task:
     actions, taken = language.alphabet.encode(texts)
     for _ in range(250):
         index = torch.randint(len(texts), (64,), generator=order)
-        loss = losses.likelihood(language(actions[index]), actions[index], taken[index])
+        loss = path_losses.likelihood(language(actions[index]), actions[index], taken[index])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

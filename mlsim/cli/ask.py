@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mlsim.repr.quip.encoder import QuipEncoder
-    from mlsim.repr.quip.phrase_index import PhraseIndex
+    from mlsim.repr.quip.quip_encoder import QuipEncoder
+    from mlsim.repr.quip.tasks.phrase_index import PhraseIndex
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,7 @@ def ask(
 
     The shipped encoder knows invented template sentences only; for real literature give the released QuIP weights.
     """
-    from mlsim.repr.quip.encoder import QuipEncoder
+    from mlsim.repr.quip.quip_encoder import QuipEncoder
 
     made = QuipEncoder.from_pretrained(encoder, heads=heads, tokenizer=tokenizer)
     answers = _index(made, folder, index).query(made, question, top)
@@ -49,8 +49,8 @@ def _index(encoder: QuipEncoder, folder: Path, kept: Path | None) -> PhraseIndex
 
     from tqdm import tqdm
 
-    from mlsim.repr.quip.library import read_folder
-    from mlsim.repr.quip.phrase_index import INDEX, PhraseIndex
+    from mlsim.repr.quip.tasks.library import read_folder
+    from mlsim.repr.quip.tasks.phrase_index import INDEX, PhraseIndex
 
     texts = read_folder(folder)
     if kept is not None and (kept / INDEX).is_file():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mlsim.repr.dynamic_head.scene import Detections
+    from mlsim.repr.dynamic_head.scenes.scene import Detections
 
 
 def register(app: typer.Typer) -> None:
@@ -115,7 +115,7 @@ def _surface(path: Path) -> Picture:
 
     from mlsim.analysis.surfaces.surface import FreeEnergySurface
     from mlsim.errors import InputError
-    from mlsim.repr.dynamic_head.landscape import image_of
+    from mlsim.repr.dynamic_head.scenes.landscape import image_of
     from mlsim.units import kT
 
     surface = FreeEnergySurface.load(path)

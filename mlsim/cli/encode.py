@@ -61,8 +61,8 @@ def encode(
 
     from mlsim.errors import InputError
     from mlsim.repr import images
+    from mlsim.repr.encoder_files import whole
     from mlsim.repr.registry import load_encoder
-    from mlsim.repr.storage import whole
 
     if output.suffix != ".npz":
         raise InputError(f"--output: expected a file ending in .npz, got {output}")

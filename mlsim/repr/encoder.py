@@ -35,7 +35,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mlsim.errors import ArtifactError, InputError, MissingError
-from mlsim.repr.storage import whole
+from mlsim.repr.encoder_files import whole
 from mlsim.settings import Settings
 
 FORMAT = "mlsim-encoder"

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 #: kind -> "module:Class"
 _KINDS: dict[str, str] = {
-    "beit": "mlsim.repr.beit.encoder:BeitEncoder",
-    "hsic": "mlsim.repr.hsic.encoder:HsicEncoder",
-    "quip": "mlsim.repr.quip.encoder:QuipEncoder",
+    "beit": "mlsim.repr.beit.beit_encoder:BeitEncoder",
+    "hsic": "mlsim.repr.hsic.hsic_encoder:HsicEncoder",
+    "quip": "mlsim.repr.quip.quip_encoder:QuipEncoder",
 }
 #: transformers' ``model_type`` -> kind
 _FOREIGN = {"beit": "beit", "roberta": "quip"}

@@ -1,6 +1,7 @@
 """Texts for text encoders that are not lying about as files: abstracts from a PubMed export, and what a run did.
 
-``mlsim.repr.quip.library`` reads folders of plain texts and PDB remarks; this file makes texts where there are none:
+``mlsim.repr.quip.tasks.library`` reads folders of plain texts and PDB remarks; this file makes texts where there are
+none:
 
     abstracts(path)      a MEDLINE export (.nbib or .txt: tagged fields PMID, TI, AB) -> one text per article
     run_report(run)      run.json and log.csv of ``mlsim run``                        -> sentences with the numbers

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from mlsim.cli.main import app
 from mlsim.errors import InputError, MissingError
 from mlsim.repr import images
-from mlsim.repr.beit.encoder import BeitEncoder
-from mlsim.repr.beit.network import NetworkSettings, masked_model
+from mlsim.repr.beit.beit_encoder import BeitEncoder
+from mlsim.repr.beit.beit_network import NetworkSettings, masked_model
 from mlsim.repr.encoder import InputSettings
 
 PDB = Path(__file__).resolve().parents[2] / "systems" / "alanine-dipeptide" / "structure.pdb"

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.repr.shipped_maps import CLASSES
 from mlsim.cli.main import main
-from mlsim.repr.dynamic_head import landscape, periodic
-from mlsim.repr.dynamic_head.contacts import contacts
+from mlsim.repr.dynamic_head import periodic
 from mlsim.repr.dynamic_head.detector import TRAINED, Detector, available
-from mlsim.repr.dynamic_head.landscape import image_of
-from mlsim.repr.dynamic_head.maps import CLASSES
-from mlsim.repr.dynamic_head.scene import overlap
+from mlsim.repr.dynamic_head.scenes import landscape
+from mlsim.repr.dynamic_head.scenes.contacts import contacts
+from mlsim.repr.dynamic_head.scenes.landscape import image_of
+from mlsim.repr.dynamic_head.scenes.scene import overlap
 from mlsim.settings import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,15 +15,15 @@ from transformers import BeitForMaskedImageModeling, BeitModel
 
 from mlsim.errors import ArtifactError, CheckpointError, InputError, MissingError
 from mlsim.repr.beit import masking
+from mlsim.repr.beit.beit_encoder import BeitEncoder
+from mlsim.repr.beit.beit_network import NetworkSettings, masked_model
+from mlsim.repr.beit.beit_pretrain import PretrainSettings, learning_rate, masked_accuracy, pretrain
 from mlsim.repr.beit.discrete_vae import DiscreteVaeSettings, train_discrete_vae
-from mlsim.repr.beit.encoder import BeitEncoder
 from mlsim.repr.beit.finetune import FineTuneSettings, classify, fine_tune
-from mlsim.repr.beit.maps import occlusion_map, surprise_map
-from mlsim.repr.beit.network import NetworkSettings, masked_model
-from mlsim.repr.beit.pretrain import PretrainSettings, learning_rate, masked_accuracy, pretrain
-from mlsim.repr.beit.target import Pixels, Words
-from mlsim.repr.beit.tokenizer import DalleCodebook, PatchKMeans, build_tokenizer, patches_of, usage
+from mlsim.repr.beit.information_maps import occlusion_map, surprise_map
+from mlsim.repr.beit.patch_target import Pixels, Words
 from mlsim.repr.beit.unilm import load_unilm, to_unilm
+from mlsim.repr.beit.visual_tokenizer import DalleCodebook, PatchKMeans, build_tokenizer, patches_of, usage
 from mlsim.repr.registry import load_encoder
 
 NETWORK = NetworkSettings(size=8, patch=2, hidden=16, layers=2, heads=2, feedforward=32)

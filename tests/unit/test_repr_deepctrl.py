@@ -11,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.repr.pendulum import Pendulum
 from mlsim.errors import ArtifactError, InputError, MissingError, SettingsError
 from mlsim.models.contract import bind, create
 from mlsim.repr.deepctrl import molecule_rules
 from mlsim.repr.deepctrl.balance import BalanceWarning, initial
 from mlsim.repr.deepctrl.control import is_monotone, match_ratio, select_alpha, sweep, verification_ratio
-from mlsim.repr.deepctrl.network import NetworkSettings, RuleControlled, load
-from mlsim.repr.deepctrl.pendulum import Pendulum
+from mlsim.repr.deepctrl.dial_network import NetworkSettings, RuleControlled, load
 from mlsim.repr.deepctrl.propagation import lagged_pairs
 from mlsim.repr.deepctrl.rules import All, Inequality, Perturbation, lifted_over, raised
 from mlsim.repr.deepctrl.training import TrainingSettings, fit

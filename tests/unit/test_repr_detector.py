@@ -11,16 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from benchmarks.repr.turned_shapes import shapes
 from mlsim.errors import ArtifactError, CheckpointError, InputError, MissingError, SettingsError
-from mlsim.repr.dynamic_head import contacts, landscape, minima, periodic
-from mlsim.repr.dynamic_head.assign import assign, boxes_at, centreness, points, sides
-from mlsim.repr.dynamic_head.block import DyHeadSettings
-from mlsim.repr.dynamic_head.boxes import giou, greedy, iou, suppress
+from mlsim.repr.dynamic_head import minima, periodic
+from mlsim.repr.dynamic_head.assignment.assign import assign, boxes_at, centreness, points, sides
+from mlsim.repr.dynamic_head.assignment.boxes import giou, greedy, iou, suppress
+from mlsim.repr.dynamic_head.assignment.detection_losses import focal
 from mlsim.repr.dynamic_head.detector import Detector, DetectorSettings
-from mlsim.repr.dynamic_head.fit import CHECKPOINT, FitSettings, fit
-from mlsim.repr.dynamic_head.losses import focal
-from mlsim.repr.dynamic_head.scene import Scene, overlap
-from mlsim.repr.dynamic_head.shapes import shapes
+from mlsim.repr.dynamic_head.detector_fit import CHECKPOINT, FitSettings, fit
+from mlsim.repr.dynamic_head.network.block import DyHeadSettings
+from mlsim.repr.dynamic_head.scenes import contacts, landscape
+from mlsim.repr.dynamic_head.scenes.scene import Scene, overlap
 
 TINY = DetectorSettings(
     classes=("square",),

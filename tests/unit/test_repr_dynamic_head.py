@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mlsim.errors import ArtifactError, InputError, MissingError, SettingsError
-from mlsim.repr.dynamic_head.attention import ScaleAttention, SpatialAttention, TaskAttention
-from mlsim.repr.dynamic_head.block import DyHeadBlock, DyHeadSettings, shrink_crop, shrink_flat
-from mlsim.repr.dynamic_head.deform import deform_conv2d
-from mlsim.repr.dynamic_head.neck import DyHeadNeck
+from mlsim.repr.dynamic_head.network.attention import ScaleAttention, SpatialAttention, TaskAttention
+from mlsim.repr.dynamic_head.network.block import DyHeadBlock, DyHeadSettings, shrink_crop, shrink_flat
+from mlsim.repr.dynamic_head.network.deform import deform_conv2d
+from mlsim.repr.dynamic_head.network.neck import DyHeadNeck
 from mlsim.repr.dynamic_head.released import from_state, load_neck, to_state
 
 SMALL = {"in_channels": 8, "channels": 16, "groups": 4, "blocks": 2}

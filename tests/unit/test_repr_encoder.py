@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from mlsim.errors import ArtifactError, InputError, MissingError
 from mlsim.repr import registry
-from mlsim.repr.beit.encoder import BeitEncoder
-from mlsim.repr.beit.network import NetworkSettings, masked_model
-from mlsim.repr.beit.tokenizer import PatchKMeans
+from mlsim.repr.beit.beit_encoder import BeitEncoder
+from mlsim.repr.beit.beit_network import NetworkSettings, masked_model
+from mlsim.repr.beit.visual_tokenizer import PatchKMeans
 from mlsim.repr.encoder import InputSettings
 from mlsim.repr.registry import load_encoder
 
@@ -163,7 +163,7 @@ def test_an_unknown_name_lists_the_shipped_ones() -> None:
 
 def test_a_kind_can_be_added_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
-    registry.register("mine", "mlsim.repr.beit.encoder:BeitEncoder")
+    registry.register("mine", "mlsim.repr.beit.beit_encoder:BeitEncoder")
     assert registry.encoder_type("mine") is BeitEncoder
     with pytest.raises(InputError, match="taken"):
         registry.register("mine", "other:Class")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from mlsim.errors import InputError, SettingsError
 from mlsim.repr.hsic.dependence import hsic_test
 from mlsim.repr.hsic.estimators import from_grams, hsic, hsic_random, identity_hsic, identity_hsic_random
-from mlsim.repr.hsic.kernels import KERNELS, kernel_named
+from mlsim.repr.hsic.hsic_pretrain import PretrainSettings
 from mlsim.repr.hsic.objectives import ObjectiveSettings, objective_for
-from mlsim.repr.hsic.pretrain import PretrainSettings
+from mlsim.repr.hsic.random_features import KERNELS, kernel_named
 from mlsim.repr.hsic.scale import KernelScale
 
 

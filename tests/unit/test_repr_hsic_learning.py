@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from mlsim.errors import ArtifactError, InputError, UnphysicalError
-from mlsim.repr.hsic.encoder import HsicEncoder
-from mlsim.repr.hsic.images import AugmentationSettings, ImageSettings, augment, pretrain_images
+from mlsim.repr.hsic.hsic_encoder import HsicEncoder
+from mlsim.repr.hsic.hsic_pretrain import PretrainSettings
+from mlsim.repr.hsic.image_features import AugmentationSettings, ImageSettings, augment, pretrain_images
 from mlsim.repr.hsic.networks import whitening_of
 from mlsim.repr.hsic.objectives import ObjectiveSettings
-from mlsim.repr.hsic.pretrain import PretrainSettings
 from mlsim.repr.hsic.slow_axes import lagged_pairs, slow_axes
 from mlsim.repr.hsic.time_lagged import LaggedViews, TimeLaggedHSIC, TimeLaggedSettings
 from mlsim.repr.hsic.twins import Twins

@@ -14,13 +14,13 @@ pytest.importorskip("transformers", reason="LOUD SKIP: mlsim[repr] is not instal
 import torch
 
 from mlsim.errors import ArtifactError, InputError, MissingError
-from mlsim.repr.quip import facts
 from mlsim.repr.quip.biencoder import BiEncoder, Shape, divergence
 from mlsim.repr.quip.heads import QaHead, load_head
-from mlsim.repr.quip.labels import Label, hard, targets
-from mlsim.repr.quip.library import read_folder
-from mlsim.repr.quip.passages import Passage, QuestionAnswer, read_squad
+from mlsim.repr.quip.learning import facts
+from mlsim.repr.quip.learning.labels import Label, hard, targets
+from mlsim.repr.quip.learning.passages import Passage, QuestionAnswer, read_squad
 from mlsim.repr.quip.spans import best_spans
+from mlsim.repr.quip.tasks.library import read_folder
 from mlsim.repr.quip.tokenizer import load_tokenizer, tokenize, train_tokenizer
 from mlsim.repr.quip.windows import WindowSettings, windows
 

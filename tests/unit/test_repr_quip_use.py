@@ -12,22 +12,23 @@ pytest.importorskip("transformers", reason="LOUD SKIP: mlsim[repr] is not instal
 import torch
 from typer.testing import CliRunner
 
+from benchmarks.repr.masked_lm import MaskedObjective
 from mlsim.cli.main import app
 from mlsim.errors import ArtifactError, CheckpointError, InputError, MissingError
-from mlsim.repr.quip import facts, zero_shot
 from mlsim.repr.quip.biencoder import BiEncoder, Shape, log_probabilities
-from mlsim.repr.quip.cross_encoder import CrossEncoder, CrossObjective, soft_labels
-from mlsim.repr.quip.encoder import HEAD_FILES, QuipEncoder, TokenStates
-from mlsim.repr.quip.labels import hard_labels
-from mlsim.repr.quip.library import Text
-from mlsim.repr.quip.loop import LoopSettings, run
-from mlsim.repr.quip.masked_lm import MaskedObjective
-from mlsim.repr.quip.passages import Passage, QuestionAnswer
-from mlsim.repr.quip.phrase_index import Answer, PhraseIndex, answer
-from mlsim.repr.quip.pretrain import AnswerObjective, PretrainSettings, fit_teacher, pretrain
-from mlsim.repr.quip.score import exact_match, recall
-from mlsim.repr.quip.similarity import bert_score, by_layer, similarity
-from mlsim.repr.quip.tagging import Entity, TaggedText, Tagger, TaggerSettings, f1, words
+from mlsim.repr.quip.learning import facts
+from mlsim.repr.quip.learning.cross_encoder import CrossEncoder, CrossObjective, soft_labels
+from mlsim.repr.quip.learning.labels import hard_labels
+from mlsim.repr.quip.learning.passages import Passage, QuestionAnswer
+from mlsim.repr.quip.learning.quip_loop import LoopSettings, run
+from mlsim.repr.quip.learning.quip_pretrain import AnswerObjective, PretrainSettings, fit_teacher, pretrain
+from mlsim.repr.quip.quip_encoder import HEAD_FILES, QuipEncoder, TokenStates
+from mlsim.repr.quip.tasks import zero_shot
+from mlsim.repr.quip.tasks.library import Text
+from mlsim.repr.quip.tasks.phrase_index import Answer, PhraseIndex, answer
+from mlsim.repr.quip.tasks.score import exact_match, recall
+from mlsim.repr.quip.tasks.similarity import bert_score, by_layer, similarity
+from mlsim.repr.quip.tasks.tagging import Entity, TaggedText, Tagger, TaggerSettings, f1, words
 from mlsim.repr.quip.tokenizer import tokenize, train_tokenizer
 from mlsim.repr.quip.windows import WindowSettings
 from mlsim.repr.registry import available, load_encoder

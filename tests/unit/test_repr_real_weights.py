@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from mlsim.repr.beit.encoder import BeitEncoder
-from mlsim.repr.beit.tokenizer import DalleCodebook
+from mlsim.repr.beit.beit_encoder import BeitEncoder
+from mlsim.repr.beit.visual_tokenizer import DalleCodebook
 
 FOLDER = os.environ.get("MLSIM_WEIGHTS", "")
 CATS = "000000039769.jpg"

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("transformers")
 
+from benchmarks.repr.soft_optimum import soft_optimum
 from mlsim.errors import CheckpointError, InputError, SettingsError, UnphysicalError
-from mlsim.repr.soft_q import losses, peptide_rewards
+from mlsim.repr.soft_q import path_losses, peptide_rewards
 from mlsim.repr.soft_q.alphabet import Alphabet
 from mlsim.repr.soft_q.diversity import mean_distance, novelty, set_entropy, unique_fraction
-from mlsim.repr.soft_q.exact import soft_optimum
 from mlsim.repr.soft_q.policy import GPTSettings, Policy, tiny
 from mlsim.repr.soft_q.rewards import Remembered, Shaping
 from mlsim.repr.soft_q.search import SoftQ
@@ -45,16 +45,16 @@ def test_the_two_letter_problem_has_the_values_found_by_hand() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lengths", [(2, 2), (1, 3)])
-def test_the_soft_optimum_has_zero_loss_on_any_data(kind: losses.Consistency, lengths: tuple[int, int]) -> None:
+def test_the_soft_optimum_has_zero_loss_on_any_data(kind: path_losses.Consistency, lengths: tuple[int, int]) -> None:
     alphabet = Alphabet("ab", *lengths)
     reward = {s: math.sin(3.0 * k) for k, s in enumerate(every(alphabet))}
     optimum = soft_optimum(alphabet, reward.__getitem__)
     actions, taken = alphabet.encode(list(reward))
     logits, r = optimum.logits(actions), torch.tensor(list(reward.values()), dtype=torch.float64)
-    assert losses.consistency(kind, logits, logits, actions, taken, r).item() < 1e-20
-    assert losses.value_gradient(logits, actions, taken, r).item() < 1e-20
+    assert path_losses.consistency(kind, logits, logits, actions, taken, r).item() < 1e-20
+    assert path_losses.value_gradient(logits, actions, taken, r).item() < 1e-20
     # a wrong reward is noticed
-    assert losses.consistency(kind, logits, logits, actions, taken, r + 0.1).item() > 1e-3
+    assert path_losses.consistency(kind, logits, logits, actions, taken, r + 0.1).item() > 1e-3
 
 
 def test_the_losses_by_hand_at_a_uniform_policy() -> None:
@@ -70,32 +70,32 @@ def test_the_losses_by_hand_at_a_uniform_policy() -> None:
     }
     expected["combined"] = (expected["single"] + expected["multi"]) / 2
     for kind in KINDS:
-        assert losses.consistency(kind, logits, logits, actions, taken, r).item() == pytest.approx(expected[kind])
+        assert path_losses.consistency(kind, logits, logits, actions, taken, r).item() == pytest.approx(expected[kind])
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "combined"])
-def test_a_constant_on_all_values_changes_no_policy_loss_but_the_value_loss(kind: losses.Consistency) -> None:
+def test_a_constant_on_all_values_changes_no_policy_loss_but_the_value_loss(kind: path_losses.Consistency) -> None:
     alphabet = Alphabet("abc", 1, 4)
     actions, taken = alphabet.encode(["ab", "cabc", "b"])
     logits = torch.randn((3, 4, alphabet.size), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     logits = logits.masked_fill(~alphabet.allowed(), -torch.inf)
     r = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)
-    losses_at = [losses.consistency(kind, logits + c, logits, actions, taken, r).item() for c in (0.0, 7.0)]
+    losses_at = [path_losses.consistency(kind, logits + c, logits, actions, taken, r).item() for c in (0.0, 7.0)]
     assert losses_at[0] == pytest.approx(losses_at[1], rel=1e-12)
-    values_at = [losses.value_gradient(logits + c, actions, taken, r).item() for c in (0.0, 7.0)]
+    values_at = [path_losses.value_gradient(logits + c, actions, taken, r).item() for c in (0.0, 7.0)]
     assert abs(values_at[0] - values_at[1]) > 1.0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_stands_behind_the_end_of_a_string_is_not_seen(kind: losses.Consistency) -> None:
+def test_what_stands_behind_the_end_of_a_string_is_not_seen(kind: path_losses.Consistency) -> None:
     alphabet = Alphabet("ab", 1, 4)
     actions, taken = alphabet.encode(["a", "ba"])
     generator = torch.Generator().manual_seed(2)
     logits = torch.randn((2, 4, 4), generator=generator)
     other = torch.where(taken.unsqueeze(-1), logits, torch.full_like(logits, 99.0))
     r = torch.tensor([1.0, 2.0])
-    one = losses.consistency(kind, logits, logits, actions, taken, r)
-    assert losses.consistency(kind, other, other, actions, taken, r).item() == pytest.approx(one.item())
+    one = path_losses.consistency(kind, logits, logits, actions, taken, r)
+    assert path_losses.consistency(kind, other, other, actions, taken, r).item() == pytest.approx(one.item())
 
 
 def test_the_policy_gradient_is_the_gradient_of_the_mean_reward() -> None:
@@ -111,11 +111,11 @@ def test_the_policy_gradient_is_the_gradient_of_the_mean_reward() -> None:
         blocked = torch.full((4, 2, 2), -torch.inf, dtype=torch.float64)
         return torch.cat([blocked, torch.stack([first, second], dim=1)], dim=2)
 
-    steps = losses.log_policy_of(logits(), actions, taken).sum(1)
+    steps = path_losses.log_policy_of(logits(), actions, taken).sum(1)
     (expected,) = torch.autograd.grad((steps.exp() * r).sum(), free)
     # every string weighted with its probability is the expectation over draws
     weights = steps.detach().exp() * 4
-    found = losses.policy_gradient(logits(), actions, taken, (r - 0.7) * weights, 0.0)
+    found = path_losses.policy_gradient(logits(), actions, taken, (r - 0.7) * weights, 0.0)
     (gradient,) = torch.autograd.grad(-found, free)
     assert torch.allclose(gradient, expected, atol=1e-12)
 

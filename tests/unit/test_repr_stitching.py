@@ -22,7 +22,7 @@ from mlsim.repr.stitching.cka import linear_cka
 from mlsim.repr.stitching.cut import HookedModel
 from mlsim.repr.stitching.force_fields import ForceFieldCut, ForceMatch, forces_of
 from mlsim.repr.stitching.penalties import StitchSettings, penalty, stitched
-from mlsim.repr.stitching.report import stitch_report
+from mlsim.repr.stitching.penalty_report import stitch_report
 from mlsim.repr.stitching.stitch import Stitch, VectorStitch, stitch_between
 from mlsim.repr.stitching.tasks import Classification, labels_of, with_readout
 

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlsim.models.atom_pairs import half_pairs, pair_distances, pair_vectors
-from mlsim.models.issnet.pair_kernels import PairCells, messages, pull
 from mlsim.models.issnet.solvation import ISSNet, ISSNetSettings
+from mlsim.models.pair_kernels import PairCells, messages, pull
 from mlsim.models.radial import smooth_envelope
 from mlsim.models.schnet import InteractionBlock, value_and_slope
 

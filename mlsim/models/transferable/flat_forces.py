@@ -29,8 +29,8 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from mlsim.models.issnet.pair_kernels import messages, pull
 from mlsim.models.issnet.tabulated import TabulatedFilters
+from mlsim.models.pair_kernels import messages, pull
 from mlsim.models.schnet import InteractionBlock, value_and_slope
 from mlsim.models.transferable import screening
 from mlsim.models.transferable.atoms import CHARGE, OFFSET_RADIUS, SCALED_RADIUS, AtomBatch

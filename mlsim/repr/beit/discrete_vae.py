@@ -21,7 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mlsim.repr.beit.tokenizer import Tokenizer
+from mlsim.repr.beit.visual_tokenizer import Tokenizer
 from mlsim.repr.encoder import Progress
 from mlsim.settings import Settings
 

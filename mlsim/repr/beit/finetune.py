@@ -23,7 +23,7 @@ from torch import nn
 from transformers import BeitForImageClassification, BeitForMaskedImageModeling
 
 from mlsim.errors import InputError
-from mlsim.repr.beit.encoder import BeitEncoder
+from mlsim.repr.beit.beit_encoder import BeitEncoder
 from mlsim.repr.encoder import Progress
 from mlsim.settings import Settings
 

@@ -32,7 +32,7 @@ from torch import Tensor
 from transformers import BeitConfig, BeitForImageClassification, BeitForMaskedImageModeling
 
 from mlsim.errors import ArtifactError, MissingError
-from mlsim.repr.beit.encoder import BeitEncoder
+from mlsim.repr.beit.beit_encoder import BeitEncoder
 from mlsim.repr.encoder import fill
 
 _TABLE = "relative_position_bias_table"

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mlsim.errors import InputError
-from mlsim.repr.deepctrl.network import RuleControlled
+from mlsim.repr.deepctrl.dial_network import RuleControlled
 from mlsim.repr.deepctrl.rules import Rule
 from mlsim.seeds import torch_stream
 

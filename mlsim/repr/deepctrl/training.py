@@ -30,7 +30,7 @@ from torch import Tensor
 
 from mlsim.errors import InputError, UnphysicalError
 from mlsim.repr.deepctrl.balance import Balance, initial
-from mlsim.repr.deepctrl.network import RuleControlled
+from mlsim.repr.deepctrl.dial_network import RuleControlled
 from mlsim.repr.deepctrl.rules import Rule
 from mlsim.seeds import numpy_stream, torch_stream
 from mlsim.settings import Settings

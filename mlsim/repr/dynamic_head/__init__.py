@@ -3,10 +3,10 @@
     from mlsim.repr.dynamic_head.detector import Detector
     found = Detector.from_pretrained("maps").detect(image)      # boxes in pixels, scores, class names
 
-Files: ``deform`` deformable convolution; ``attention`` its three attentions; ``block`` and ``neck`` the head;
-``released`` weights published by others; ``pyramid`` backbone and FPN; ``losses``, ``boxes``, ``assign`` and
-``detector`` the FCOS-type detector; ``fit`` its training; ``scene``, ``shapes``, ``landscape``, ``contacts`` images
-with exact boxes; ``minima`` basins without learning; ``periodic`` detection on a torus.
+Files: ``network/`` deformable convolution, its three attentions, the blocks and neck of the head, backbone and feature
+pyramid; ``assignment/`` boxes, which point answers for which box, and the loss; ``detector`` the FCOS-type detector and
+``detector_fit`` its training; ``scenes/`` images with exact boxes; ``released`` weights published by others; ``minima``
+basins without learning; ``periodic`` detection on a torus; ``figure`` pictures.
 
 Reference: Dai et al., CVPR 2021 (arXiv:2106.08322).
 """

@@ -31,13 +31,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlsim.errors import ArtifactError, InputError, MissingError, StorageError
-from mlsim.repr.dynamic_head.assign import Points, boxes_at, points
-from mlsim.repr.dynamic_head.block import DyHeadSettings
-from mlsim.repr.dynamic_head.boxes import suppress
-from mlsim.repr.dynamic_head.losses import detection_loss
-from mlsim.repr.dynamic_head.neck import DyHeadNeck
-from mlsim.repr.dynamic_head.pyramid import ConvolutionTower, Pyramid
-from mlsim.repr.dynamic_head.scene import Detections, Scene
+from mlsim.repr.dynamic_head.assignment.assign import Points, boxes_at, points
+from mlsim.repr.dynamic_head.assignment.boxes import suppress
+from mlsim.repr.dynamic_head.assignment.detection_losses import detection_loss
+from mlsim.repr.dynamic_head.network.block import DyHeadSettings
+from mlsim.repr.dynamic_head.network.neck import DyHeadNeck
+from mlsim.repr.dynamic_head.network.pyramid import ConvolutionTower, Pyramid
+from mlsim.repr.dynamic_head.scenes.scene import Detections, Scene
 from mlsim.repr.encoder import fill, read_state
 from mlsim.settings import Settings
 from mlsim.shapes import Floats, require_shape

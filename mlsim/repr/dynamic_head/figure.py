@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mlsim.repr.dynamic_head.detector import write_whole
-from mlsim.repr.dynamic_head.scene import Detections
+from mlsim.repr.dynamic_head.scenes.scene import Detections
 from mlsim.shapes import Floats
 
 _COLOURS = ("tab:red", "tab:orange", "tab:cyan", "tab:pink", "tab:green", "white")

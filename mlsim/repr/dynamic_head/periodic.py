@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlsim.repr.dynamic_head.detector import Detector
-from mlsim.repr.dynamic_head.scene import Detections, overlap
+from mlsim.repr.dynamic_head.scenes.scene import Detections, overlap
 from mlsim.shapes import Floats, require_shape
 
 #: Moves by one period, in cells.

@@ -34,8 +34,8 @@ import torch
 from torch import Tensor
 
 from mlsim.errors import ArtifactError, InputError, MissingError
-from mlsim.repr.dynamic_head.block import DyHeadSettings, OffsetMode
-from mlsim.repr.dynamic_head.neck import DyHeadNeck
+from mlsim.repr.dynamic_head.network.block import DyHeadSettings, OffsetMode
+from mlsim.repr.dynamic_head.network.neck import DyHeadNeck
 from mlsim.repr.encoder import fill
 
 Family = Literal["official", "mmdet"]

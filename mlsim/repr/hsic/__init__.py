@@ -15,15 +15,15 @@ from typing import Any
 from mlsim.repr.lazy import member
 
 _HOMES = {
-    "HsicEncoder": "mlsim.repr.hsic.encoder",
-    "ImageSettings": "mlsim.repr.hsic.images",
+    "HsicEncoder": "mlsim.repr.hsic.hsic_encoder",
+    "ImageSettings": "mlsim.repr.hsic.image_features",
     "ObjectiveSettings": "mlsim.repr.hsic.objectives",
-    "PretrainSettings": "mlsim.repr.hsic.pretrain",
+    "PretrainSettings": "mlsim.repr.hsic.hsic_pretrain",
     "TimeLaggedHSIC": "mlsim.repr.hsic.time_lagged",
     "TimeLaggedSettings": "mlsim.repr.hsic.time_lagged",
     "hsic": "mlsim.repr.hsic.estimators",
     "hsic_test": "mlsim.repr.hsic.dependence",
-    "pretrain_images": "mlsim.repr.hsic.images",
+    "pretrain_images": "mlsim.repr.hsic.image_features",
 }
 
 __all__ = sorted(_HOMES)

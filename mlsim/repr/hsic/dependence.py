@@ -26,7 +26,7 @@ import torch
 
 from mlsim.errors import InputError
 from mlsim.repr.hsic.estimators import centred
-from mlsim.repr.hsic.kernels import kernel_named, squared_distances
+from mlsim.repr.hsic.random_features import kernel_named, squared_distances
 from mlsim.seeds import numpy_stream
 from mlsim.shapes import Floats, require_shape
 

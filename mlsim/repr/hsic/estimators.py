@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from mlsim.errors import InputError
-from mlsim.repr.hsic.kernels import Kernel
+from mlsim.repr.hsic.random_features import Kernel
 
 
 def centred(gram: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlsim.repr.hsic.estimators import from_features, from_grams, identity_from_gram, identity_hsic_random
-from mlsim.repr.hsic.kernels import kernel_named
+from mlsim.repr.hsic.random_features import kernel_named
 from mlsim.repr.hsic.scale import KernelScale
 from mlsim.settings import Settings
 

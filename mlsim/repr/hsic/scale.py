@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mlsim.repr.hsic.kernels import Kernel, squared_distances
+from mlsim.repr.hsic.random_features import Kernel, squared_distances
 
 
 class KernelScale(nn.Module):

@@ -29,10 +29,10 @@ from torch import Tensor
 
 from mlsim.errors import InputError
 from mlsim.repr.encoder import InputSettings, Progress
-from mlsim.repr.hsic.encoder import HsicEncoder
+from mlsim.repr.hsic.hsic_encoder import HsicEncoder
+from mlsim.repr.hsic.hsic_pretrain import PretrainSettings, pretrain
 from mlsim.repr.hsic.networks import Mlp, NetworkSettings, whitening_of
 from mlsim.repr.hsic.objectives import ObjectiveSettings
-from mlsim.repr.hsic.pretrain import PretrainSettings, pretrain
 from mlsim.repr.hsic.slow_axes import run_numbers, slow_axes
 from mlsim.repr.pairs import time_lagged
 from mlsim.seeds import torch_stream

@@ -28,13 +28,13 @@ import torch
 from torch import Tensor
 
 from mlsim.errors import InputError, UnphysicalError
-from mlsim.repr.soft_q import losses
+from mlsim.repr.encoder_files import load_checkpoint, save_checkpoint
+from mlsim.repr.soft_q import path_losses
 from mlsim.repr.soft_q.alphabet import Alphabet
 from mlsim.repr.soft_q.diversity import unique_fraction
 from mlsim.repr.soft_q.policy import tiny
 from mlsim.repr.soft_q.rewards import Remembered, Reward
 from mlsim.repr.soft_q.settings import CONSISTENCIES, SoftQSettings
-from mlsim.repr.storage import load_checkpoint, save_checkpoint
 from mlsim.seeds import derive, torch_stream
 
 CHECKPOINT = "search.pt"
@@ -207,7 +207,7 @@ class SoftQ:
         mine, theirs = slice(0, len(own)), slice(len(own), None)
         raw = self.reward(own)
         if own:
-            spread = losses.entropy(logits[mine].detach()) * taken[mine]
+            spread = path_losses.entropy(logits[mine].detach()) * taken[mine]
             row.update(
                 reward=sum(raw) / len(raw),
                 best=max(raw),
@@ -215,7 +215,7 @@ class SoftQ:
                 entropy=(spread.sum() / taken[mine].sum()).item(),
             )
         if self.step < settings.imitate_steps:
-            return losses.likelihood(logits[theirs], actions[theirs], taken[theirs])
+            return path_losses.likelihood(logits[theirs], actions[theirs], taken[theirs])
         parts = []
         if settings.method in CONSISTENCIES:
             reward = settings.shaping(raw + self.reward(others)).to(logits.device)
@@ -230,17 +230,19 @@ class SoftQ:
         if own:
             advantage = self._advantage(settings.shaping(raw)).to(logits.device)
             parts.append(
-                losses.policy_gradient(logits[mine], actions[mine], taken[mine], advantage, settings.entropy_weight)
+                path_losses.policy_gradient(
+                    logits[mine], actions[mine], taken[mine], advantage, settings.entropy_weight
+                )
             )
         if others:
-            parts.append(losses.likelihood(logits[theirs], actions[theirs], taken[theirs]))
+            parts.append(path_losses.likelihood(logits[theirs], actions[theirs], taken[theirs]))
         return torch.stack(parts).sum()
 
     def _consistency(self, logits: Tensor, target: Tensor, actions: Tensor, taken: Tensor, reward: Tensor) -> Tensor:
         method, weight = self.settings.method, self.settings.value_weight
         assert method in ("vanilla", "single", "multi", "combined")
-        loss = losses.consistency(method, logits, target, actions, taken, reward)
-        return loss + weight * losses.value_gradient(logits, actions, taken, reward) if weight else loss
+        loss = path_losses.consistency(method, logits, target, actions, taken, reward)
+        return loss + weight * path_losses.value_gradient(logits, actions, taken, reward) if weight else loss
 
     def _advantage(self, shaped: Tensor) -> Tensor:
         """Shaped rewards less their moving mean, in units of the scale."""

@@ -19,7 +19,7 @@ class SoftQSettings(Settings):
     Attributes
     ----------
     method
-        ``vanilla``, ``single``, ``multi``, ``combined``: path consistencies (:mod:`mlsim.repr.soft_q.losses`);
+        ``vanilla``, ``single``, ``multi``, ``combined``: path consistencies (:mod:`mlsim.repr.soft_q.path_losses`);
         ``mle``: imitate the given sequences; ``pg``: policy gradient on own ones; ``mle+pg``: the sum of both.
     mixing
         For path consistencies: learn from given sequences and memory (``off``), from freshly written ones (``on``),

@@ -26,7 +26,7 @@ _HOMES = {
     "VectorStitch": "mlsim.repr.stitching.stitch",
     "linear_cka": "mlsim.repr.stitching.cka",
     "penalty": "mlsim.repr.stitching.penalties",
-    "stitch_report": "mlsim.repr.stitching.report",
+    "stitch_report": "mlsim.repr.stitching.penalty_report",
     "with_readout": "mlsim.repr.stitching.tasks",
 }
 

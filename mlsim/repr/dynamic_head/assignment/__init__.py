@@ -1,0 +1,1 @@
+"""Boxes: their overlap, which point answers for which box, and the loss."""

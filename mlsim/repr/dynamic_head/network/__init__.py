@@ -1,0 +1,1 @@
+"""The network: deformable convolution, three attentions, blocks, neck and pyramid."""

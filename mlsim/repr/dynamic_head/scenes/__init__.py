@@ -1,0 +1,1 @@
+"""Images with exact boxes: free-energy surfaces and contact maps."""

@@ -1,0 +1,1 @@
+"""What QuIP is used for: search in a library, tagging, similarity, classification, scores."""
