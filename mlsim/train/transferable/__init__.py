@@ -1,0 +1,1 @@
+"""Fitting one solvent to force data of many peptides."""
