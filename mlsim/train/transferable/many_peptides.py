@@ -8,8 +8,8 @@ the mean over peptides of their mean squared errors per component. A peptide for
 no more than another, only more precisely; one with more atoms counts no more either. Every frame is seen once per
 epoch: frames are drawn from all peptides at random, and weighted by F / (P F_p).
 
-For forms in which the network's energy stands beside an unchanged Born model, the labels are the difference from it, and
-it is not computed again (``models.transferable.flat_forces``).
+For forms in which the network's energy stands beside an unchanged Born model, the labels are the difference from it,
+and it is not computed again (``models.transferable.flat_forces``).
 
 Symbols: f ``labels``, F ``forces``, S ``scale``.
 """

@@ -1,11 +1,11 @@
 """Force frames of many peptides, of which the training part is streamed from disk.
 
 A set of hundreds of nanoseconds does not have to fit into memory: each peptide's training frames are written once as
-plain arrays (``NAME/positions.npy``, ``NAME/labels.npy``, float32) into a folder of the fit and read as memory maps, so
-that a batch touches its own frames only. One peptide at a time is in memory while the arrays are made. The held-out part
-is small and stays in memory, as force frames: errors need runs and times.
+plain arrays (``NAME/positions.npy``, ``NAME/labels.npy``, float32) into a folder of the fit and read as memory maps,
+so that a batch touches its own frames only. One peptide at a time is in memory while the arrays are made. The held-out
+part is small and stays in memory, as force frames: errors need runs and times.
 
-Labels are without net force and torque (``train.projection``: no invariant energy can explain these), positions
+Labels are without net force and torque (``train.solvent.projection``: no invariant energy can explain these), positions
 relative to the centre of their frame.
 """
 
@@ -25,7 +25,7 @@ from mlsim.errors import InputError
 from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.shapes import Floats
 from mlsim.train.atomic import replacing
-from mlsim.train.projection import remove_rigid
+from mlsim.train.solvent.projection import remove_rigid
 
 POSITIONS, LABELS, NOTE = "positions.npy", "labels.npy", "made-from.json"
 #: Forces [F, N, 3] (kJ/mol/nm) that stand beside the network, at positions [F, N, 3] (nm) of the given atoms.

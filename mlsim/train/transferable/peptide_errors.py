@@ -5,9 +5,9 @@ same for all predictors. What can be compared are therefore differences of squar
 
     gain = < |f - F_reference|^2 > - < |f - F|^2 >  =  (error of reference)^2 - (error of model)^2
 
-in the mean force, (kJ/mol/nm)^2 per component, net force and torque left out. Intervals (95 %) resample blocks of time,
-the same ones for both. A gain can be no larger than the reference's own squared error: two solvents are ranked by it, and
-labels averaged over held solutes (``train.mean_force_error``) give the errors themselves.
+in the mean force, (kJ/mol/nm)^2 per component, net force and torque left out. Intervals (95 %) resample blocks of
+time, the same ones for both. A gain can be no larger than the reference's own squared error: two solvents are ranked by
+it, and labels averaged over held solutes (``train.solvent.mean_force_error``) give the errors themselves.
 
 Symbols: f ``labels``, F ``forces``.
 """
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from mlsim.shapes import Floats
-from mlsim.train.bootstrap import BlockBootstrap, Interval
-from mlsim.train.projection import remove_rigid
+from mlsim.train.solvent.bootstrap import BlockBootstrap, Interval
+from mlsim.train.solvent.projection import remove_rigid
 from mlsim.train.transferable.peptide_arrays import PeptideFrames
 
 

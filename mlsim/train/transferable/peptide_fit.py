@@ -1,0 +1,179 @@
+"""A fit of one solvent to many peptides, from shelved arrays to a model with its held-out errors.
+
+Files of the fit: ``config.yaml`` and ``weights.safetensors`` (the best epoch), ``train.yaml``, ``history.csv``,
+``learning-curve.png`` (all peptides), ``peptides.csv`` (held-out error of each peptide after each epoch),
+``result.json``, ``checkpoint.pt``. Killed and resumed on the same machine, a fit continues bit for bit.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlsim.models import weights
+from mlsim.models.contract import create
+from mlsim.models.transferable.atoms import SolventAtoms
+from mlsim.models.transferable.peptide_solvent import TransferableISSNet
+from mlsim.shapes import Floats
+from mlsim.train import checkpoint, history, loop
+from mlsim.train.atomic import replacing
+from mlsim.train.settings import TrainSettings
+from mlsim.train.transferable.many_peptides import ManyPeptides, solvent_forces, stands_beside
+from mlsim.train.transferable.peptide_arrays import Beside, PeptideArrays
+from mlsim.train.transferable.peptide_errors import SetErrors, set_errors
+
+RESULT, SETTINGS, COURSE = "result.json", "train.yaml", "peptides.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class PeptideFit:
+    """Outcome of a fit; ``errors`` are those of the best epoch on the held-out frames of the training peptides."""
+
+    model: TransferableISSNet
+    directory: Path
+    stopped: loop.Stopped
+    epochs: int
+    best_epoch: int
+    frames_per_s: float
+    errors: SetErrors
+
+
+def born_alone(model: TransferableISSNet, dielectric: float) -> Beside:
+    """Forces of OBC2 with ``dielectric``, for the kinds of atoms that ``model`` knows, in double precision."""
+    small = {"features": 1, "blocks": 1, "n_radial": 2, "form": "additive", "dielectric": dielectric}
+    silent = create(model.kind, {**model.config.model_dump(), **small}).double()
+    assert isinstance(silent, TransferableISSNet)
+
+    def forces(atoms: SolventAtoms, positions: Floats) -> Floats:
+        return solvent_forces(silent, atoms, positions)
+
+    return forces
+
+
+def beside(model: TransferableISSNet) -> tuple[Beside | None, str]:
+    """What is taken off the labels for ``model``, and its name for records."""
+    if not stands_beside(model):
+        return None, "nothing"
+    dielectric = float(model.config.model_dump()["dielectric"])
+    return born_alone(model, dielectric), f"obc2, dielectric constant {dielectric:g}"
+
+
+def fit(
+    model: TransferableISSNet,
+    peptides: Sequence[PeptideArrays],
+    settings: TrainSettings,
+    directory: str | Path,
+    progress: Literal["auto", "off"] = "auto",
+    start: Literal["new", "resume"] = "new",
+) -> PeptideFit:
+    """Fit ``model`` (changed in place) to all peptides together.
+
+    Parameters
+    ----------
+    model : TransferableISSNet
+        On the CPU.
+    peptides : sequence of PeptideArrays
+        Shelved with what :func:`beside` says taken off the labels.
+    settings : TrainSettings
+    directory : path
+    progress : {"auto", "off"}
+    start : {"new", "resume"}
+
+    Raises
+    ------
+    InputError
+        If a peptide has no training frames.
+    ArtifactError
+        If the model does not know an atom of a peptide.
+    OccupiedError, CheckpointError, StorageError, UnphysicalError
+        As :func:`mlsim.train.solvent.force_matching.fit`.
+    """
+    directory = Path(directory)
+    for peptide in peptides:
+        model.require_domain(peptide.atoms, peptide.name)
+    objective = _Watched(model, peptides, directory)
+    identity = objective.identity(settings)
+    state = checkpoint.begin(directory, identity, start)
+    _write(directory / SETTINGS, settings.to_yaml())
+    stopped = loop.run(model, objective, settings, state, directory, progress)
+    weights.save(model, directory)
+    errors = held_out_errors(model, peptides, settings)
+    course = state.history
+    history.draw(course, directory, objective.unit, {})
+    speed = float(np.median([row["frames_per_s"] for row in course]))
+    result = PeptideFit(model, directory, stopped, state.epoch, state.best_epoch, speed, errors)
+    _write(directory / RESULT, json.dumps(_summary(result, peptides, settings, identity), indent=2) + "\n")
+    return result
+
+
+def held_out_errors(model: TransferableISSNet, peptides: Sequence[PeptideArrays], settings: TrainSettings) -> SetErrors:
+    """Errors of ``model`` and of OBC2 with the same dielectric constant on the held-out frames."""
+    born = born_alone(model, float(model.config.model_dump()["dielectric"]))
+    held = [peptide.held_out for peptide in peptides]
+    predicted = [
+        {
+            "zero": np.zeros_like(p.frames.forces),
+            "obc2": born(p.atoms, p.frames.positions),
+            "model": solvent_forces(model, p.atoms, p.frames.positions),
+        }
+        for p in held
+    ]
+    return set_errors(held, predicted, settings.block_ps, settings.seed)
+
+
+class _Watched(ManyPeptides):
+    """The objective, which notes the held-out error of every peptide and has them in the checkpoint."""
+
+    def __init__(self, model: TransferableISSNet, peptides: Sequence[PeptideArrays], directory: Path) -> None:
+        super().__init__(model, peptides)
+        self.directory = directory
+        self.course: list[NDArray[np.float64]] = []
+
+    def validate(self) -> float:
+        errors = self.held_out()
+        self.course.append(errors)
+        with replacing(self.directory / COURSE, "errors") as partial, open(partial, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["epoch", *(p.name for p in self.peptides)])
+            for epoch, row in enumerate(self.course, start=1):
+                writer.writerow([epoch, *(f"{value:.6g}" for value in np.sqrt(row))])
+        return float(np.sqrt(errors.mean()))
+
+    def memory(self) -> dict[str, Tensor]:
+        return {"course": torch.from_numpy(np.array(self.course))}
+
+    def recall(self, memory: dict[str, Tensor]) -> None:
+        self.course = list(memory["course"].numpy())
+
+
+def _summary(
+    result: PeptideFit, peptides: Sequence[PeptideArrays], settings: TrainSettings, identity: str
+) -> dict[str, Any]:
+    import mlsim
+
+    return {
+        "kind": result.model.kind,
+        "stopped": result.stopped,
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        "frames_per_s": result.frames_per_s,
+        "held_out": result.errors.as_dict(),
+        "training": {p.name: {"frames": len(p), "digest": p.digest} for p in peptides},
+        "settings": settings.model_dump(mode="json"),
+        "identity": identity,
+        "versions": {"mlsim": getattr(mlsim, "__version__", "unknown"), "torch": torch.__version__},
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path, "record") as partial:
+        partial.write_text(text)
