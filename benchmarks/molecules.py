@@ -1,8 +1,8 @@
 """Does an equivariant EBM learn the isomers of C5H8O from positions alone, and does a network without symmetry?
 
-Data: every constitutional isomer that RDKit can embed and read back (``mlsim.chem.isomers``), eight chains of 300 K
-snapshots of each on the MMFF surface (``mlsim.workflow.isomers``); a fifth of the isomers is held out altogether, and
-two chains of each of the others. Models see elements and positions only, no bonds. Both are trained by multi-scale
+Data: every constitutional isomer that RDKit can embed and read back (``mlsim.chem.graph.enumeration``), eight chains of
+300 K snapshots of each on the MMFF surface (``mlsim.workflow.isomers``); a fifth of the isomers is held out altogether,
+and two chains of each of the others. Models see elements and positions only, no bonds. Both are trained by multi-scale
 denoising and refined by contrastive divergence with E-SVGD negatives whose permutations are within each element; the
 network without symmetry gets random rotations and permutations of the data instead, and Langevin negatives, there
 being no group. Samples start from Gaussian noise, never from data.
@@ -40,8 +40,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.result import Claim, write_result
-from mlsim.chem.isomers import Isomer, embed, enumerate_smiles
-from mlsim.chem.perception import Verdict, judge
+from mlsim.chem.graph.enumeration import Isomer, embed, enumerate_smiles
+from mlsim.chem.graph.perception import Verdict, judge
 from mlsim.models.contract import bind
 from mlsim.models.ebm.energy_based import EBMSettings, EnergyBasedModel
 from mlsim.samplers import Normalised, esvgd, noisy_esvgd, sample, translations, trivial, ula

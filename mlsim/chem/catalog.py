@@ -15,10 +15,10 @@ from pathlib import Path
 
 from mlsim.chem import cluster
 from mlsim.chem.molecule import Molecule
-from mlsim.chem.pdb_reader import read_pdb
 from mlsim.chem.peptide import build
+from mlsim.chem.readers.pdb_reader import read_pdb
+from mlsim.chem.readers.system_directory import SYSTEM_FILE, SystemEntry, read_system
 from mlsim.chem.sequence import ONE_TO_THREE, Sequence, parse
-from mlsim.chem.system_directory import SYSTEM_FILE, SystemEntry, read_system
 from mlsim.chem.templates import sequence_of
 from mlsim.errors import MissingError
 

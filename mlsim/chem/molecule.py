@@ -73,8 +73,8 @@ class Molecule:
 
     @classmethod
     def from_pdb(cls, path: str | Path) -> Molecule:
-        """Read a peptide from a PDB file in any atom order (see :mod:`mlsim.chem.pdb_reader`)."""
-        from mlsim.chem.pdb_reader import read_pdb
+        """Read a peptide from a PDB file in any atom order (see :mod:`mlsim.chem.readers.pdb_reader`)."""
+        from mlsim.chem.readers.pdb_reader import read_pdb
 
         return read_pdb(path)
 

@@ -22,9 +22,9 @@ def build(
 ) -> None:
     """Build a peptide from its sequence (ff14SB, pH 7), or from a PDB file; check it and write it."""
     from mlsim.chem import catalog, checks, peptide
-    from mlsim.chem.pdb_reader import read_pdb
+    from mlsim.chem.readers.pdb_reader import read_pdb
+    from mlsim.chem.readers.system_directory import SystemRecord, require_free, write_system
     from mlsim.chem.sequence import parse
-    from mlsim.chem.system_directory import SystemRecord, require_free, write_system
     from mlsim.chem.templates import sequence_of
 
     require_free(output)

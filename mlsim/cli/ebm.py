@@ -66,7 +66,7 @@ def ebm(
     resume: Annotated[bool, fit_options.RESUME] = False,
 ) -> None:
     """Learn an energy from conformations alone: mlsim train ebm dw4 -o DIR; then mlsim export, verify, run."""
-    from mlsim.chem.system_directory import require_free
+    from mlsim.chem.readers.system_directory import require_free
     from mlsim.dataset.batches import count
     from mlsim.train.density.contrastive_fit import fit, take_up
     from mlsim.train.density.settings import ContrastiveSettings

@@ -7,7 +7,7 @@ import pytest
 
 from mlsim.chem import checks
 from mlsim.chem.catalog import shipped
-from mlsim.chem.system_directory import SystemEntry, read_system
+from mlsim.chem.readers.system_directory import SystemEntry, read_system
 
 ENTRIES = [read_system(path.parent) for path in sorted((shipped() / "systems").glob("*/system.yaml"))]
 each_system = pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.record.name)

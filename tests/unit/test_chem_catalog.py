@@ -9,7 +9,7 @@ import pytest
 
 from mlsim.chem import catalog
 from mlsim.chem.peptide import build
-from mlsim.chem.system_directory import SystemRecord, read_system, write_system
+from mlsim.chem.readers.system_directory import SystemRecord, read_system, write_system
 from mlsim.errors import InputError, MissingError, OccupiedError, SettingsError, StorageError
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mlsim.chem import isomers
-from mlsim.chem.isomers import Surface, embed, enumerate_smiles
-from mlsim.chem.perception import bond_length_w1, bond_lengths, bond_orders, judge, perceived_smiles, stability
+from mlsim.chem.graph import enumeration, rdkit_parts
+from mlsim.chem.graph.enumeration import Surface, embed, enumerate_smiles
+from mlsim.chem.graph.perception import bond_length_w1, bond_lengths, bond_orders, judge, perceived_smiles, stability
 from mlsim.errors import DependencyError, InputError
 from mlsim.units import kT
 from mlsim.workflow.isomers import log_density, snapshots
@@ -18,7 +18,7 @@ WATER_POINTS = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
 
 
 @pytest.fixture(scope="module")
-def propanal() -> isomers.Isomer:
+def propanal() -> enumeration.Isomer:
     """CCC=O with its conformers."""
     found = embed("CCC=O", 6, 1)
     assert found is not None
@@ -53,14 +53,14 @@ def test_formulas_without_a_molecule_are_refused(formula: dict[str, int]) -> Non
         enumerate_smiles(formula)
 
 
-def test_conformers_are_read_back_as_what_they_are(propanal: isomers.Isomer) -> None:
+def test_conformers_are_read_back_as_what_they_are(propanal: enumeration.Isomer) -> None:
     assert propanal.elements == ("C", "C", "C", "O", *("H",) * 6)
     assert len(propanal.conformers) >= 2
     assert stability(propanal.elements, propanal.conformers) == (1.0, 1.0)
     assert {perceived_smiles(propanal.elements, x) for x in propanal.conformers} == {"CCC=O"}
 
 
-def test_gradient_of_the_surface_is_that_of_its_energy_and_vanishes_at_conformers(propanal: isomers.Isomer) -> None:
+def test_gradient_of_the_surface_is_that_of_its_energy_and_vanishes_at_conformers(propanal: enumeration.Isomer) -> None:
     surface = Surface.of(propanal)
     x = propanal.conformers[0]
     energy, slope = surface.evaluate(x)
@@ -74,7 +74,7 @@ def test_gradient_of_the_surface_is_that_of_its_energy_and_vanishes_at_conformer
     assert slope[2, 1] == pytest.approx(numeric, rel=1e-5)
 
 
-def test_snapshots_have_the_energy_of_their_temperature(propanal: isomers.Isomer) -> None:
+def test_snapshots_have_the_energy_of_their_temperature(propanal: enumeration.Isomer) -> None:
     """About kT/2 per internal degree of freedom above the minimum; molecules stay what they are."""
     x = snapshots(propanal, 8, torch.Generator().manual_seed(1), kept=8)
     assert x.shape == (64, 10, 3)
@@ -85,7 +85,7 @@ def test_snapshots_have_the_energy_of_their_temperature(propanal: isomers.Isomer
     assert all(perceived_smiles(propanal.elements, y) == "CCC=O" for y in x[::8])
 
 
-def test_snapshots_want_positive_numbers(propanal: isomers.Isomer) -> None:
+def test_snapshots_want_positive_numbers(propanal: enumeration.Isomer) -> None:
     with pytest.raises(InputError, match="0 chains"):
         snapshots(propanal, 0, torch.Generator())
 
@@ -112,7 +112,7 @@ def test_bond_length_distance_of_a_stretch_is_the_stretch() -> None:
     assert bond_length_w1(WATER, 9.0 * WATER_POINTS[None], WATER_POINTS[None]) > 0.2
 
 
-def test_verdict_counts_what_was_found(propanal: isomers.Isomer) -> None:
+def test_verdict_counts_what_was_found(propanal: enumeration.Isomer) -> None:
     x = np.concatenate([propanal.conformers[:1], propanal.conformers[:1], 5.0 * propanal.conformers[:2]])
     verdict = judge(propanal.elements, x, propanal.conformers, ["CCC=O", "CC(C)=O"])
     assert verdict.validity == 0.5
@@ -131,6 +131,6 @@ def test_without_rdkit_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     def missing(name: str) -> object:
         raise ImportError(name)
 
-    monkeypatch.setattr(isomers.importlib, "import_module", missing)
+    monkeypatch.setattr(rdkit_parts.importlib, "import_module", missing)
     with pytest.raises(DependencyError, match=r"mlsim\[molecules\]"):
-        isomers.rdkit_part("Chem")
+        rdkit_parts.rdkit_part("Chem")

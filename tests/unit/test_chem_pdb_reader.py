@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlsim.chem.molecule import Molecule
-from mlsim.chem.pdb_reader import read_pdb
 from mlsim.chem.peptide import build
+from mlsim.chem.readers.pdb_reader import read_pdb
 from mlsim.errors import InputError, MissingError
 
 #: Every amino acid of this one has another kind of side chain; both ends are charged.

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlsim.chem.graph.rdkit_parts import rdkit_part
 from mlsim.errors import InputError
 from mlsim.shapes import Floats
 
@@ -92,8 +93,6 @@ def perceived_smiles(elements: Sequence[str], positions: Floats) -> str | None:
 
     The points must form one connected, neutral molecule without radicals.
     """
-    from mlsim.chem.isomers import rdkit_part
-
     chem, bonds = rdkit_part("Chem"), rdkit_part("Chem.rdDetermineBonds")
     block = [str(len(elements)), ""]
     block += [f"{e} {x:.5f} {y:.5f} {z:.5f}" for e, (x, y, z) in zip(elements, np.asarray(positions), strict=True)]

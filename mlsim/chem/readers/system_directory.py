@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlsim.chem.molecule import Molecule
-from mlsim.chem.pdb_reader import read_pdb
 from mlsim.chem.peptide import Torsions, build
+from mlsim.chem.readers.pdb_reader import read_pdb
 from mlsim.chem.sequence import parse
 from mlsim.chem.templates import sequence_of
 from mlsim.errors import InputError, OccupiedError, StorageError

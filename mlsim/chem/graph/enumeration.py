@@ -17,31 +17,17 @@ References: Halgren 1996 (MMFF94); Wang, Witek, Landrum & Riniker 2020 (ETKDGv3)
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mlsim.errors import DependencyError, InputError
+from mlsim.chem.graph.rdkit_parts import rdkit_part
+from mlsim.errors import InputError
 from mlsim.shapes import Floats
 from mlsim.units import KJ_PER_KCAL
 
 VALENCE = {"C": 4, "N": 3, "O": 2, "H": 1}
-
-
-def rdkit_part(name: str) -> Any:
-    """A module of RDKit, e.g. ``"Chem.AllChem"``.
-
-    Raises
-    ------
-    DependencyError
-        If RDKit is not installed.
-    """
-    try:
-        return importlib.import_module(f"rdkit.{name}")
-    except Exception as problem:
-        raise DependencyError(f'molecules need RDKit ({problem}): pip install "mlsim[molecules]"') from None
 
 
 @dataclass(frozen=True)
@@ -165,7 +151,7 @@ def embed(smiles: str, conformers: int, seed: int) -> Isomer | None:
     seed : int
         Seed of the embedding.
     """
-    from mlsim.chem.perception import perceived_smiles
+    from mlsim.chem.graph.perception import perceived_smiles
 
     chem, tools = rdkit_part("Chem"), rdkit_part("Chem.AllChem")
     molecule = _ordered(chem.AddHs(chem.MolFromSmiles(smiles)))

@@ -1,0 +1,1 @@
+"""Readers: files and directories that become a Molecule."""
