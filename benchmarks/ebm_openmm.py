@@ -54,7 +54,8 @@ from mlsim.deploy.potential import learned
 from mlsim.md.integrator import langevin_middle
 from mlsim.md.settings import RunSettings
 from mlsim.models.contract import BoundEnergy
-from mlsim.potentials.copies import build_replicas, split
+from mlsim.potentials.copies import split
+from mlsim.potentials.system import build_system
 from mlsim.runs.trajectory import Run
 from mlsim.samplers import LogDensity, evaluate, hmc, sample, translations
 from mlsim.samplers.targets import by_name, load
@@ -143,7 +144,7 @@ def parity(field: ForceField, case: Case) -> dict[str, Any]:
 def canonical(field: ForceField, case: Case) -> dict[str, Any]:
     """NVT of all copies in one Context."""
     molecule = load_system(case.system)
-    system = build_replicas(molecule, learned(field.name, field), "none", 1.5, COPIES)
+    system = build_system(molecule, learned(field.name, field), "none", 1.5, copies=COPIES)
     engine = langevin_middle(TEMPERATURE_K, FRICTION_PER_PS, case.timestep_fs / 1000.0, openmm_seed(SEED, "nvt"))
     context = Context(system, engine, Platform.getPlatformByName("Reference"))
     context.setPositions(configurations(field, case, 200, 200 + COPIES).reshape(-1, 3))

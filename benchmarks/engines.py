@@ -21,7 +21,7 @@ from mlsim.deploy.bridges.openmm_force import Callback, python_force, torch_forc
 from mlsim.deploy.bridges.replicated import BatchedCallback, batched_force
 from mlsim.deploy.card import Description
 from mlsim.deploy.export import export
-from mlsim.deploy.kernel.mechanics import take_over
+from mlsim.deploy.kernel.mechanics import Mechanics
 from mlsim.md import platforms
 from mlsim.md.engines import own_noise
 from mlsim.md.integrator import CONSTRAINT_TOLERANCE, canonical, langevin_middle
@@ -31,10 +31,10 @@ from mlsim.models.contract import create
 from mlsim.models.issnet.solvation import ISSNetSettings
 from mlsim.potentials.born import general_form
 from mlsim.potentials.contract import PotentialRequest, Sum
-from mlsim.potentials.copies import build_replicas, tiled
+from mlsim.potentials.copies import tiled
 from mlsim.potentials.impulses import Impulses
 from mlsim.potentials.named import FACTORIES
-from mlsim.potentials.system import build_system
+from mlsim.potentials.system import build_system, skeleton
 from mlsim.potentials.vacuum import Vacuum
 
 TIMESTEP_FS = 4.0
@@ -145,7 +145,8 @@ def apart(field_: ForceField, molecule: Molecule, start: np.ndarray) -> Engine:
 def whole(bound: BoundForceField, molecule: Molecule, impulses: Impulses | None = None) -> System:
     """The System of a run: compiled network and molecular mechanics in one force."""
     system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da)
-    mechanics = take_over(system, molecule.n_atoms, 0)
+    mechanics = Mechanics.of(list(system.getForces()), molecule.n_atoms)
+    system = skeleton(molecule, "hbonds", SETTINGS.hydrogen_mass_Da)
     system.addForce(python_force(bound, molecule.n_atoms, impulses, mechanics))
     return system
 
@@ -160,7 +161,7 @@ def seldom(field_: ForceField, molecule: Molecule, start: np.ndarray, every: int
 
 def own_streams(field_: ForceField, molecule: Molecule, copies: int, start: np.ndarray) -> Engine:
     """``copies`` molecules in one Context, each with its own random stream, as ``--context shared`` runs them."""
-    system = build_replicas(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da, copies)
+    system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da, copies=copies)
     system.addForce(batched_force(field_.bind(molecule), copies))
     made = engine(
         system,
@@ -203,7 +204,7 @@ def together(
     field_: ForceField | None, molecule: Molecule, copies: int, start: np.ndarray, backend: Backend = "compiled"
 ) -> Engine:
     """``copies`` molecules in one Context: vacuum, or with one batched call of the network."""
-    system = build_replicas(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da, copies)
+    system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da, copies=copies)
     if field_ is not None:
         system.addForce(batched_force(field_.bind(molecule, backend), copies))
     return engine(system, tiled(start, copies), REFERENCE, middle, copies=copies)
@@ -213,7 +214,7 @@ def pyg_together(config: ISSNetSettings, molecule: Molecule, copies: int, start:
     """``copies`` molecules in one Context with PyTorch Geometric's SchNet in one batch."""
     import openmm
 
-    system = build_replicas(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da, copies)
+    system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da, copies=copies)
     evaluator = kept(PygEnergy(config, molecule.n_atoms))
     system.addForce(openmm.PythonForce(BatchedCallback(evaluator, "pyg", copies)))
     return engine(system, tiled(start, copies), REFERENCE, middle, copies=copies)
@@ -231,7 +232,8 @@ def free(molecule: Molecule, start: np.ndarray) -> Engine:
 
 def mechanics_alone(molecule: Molecule, start: np.ndarray) -> Callable[[int], None]:
     """Evaluations of the molecular mechanics as the callback of the compiled network does them."""
-    mechanics = take_over(build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da), molecule.n_atoms, 0)
+    system = build_system(molecule, Vacuum(), "hbonds", SETTINGS.hydrogen_mass_Da)
+    mechanics = Mechanics.of(list(system.getForces()), molecule.n_atoms)
     assert mechanics is not None
     positions, forces = np.ascontiguousarray(start, dtype=np.float64), np.zeros((molecule.n_atoms, 3))
 

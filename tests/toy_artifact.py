@@ -28,10 +28,12 @@ def toy_model(seed: int = 1, config: Mapping[str, Any] | None = None) -> Abstrac
     return model
 
 
-def toy_artifact(directory: Path, molecule: Molecule, scope: str = "molecule") -> ForceFieldArtifact:
-    """Exported, not verified."""
+def toy_artifact(
+    directory: Path, molecule: Molecule, scope: str = "molecule", baseline: str = "none"
+) -> ForceFieldArtifact:
+    """Exported, not verified; ``baseline`` is the GB model that it stands on."""
     description = Description.parse({"scope": scope, "training": {"atom_types": sorted(set(molecule.atom_types))}})
-    return export(toy_model(), molecule, directory, description)
+    return export(toy_model(config={"baseline": baseline}), molecule, directory, description)
 
 
 def declared_verified(artifact: ForceFieldArtifact) -> ForceFieldArtifact:

@@ -8,6 +8,7 @@ NAME) and ``learned`` (NAME of any kind).
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from openmm import Force, System
 from mlsim.chem.catalog import forcefield_directory, forcefield_for
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.templates import sequence_of
-from mlsim.deploy.bind import ForceField, load_forcefield, require_fit
+from mlsim.deploy.bind import BoundForceField, ForceField, load_forcefield, require_fit
 from mlsim.deploy.bridges.openmm_force import (
     BRIDGES,
     Bridge,
@@ -27,11 +28,11 @@ from mlsim.deploy.bridges.openmm_force import (
     torch_force,
 )
 from mlsim.deploy.bridges.replicated import batched_force
-from mlsim.deploy.kernel.mechanics import take_over
+from mlsim.deploy.kernel.mechanics import Mechanics
 from mlsim.errors import InputError, MissingError
 from mlsim.potentials.born import GeneralizedBorn
 from mlsim.potentials.contract import Potential, PotentialRequest, Sum
-from mlsim.potentials.impulses import Impulses
+from mlsim.potentials.placement import Placement
 from mlsim.potentials.vacuum import Vacuum
 
 
@@ -58,17 +59,15 @@ class LearnedPotential:
         """The molecule as it is."""
         return molecule
 
-    def add_to(self, system: System, molecule: Molecule, group: int) -> None:
-        """Add the force, by the chosen bridge, to the solute atoms.
+    @property
+    def part(self) -> str:
+        """``potential`` for a force field that stands alone, ``network`` for one that stands on a baseline."""
+        return "potential" if self.source.artifact.card.description.role == "potential" else "network"
 
-        The compiled kernel takes the molecular mechanics with it that stand in ``system`` already, in the same group.
-        """
-        if takes_callbacks(self.source, self.bridge):
-            self._add_callback(system, molecule, group, None)
-            return
-        force = make_force(self.source, molecule, self.bridge)
-        force.setForceGroup(group)
-        system.addForce(force)
+    @property
+    def baseline(self) -> str:
+        """The solvent model that the force field was trained on."""
+        return str(self.source.artifact.card.baseline)
 
     @property
     def impulsive(self) -> bool:
@@ -76,31 +75,34 @@ class LearnedPotential:
 
         A potential that stands alone is not smooth beside anything and acts at every step.
         """
-        alone = self.source.artifact.card.description.role == "potential"
-        return not alone and takes_callbacks(self.source, self.bridge)
+        return self.part == "network" and takes_callbacks(self.source, self.bridge)
 
-    def add_impulses_to(self, system: System, molecule: Molecule, group: int, impulses: Impulses) -> None:
-        """Add the force, acting when ``impulses`` says so (the molecular mechanics at every step)."""
-        self._add_callback(system, molecule, group, impulses)
-
-    def _add_callback(self, system: System, molecule: Molecule, group: int, impulses: Impulses | None) -> None:
-        bound = bound_for(self.source, molecule, self.bridge)
-        mechanics = take_over(system, bound.n_atoms, group) if bound.backend == "compiled" else None
-        force = python_force(bound, molecule.n_atoms, impulses, mechanics)
-        force.setForceGroup(group)
-        system.addForce(force)
-
-    def add_copies_to(
-        self, system: System, molecule: Molecule, group: int, copies: int, impulses: Impulses | None = None
-    ) -> None:
-        """Add one force that evaluates all copies of the solute in one call, when ``impulses`` says so."""
+    def add_to(self, system: System, molecule: Molecule, placement: Placement) -> None:
+        """Add the force, by the chosen bridge, to the solute atoms; one call evaluates all copies."""
         force: Force
-        if takes_callbacks(self.source, self.bridge):
-            force = batched_force(bound_for(self.source, molecule, self.bridge), copies, impulses=impulses)
+        if placement.copies is None and not takes_callbacks(self.source, self.bridge):
+            force = make_force(self.source, molecule, self.bridge)
+        elif placement.copies is None:
+            bound = bound_for(self.source, molecule, self.bridge)
+            force = python_force(bound, molecule.n_atoms, placement.impulses)
+        elif takes_callbacks(self.source, self.bridge):
+            bound = bound_for(self.source, molecule, self.bridge)
+            force = batched_force(bound, placement.copies, impulses=placement.impulses)
         else:
-            force = torch_force(self.source.bind(molecule, "torchscript"), copies)
-        force.setForceGroup(group)
-        system.addForce(force)
+            force = torch_force(self.source.bind(molecule, "torchscript"), placement.copies)
+        placement.add(system, force)
+
+    def fused_with(self, mechanics: Potential, bare: System, molecule: Molecule) -> FusedPotential | None:
+        """The compiled kernel with the molecular mechanics of the solute in the same call, where it can have them."""
+        if not takes_callbacks(self.source, self.bridge):
+            return None
+        bound = bound_for(self.source, molecule, self.bridge)
+        if bound.backend != "compiled" or bare.getNumParticles() != bound.n_atoms:
+            return None
+        alone = copy.deepcopy(bare)
+        mechanics.add_to(alone, molecule, Placement())
+        loop = Mechanics.of(list(alone.getForces()), bound.n_atoms)
+        return None if loop is None else FusedPotential(self, mechanics, bound, loop)
 
     def describe(self) -> dict[str, Any]:
         """Name, kind, role, digest and baseline of the artifact, and how it is run."""
@@ -115,6 +117,42 @@ class LearnedPotential:
             "bridge": self.bridge,
             "temperature_K": card.description.temperature_K,
         }
+
+
+@dataclass(frozen=True)
+class FusedPotential:
+    """A force field and the molecular mechanics of its solute as one force (:mod:`mlsim.deploy.kernel.mechanics`).
+
+    Made when a System is planned; nothing but the System knows of it.
+    """
+
+    network: LearnedPotential
+    mechanics: Potential
+    bound: BoundForceField = field(compare=False, repr=False)
+    loop: Mechanics = field(compare=False, repr=False)
+    slow: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """Both names."""
+        return f"{self.mechanics.name}+{self.network.name}"
+
+    @property
+    def impulsive(self) -> bool:
+        """As the network; the mechanics act at every step."""
+        return self.network.impulsive
+
+    def prepare(self, molecule: Molecule) -> Molecule:
+        """The molecule as it is."""
+        return molecule
+
+    def add_to(self, system: System, molecule: Molecule, placement: Placement) -> None:
+        """Add one force for both."""
+        placement.add(system, python_force(self.bound, molecule.n_atoms, placement.impulses, self.loop))
+
+    def describe(self) -> dict[str, Any]:
+        """The records of both."""
+        return {"name": self.name, "terms": [self.mechanics.describe(), self.network.describe()]}
 
 
 def learned(name: str, source: ForceField, bridge: str = "auto") -> Potential:

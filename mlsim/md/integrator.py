@@ -49,8 +49,8 @@ from openmm import Integrator, LangevinMiddleIntegrator, MTSLangevinIntegrator, 
 
 from mlsim.errors import InputError
 from mlsim.md.settings import Canonical, Dynamics
-from mlsim.potentials.contract import Potential, terms_of
-from mlsim.potentials.impulses import ImpulseLangevin, Impulses, can_be_impulsive
+from mlsim.potentials.contract import Potential, is_impulsive, terms_of
+from mlsim.potentials.impulses import ImpulseLangevin, Impulses
 
 I = TypeVar("I", LangevinMiddleIntegrator, ImpulseLangevin, MTSLangevinIntegrator)
 #: Relative tolerance of bond constraints. 1e-6 keeps the drift of a 4 fs run far below the thermostat's noise.
@@ -106,7 +106,7 @@ def impulses_for(settings: Dynamics, potential: Potential) -> Impulses | None:
         return None
     if settings.mts_inner_steps > 1:
         raise InputError(f"learned_every {every} and mts_inner_steps {settings.mts_inner_steps}: choose one of them")
-    if not any(can_be_impulsive(term) for term in terms_of(potential)):
+    if not any(is_impulsive(term) for term in terms_of(potential)):
         raise InputError(
             f"learned_every {every}: solvent '{settings.solvent}' has no learned force that runs through Python; use 1"
         )

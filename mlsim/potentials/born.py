@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from openmm import CustomGBForce, GBSAOBCForce, System, app
 
 from mlsim.chem.molecule import Molecule
-from mlsim.potentials.system import add_force
+from mlsim.potentials.placement import Placement
 
 GB_MODELS = ("hct", "obc1", "obc2", "gbn", "gbn2")
 
@@ -32,6 +32,7 @@ class GeneralizedBorn:
 
     model: str
     slow: ClassVar[bool] = True
+    part: ClassVar[str] = "solvent"
 
     @property
     def name(self) -> str:
@@ -42,10 +43,10 @@ class GeneralizedBorn:
         """The molecule as it is."""
         return molecule
 
-    def add_to(self, system: System, molecule: Molecule, group: int) -> None:
+    def add_to(self, system: System, molecule: Molecule, placement: Placement) -> None:
         """Add the force of this model: ``GBSAOBCForce`` for OBC2, else OpenMM's ``CustomGBForce``."""
         general = general_form(self.model, molecule)
-        add_force(system, _native(general) if self.model == "obc2" else general, group)
+        placement.put(system, _native(general) if self.model == "obc2" else general, self.name)
 
     def describe(self) -> dict[str, Any]:
         """Name and OpenMM parameter file."""

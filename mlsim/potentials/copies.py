@@ -5,8 +5,8 @@ of the same copy, exceptions included, so that copies may overlap in space:
 
     U_ij = k_C (q_i q_j) / r + 4 eps ((sig / r)^12 - (sig / r)^6)        k_C q_i q_j -> coulomb, eps -> epsilon
 
-A potential whose force is not made of such terms says itself how it acts on copies (:class:`Replicable`): a learned
-one evaluates all copies in one call. Generalized Born forces have no pair form and are refused.
+A potential whose force is not made of such terms says itself how it acts on copies: a learned one evaluates all in
+one call. Generalized Born forces have no pair form and are refused.
 
 Why ``mlsim run --replicas R`` nevertheless runs R independent Contexts on a CPU (``context: auto``). Alanine dipeptide
 on the Reference platform, us of one quiet core (EPYC, Zen 5) per step and copy, medians of seven interleaved repeats
@@ -45,7 +45,7 @@ short timing says so. It was not timed on one.
 from __future__ import annotations
 
 import itertools
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,74 +58,12 @@ from openmm import (
     NonbondedForce,
     PeriodicTorsionForce,
     RBTorsionForce,
-    System,
 )
 
-from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
-from mlsim.potentials.contract import Potential, terms_of
-from mlsim.potentials.impulses import Impulses, can_be_impulsive
-from mlsim.potentials.system import skeleton
 from mlsim.units import COULOMB
 
 _PAIR_ENERGY = "coulomb/r + 4*epsilon*((sigma/r)^12 - (sigma/r)^6)"
-
-
-@runtime_checkable
-class Replicable(Protocol):
-    """A potential that knows how to act on copies of a molecule."""
-
-    def add_copies_to(
-        self, system: System, molecule: Molecule, group: int, copies: int, impulses: Impulses | None = None
-    ) -> None:
-        """Put forces on ``copies`` * N particles into ``system``; copy c owns the particles c N to (c + 1) N - 1."""
-
-
-def build_replicas(
-    molecule: Molecule,
-    potential: Potential,
-    constraints: str,
-    hydrogen_mass_Da: float,
-    copies: int,
-    impulses: Impulses | None = None,
-) -> System:
-    """A System of ``copies`` * N particles; copy c owns the particles c N to (c + 1) N - 1.
-
-    Parameters
-    ----------
-    molecule : Molecule
-        Without box, as returned by ``potential.prepare``.
-    constraints, hydrogen_mass_Da, impulses
-        As for :func:`mlsim.potentials.system.build_system`.
-
-    Raises
-    ------
-    InputError
-        If a term of the potential cannot act on copies.
-    """
-    if copies < 1:
-        raise InputError(f"copies: expected at least 1, got {copies}")
-    if molecule.is_periodic:
-        raise InputError(f"{molecule.name}: copies in one System need a molecule without box")
-    single = skeleton(molecule, constraints, hydrogen_mass_Da)
-    n = single.getNumParticles()
-    system = System()
-    for copy, k in itertools.product(range(copies), range(n)):
-        del copy
-        system.addParticle(single.getParticleMass(k))
-    for first, k in itertools.product(range(0, copies * n, n), range(single.getNumConstraints())):
-        i, j, length = single.getConstraintParameters(k)
-        system.addConstraint(first + i, first + j, length)
-    for term in terms_of(potential):
-        if isinstance(term, Replicable):
-            rhythm = impulses if can_be_impulsive(term) else None
-            term.add_copies_to(system, molecule, 0, copies, rhythm)
-            continue
-        alone = skeleton(molecule, constraints, hydrogen_mass_Da)
-        term.add_to(alone, molecule, 0)
-        for force in alone.getForces():
-            system.addForce(_cloned(force, n, copies, term.name))
-    return system
 
 
 def tiled(positions: NDArray[np.float64], copies: int) -> NDArray[np.float64]:
@@ -147,7 +85,14 @@ _BONDED: dict[type[Force], tuple[int, str]] = {
 }
 
 
-def _cloned(force: Force, n: int, copies: int, owner: str) -> Force:
+def cloned(force: Force, n: int, copies: int, owner: str) -> Force:
+    """The force of one molecule of ``n`` particles as one that acts on every copy; ``owner`` is for messages.
+
+    Raises
+    ------
+    InputError
+        If it has no form that acts on copies.
+    """
     if isinstance(force, NonbondedForce):
         made = _pairs(force, n, copies, owner)
     elif isinstance(force, CMAPTorsionForce):

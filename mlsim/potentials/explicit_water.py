@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from openmm import System, app
 
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.solvent import solvate
 from mlsim.errors import InputError
+from mlsim.potentials.placement import Placement
 from mlsim.potentials.system import add_force_field
 
 
@@ -19,16 +20,17 @@ class ExplicitWater:
 
     padding_nm: float = 0.85
     name: str = "tip3p"
+    part: ClassVar[str] = "explicit"
 
     def prepare(self, molecule: Molecule) -> Molecule:
         """Solvate, unless the molecule comes with its water."""
         return molecule if molecule.is_periodic else solvate(molecule, self.padding_nm)
 
-    def add_to(self, system: System, molecule: Molecule, group: int) -> None:
+    def add_to(self, system: System, molecule: Molecule, placement: Placement) -> None:
         """Add all force-field terms of solute and water."""
         if not molecule.is_periodic:
             raise InputError(f"{molecule.name}: tip3p expects a solvated molecule")
-        add_force_field(system, molecule, app.PME, group)
+        add_force_field(system, molecule, app.PME, placement, self.name)
 
     def describe(self) -> dict[str, Any]:
         """Name, padding and method."""

@@ -20,11 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
 
-from openmm import LangevinMiddleIntegrator, State, System
+from openmm import LangevinMiddleIntegrator, State
 
-from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
 
 
@@ -82,16 +80,3 @@ class ImpulseLangevin(LangevinMiddleIntegrator):
         """Advance by ``steps``."""
         with self.impulses.stepping():
             super().step(steps)
-
-
-@runtime_checkable
-class Impulsive(Protocol):
-    """A potential whose force can act as impulses."""
-
-    def add_impulses_to(self, system: System, molecule: Molecule, group: int, impulses: Impulses) -> None:
-        """Put the force into ``system``, obeying ``impulses``."""
-
-
-def can_be_impulsive(term: Any) -> bool:
-    """Whether a term of a potential can act as impulses the way it is set up."""
-    return isinstance(term, Impulsive) and bool(getattr(term, "impulsive", True))

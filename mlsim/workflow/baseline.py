@@ -14,6 +14,7 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.md.integrator import verlet
 from mlsim.potentials.born import GeneralizedBorn
+from mlsim.potentials.placement import Placement
 from mlsim.potentials.system import skeleton
 from mlsim.train.solvent.force_matching import Baseline
 
@@ -44,7 +45,7 @@ def molecule_of(frames: ForceFrames, system: str | Path | None = None) -> Molecu
 def born_forces(model: str, molecule: Molecule, positions: NDArray[np.floating]) -> NDArray[np.float64]:
     """Solvation forces [F, N, 3] (kJ/mol/nm) of GB model ``model`` at ``positions`` [F, N, 3] (nm)."""
     system = skeleton(molecule, "none", 1.0)
-    GeneralizedBorn(model).add_to(system, molecule, 0)
+    GeneralizedBorn(model).add_to(system, molecule, Placement())
     context = Context(system, verlet(1e-3), Platform.getPlatformByName("Reference"))
     forces = np.empty(positions.shape)
     for k, x in enumerate(positions):

@@ -9,6 +9,7 @@ import pytest
 from openmm import Context, VerletIntegrator
 
 from mlsim.chem.molecule import Molecule
+from mlsim.errors import InputError
 from mlsim.potentials.contract import Potential, PotentialRequest
 from mlsim.potentials.named import resolve
 from mlsim.potentials.system import build_system
@@ -20,6 +21,7 @@ from tests.toy_artifact import declared_verified, toy_artifact
 def _installed(tmp_path_factory: pytest.TempPathFactory, ala2: Molecule) -> Iterator[None]:
     place = tmp_path_factory.mktemp("ff")
     declared_verified(toy_artifact(place / "toy", ala2))
+    declared_verified(toy_artifact(place / "correction", ala2, baseline="gbn2"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLSIM_PATH", str(place))
         yield
@@ -35,7 +37,7 @@ class TestLearned(ImplicitPotentialContract):
 
 
 class TestSumWithBornModel(TestLearned):
-    specification = "gbn2+issnet:toy"
+    specification = "gbn2+issnet:correction"
 
 
 def test_learned_energy_is_added_to_the_molecular_mechanics(ala2: Molecule) -> None:
@@ -51,6 +53,36 @@ def test_learned_energy_is_added_to_the_molecular_mechanics(ala2: Molecule) -> N
     learned, _ = load_forcefield(forcefield_directory("toy")).bind(ala2).evaluate(ala2.positions[None])
     both = energy(resolve("issnet:toy", request))
     assert both - energy(resolve("vacuum", request)) == pytest.approx(learned[0], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("specification", "why"),
+    [
+        ("gbn2+obc2", "each is a whole solvent"),
+        ("tip3p+gbn2", "each is a whole solvent"),
+        ("gbn2+issnet:toy", "learned:toy was trained on mechanics alone"),
+        ("obc2+issnet:correction", "each is a whole solvent"),
+        ("issnet:toy+issnet:correction", "each is all that its baseline lacks"),
+        ("tip3p+vacuum", "tip3p has mechanics and solvent already"),
+        ("tip3p+issnet:toy", "tip3p has mechanics and solvent already"),
+        ("learned:ebm-ala2+vacuum", "is the whole energy of the molecule"),
+        ("obc2+learned:ebm-ala2", "is the whole energy of the molecule"),
+        ("learned:ebm-ala2+issnet:toy", "is the whole energy of the molecule"),
+    ],
+)
+def test_a_sum_that_has_a_part_twice_is_refused(ala2: Molecule, specification: str, why: str) -> None:
+    with pytest.raises(InputError, match=why) as refused:
+        resolve(specification, PotentialRequest(ala2))
+    assert specification in str(refused.value)
+
+
+def test_a_network_on_its_own_baseline_is_a_sum_however_it_is_written(ala2: Molecule) -> None:
+    request = PotentialRequest(ala2)
+    plain = resolve("issnet:correction", request)
+    for written in ("gbn2+issnet:correction", "issnet:correction+gbn2", "vacuum+issnet:correction"):
+        terms = resolve(written, request).terms  # type: ignore[attr-defined]
+        assert {term.name for term in terms} == {term.name for term in plain.terms}  # type: ignore[attr-defined]
+        assert len(terms) == 3
 
 
 def test_asking_twice_counts_once(ala2: Molecule) -> None:

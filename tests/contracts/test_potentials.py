@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
-from openmm import Context, Platform, VerletIntegrator, app, unit
+from openmm import Context, LangevinMiddleIntegrator, LocalEnergyMinimizer, Platform, Vec3, VerletIntegrator, app, unit
 
 from mlsim.chem.catalog import load_system
-from mlsim.chem.molecule import Molecule
+from mlsim.chem.molecule import PROTEIN_FORCE_FIELD, Molecule
 from mlsim.errors import InputError
 from mlsim.potentials.born import GB_MODELS, GeneralizedBorn, general_form
 from mlsim.potentials.contract import PotentialRequest, Sum
+from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.potentials.named import resolve
-from mlsim.potentials.system import build_system, skeleton
+from mlsim.potentials.placement import Placement
+from mlsim.potentials.system import build_system, repeated, skeleton
 from mlsim.potentials.vacuum import Vacuum
 from tests.contracts.potential_contract import ImplicitPotentialContract, PotentialContract
 
@@ -76,7 +80,7 @@ def test_hand_written_obc2_has_the_forces_of_openmms_parameter_file(system: str)
         if of_file:
             made.addForce(general_form("obc2", molecule))
         else:
-            GeneralizedBorn("obc2").add_to(made, molecule, 0)
+            GeneralizedBorn("obc2").add_to(made, molecule, Placement())
         context = Context(made, VerletIntegrator(0.001), Platform.getPlatformByName("Reference"))
         context.setPositions(moved)
         found.append(context.getState(getForces=True).getForces(asNumpy=True)._value)
@@ -120,3 +124,50 @@ def test_molecular_mechanics_counts_once_in_a_sum(ala2: Molecule) -> None:
 def test_unknown_solvent_is_refused_with_a_hint(ala2: Molecule, specification: str, hint: str) -> None:
     with pytest.raises(InputError, match=hint):
         resolve(specification, PotentialRequest(ala2))
+
+
+@pytest.fixture(scope="module")
+def four_sites(ala2: Molecule) -> Molecule:
+    """The dipeptide in a small box of TIP4P-Ew, whose charges sit on virtual sites."""
+    files = (PROTEIN_FORCE_FIELD, "amber14/tip4pew.xml")
+    modeller = app.Modeller(ala2.topology, ala2.positions * unit.nanometer)
+    modeller.addSolvent(app.ForceField(*files), model="tip4pew", boxSize=Vec3(2.2, 2.2, 2.2) * unit.nanometer)
+    positions = np.array(modeller.positions.value_in_unit(unit.nanometer), dtype=np.float64)
+    return Molecule(ala2.name, modeller.topology, positions, np.arange(ala2.n_atoms), np.eye(3) * 2.2, files)
+
+
+def test_virtual_sites_of_four_site_water_stay_and_stay_in_place(four_sites: Molecule) -> None:
+    water = four_sites
+    ours = build_system(water, ExplicitWater(), "hbonds", 1.5)
+    sites = [k for k in range(ours.getNumParticles()) if ours.isVirtualSite(k)]
+    assert len(sites) == (water.n_atoms - 22) // 4
+    theirs = app.ForceField(*water.force_field).createSystem(
+        water.topology,
+        nonbondedMethod=app.PME,
+        nonbondedCutoff=0.9 * unit.nanometer,
+        constraints=app.HBonds,
+        rigidWater=True,
+    )
+    platform, energies = Platform.getPlatformByName("CPU"), []
+    for system in (ours, theirs):
+        integrator = LangevinMiddleIntegrator(300.0, 1.0, 0.001)
+        context = Context(system, integrator, platform)
+        context.setPositions(water.positions)
+        energies.append(context.getState(getEnergy=True).getPotentialEnergy()._value)
+    assert energies[0] == pytest.approx(energies[1], rel=1e-6)
+    context = Context(ours, LangevinMiddleIntegrator(300.0, 1.0, 0.001), platform)
+    context.setPositions(water.positions)
+    LocalEnergyMinimizer.minimize(context, 10.0, 100)
+    context.getIntegrator().step(50)
+    state = context.getState(getEnergy=True, getPositions=True)
+    assert np.isfinite(state.getPotentialEnergy()._value)
+    x = state.getPositions(asNumpy=True)._value
+    distances = np.linalg.norm(x[sites] - x[np.array(sites) - 3], axis=1)
+    np.testing.assert_allclose(distances, 0.0125, atol=1e-5)  # O-M of TIP4P-Ew, nm
+
+
+def test_copies_of_a_molecule_with_virtual_sites_are_refused_in_one_line(four_sites: Molecule) -> None:
+    bare = skeleton(four_sites, "hbonds", 1.5)
+    alone = dataclasses.replace(four_sites, box=None)
+    with pytest.raises(InputError, match="without virtual sites"):
+        repeated(bare, alone, 2)

@@ -20,6 +20,7 @@ from mlsim.chem.molecule import Molecule
 from mlsim.md.engines.ladder import log_acceptance
 from mlsim.md.engines.replica_exchange import LOG, exchange
 from mlsim.md.settings import ExchangeSettings
+from mlsim.potentials.placement import Placement
 from mlsim.units import kT
 
 TEMPERATURES = (300.0, 345.0, 400.0)
@@ -36,7 +37,7 @@ class Wells:
     def prepare(self, molecule: Molecule) -> Molecule:
         return molecule
 
-    def add_to(self, system: System, molecule: Molecule, group: int) -> None:
+    def add_to(self, system: System, molecule: Molecule, placement: Placement) -> None:
         force = CustomExternalForce("500*(x^2+y^2+z^2)")
         for k in range(molecule.n_atoms):
             force.addParticle(k)

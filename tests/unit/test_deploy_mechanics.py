@@ -5,24 +5,29 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import openmm
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openmm import Context, NonbondedForce, Platform, System, VerletIntegrator
+from openmm import Context, NonbondedForce, Platform, System, VerletIntegrator, app
 
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.bind import ForceField
 from mlsim.deploy.bridges.openmm_force import python_force
-from mlsim.deploy.kernel.mechanics import Mechanics, take_over
+from mlsim.deploy.kernel.mechanics import Mechanics
+from mlsim.deploy.potential import LearnedPotential
 from mlsim.potentials import callback
-from mlsim.potentials.contract import PotentialRequest
+from mlsim.potentials.born import GeneralizedBorn
+from mlsim.potentials.contract import Potential, PotentialRequest, Sum
 from mlsim.potentials.impulses import Impulses
 from mlsim.potentials.named import resolve
-from mlsim.potentials.system import build_system
+from mlsim.potentials.placement import Placement
+from mlsim.potentials.system import add_force_field, build_system, plan, skeleton
 from mlsim.potentials.vacuum import Vacuum
 from tests.toy_artifact import declared_verified, toy_artifact
 
@@ -102,24 +107,55 @@ def test_a_straight_angle_has_finite_forces_and_no_direction() -> None:
     assert np.abs(forces).max() < 1e-3
 
 
-def test_only_forces_of_the_same_form_are_taken_over(ala2: Molecule) -> None:
-    def left(system: System, n: int = 22, group: int = 0) -> int:
-        before = system.getNumForces()
-        found = take_over(system, n, group)
-        assert (found is None) == (system.getNumForces() == before)
-        return system.getNumForces()
+def of_vacuum(system: System, n: int = 22) -> Mechanics | None:
+    return Mechanics.of(list(system.getForces()), n)
 
-    assert left(build_system(ala2, Vacuum(), "hbonds", 1.5)) == 0
-    with_born = build_system(ala2, resolve("gbn2", PotentialRequest(ala2)), "hbonds", 1.5)
-    assert left(with_born) == with_born.getNumForces() > 0  # what generalized Born adds stays
-    assert left(build_system(ala2, Vacuum(), "hbonds", 1.5), group=1) == 4
-    assert left(build_system(ala2, Vacuum(), "hbonds", 1.5), n=21) == 4
-    assert left(System()) == 0
+
+def test_only_forces_of_the_same_form_are_evaluated_together(ala2: Molecule) -> None:
+    assert of_vacuum(build_system(ala2, Vacuum(), "hbonds", 1.5)) is not None
+    assert of_vacuum(build_system(ala2, resolve("gbn2", PotentialRequest(ala2)), "hbonds", 1.5)) is None
+    assert of_vacuum(build_system(ala2, Vacuum(), "hbonds", 1.5), n=21) is None
     cut = build_system(ala2, Vacuum(), "hbonds", 1.5)
     next(f for f in cut.getForces() if isinstance(f, NonbondedForce)).setNonbondedMethod(
         NonbondedForce.CutoffNonPeriodic
     )
-    assert left(cut) == 4
+    assert of_vacuum(cut) is None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Mechanics with a cutoff, which the compiled loop does not know."""
+
+    name: str = "cut"
+    part: ClassVar[str] = "mechanics"
+
+    def prepare(self, molecule: Molecule) -> Molecule:
+        return molecule
+
+    def add_to(self, system: System, molecule: Molecule, placement: Placement) -> None:
+        add_force_field(system, molecule, app.CutoffNonPeriodic, placement, self.name)
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+
+def test_the_plan_says_what_is_evaluated_together_before_there_is_a_force(field: ForceField, ala2: Molecule) -> None:
+    bare, own = skeleton(ala2, "hbonds", 1.5), LearnedPotential("learned:toy", "digest", field)
+
+    def names(*terms: Potential, slow_group: int = 0) -> list[str]:
+        return [term.name for term in plan(terms, bare, ala2, slow_group)]
+
+    assert names(Vacuum(), own) == names(own, Vacuum()) == ["vacuum+learned:toy"]
+    assert names(Vacuum(), GeneralizedBorn("obc2"), own) == ["obc2", "vacuum+learned:toy"]
+    assert names(Vacuum(), own, slow_group=1) == ["vacuum", "learned:toy"]
+    assert names(Cut(), own) == ["cut", "learned:toy"]
+    assert names(Vacuum()) == ["vacuum"]
+    assert bare.getNumForces() == 0
+    # and what is evaluated apart is in the System as it is
+    system = build_system(ala2, Sum("both", (Cut(), own)), "hbonds", 1.5)
+    assert system.getNumForces() == 5
+    energy = by_openmm(system, ala2.positions)[0]
+    assert np.isfinite(energy)
 
 
 def test_a_run_has_one_force_with_the_energy_of_both_parts(field: ForceField, ala2: Molecule) -> None:
@@ -152,7 +188,8 @@ def test_mechanics_act_on_steps_that_the_network_skips(field: ForceField, ala2: 
 
     system = build_system(ala2, Vacuum(), "hbonds", 1.5)
     expected = by_openmm(system, ala2.positions)
-    mechanics = take_over(system, 22, 0)
+    mechanics = of_vacuum(system)
+    system = skeleton(ala2, "hbonds", 1.5)
     system.addForce(python_force(field.bind(ala2), 22, Skipping(2), mechanics))
     energy, forces = by_openmm(system, ala2.positions)
     assert energy == pytest.approx(expected[0], abs=1e-9)
@@ -161,7 +198,8 @@ def test_mechanics_act_on_steps_that_the_network_skips(field: ForceField, ala2: 
 
 def test_a_position_that_is_not_finite_is_an_error_and_a_copy_is_the_same(field: ForceField, ala2: Molecule) -> None:
     system = build_system(ala2, Vacuum(), "hbonds", 1.5)
-    mechanics = take_over(system, 22, 0)
+    mechanics = of_vacuum(system)
+    system = skeleton(ala2, "hbonds", 1.5)
     assert mechanics is not None
     twin = pickle.loads(pickle.dumps(mechanics))
     assert by_us(twin, ala2.positions)[0] == by_us(mechanics, ala2.positions)[0]

@@ -15,7 +15,7 @@ from mlsim.deploy.potential import learned
 from mlsim.errors import InputError, UnphysicalError
 from mlsim.md.integrator import langevin_middle, verlet
 from mlsim.potentials.contract import Potential, PotentialRequest
-from mlsim.potentials.copies import build_replicas, split, tiled
+from mlsim.potentials.copies import split, tiled
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.potentials.impulses import ImpulseLangevin, Impulses
 from mlsim.potentials.named import FACTORIES
@@ -51,7 +51,7 @@ def test_every_copy_has_energy_and_forces_of_the_molecule_alone(name: str, const
     molecule = load_system(name)
     single = build_system(molecule, Vacuum(), constraints, 1.5)
     x = scattered(molecule)
-    energy, forces = numbers(build_replicas(molecule, Vacuum(), constraints, 1.5, COPIES), x)
+    energy, forces = numbers(build_system(molecule, Vacuum(), constraints, 1.5, copies=COPIES), x)
     alone = [numbers(single, part) for part in split(x, COPIES)]
     assert energy == pytest.approx(sum(e for e, _ in alone), rel=1e-9)
     for found, (_, expected) in zip(split(forces, COPIES), alone, strict=True):
@@ -60,7 +60,7 @@ def test_every_copy_has_energy_and_forces_of_the_molecule_alone(name: str, const
 
 def test_one_learned_call_gives_every_copy_what_it_has_alone(learned_potential: Potential, ala2: Molecule) -> None:
     x = scattered(ala2)
-    energy, forces = numbers(build_replicas(ala2, learned_potential, "hbonds", 1.5, COPIES), x)
+    energy, forces = numbers(build_system(ala2, learned_potential, "hbonds", 1.5, copies=COPIES), x)
     single = build_system(ala2, learned_potential, "hbonds", 1.5)
     alone = [numbers(single, part) for part in split(x, COPIES)]
     assert energy == pytest.approx(sum(e for e, _ in alone), rel=1e-9)
@@ -74,7 +74,7 @@ def test_torchforce_on_all_copies_is_the_callback_on_all_copies(learned_potentia
     field = learned_potential.terms[1].source  # type: ignore[attr-defined]
     x, found = scattered(ala2), []
     for bridge in ("python", "torch"):
-        system = build_replicas(ala2, learned("issnet:toy", field, bridge), "hbonds", 1.5, COPIES)
+        system = build_system(ala2, learned("issnet:toy", field, bridge), "hbonds", 1.5, copies=COPIES)
         found.append(numbers(system, x))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-5 * np.abs(found[0][1]).max())
@@ -85,7 +85,7 @@ def test_copies_obey_impulses_together(learned_potential: Potential, ala2: Molec
     ends = []
     for copies in (1, 2):
         impulses = Impulses(2)
-        system = build_replicas(ala2, learned_potential, "none", 1.5, copies, impulses)
+        system = build_system(ala2, learned_potential, "none", 1.5, 0, impulses, copies)
         integrator = ImpulseLangevin(0.0, 0.0, 0.001, impulses)
         context = Context(system, integrator, Platform.getPlatformByName("Reference"))
         context.setPositions(tiled(ala2.positions, copies))
@@ -97,7 +97,7 @@ def test_copies_obey_impulses_together(learned_potential: Potential, ala2: Molec
 
 def test_masses_and_constraints_are_those_of_the_molecule(ala2: Molecule) -> None:
     single = build_system(ala2, Vacuum(), "hbonds", 1.5)
-    system = build_replicas(ala2, Vacuum(), "hbonds", 1.5, COPIES)
+    system = build_system(ala2, Vacuum(), "hbonds", 1.5, copies=COPIES)
     masses = [single.getParticleMass(k)._value for k in range(22)]
     assert [system.getParticleMass(k)._value for k in range(22 * COPIES)] == masses * COPIES
     assert system.getNumConstraints() == COPIES * single.getNumConstraints()
@@ -107,7 +107,7 @@ def test_masses_and_constraints_are_those_of_the_molecule(ala2: Molecule) -> Non
 
 
 def test_copies_that_overlap_stay_finite_and_apart(ala2: Molecule) -> None:
-    system = build_replicas(ala2, Vacuum(), "hbonds", 1.5, COPIES)
+    system = build_system(ala2, Vacuum(), "hbonds", 1.5, copies=COPIES)
     integrator = langevin_middle(300.0, 1.0, 0.002, 1)
     context = Context(system, integrator, Platform.getPlatformByName("Reference"))
     context.setPositions(tiled(ala2.positions, COPIES))
@@ -121,15 +121,15 @@ def test_copies_that_overlap_stay_finite_and_apart(ala2: Molecule) -> None:
 def test_what_has_no_pair_form_is_refused(ala2: Molecule, model: str) -> None:
     potential = FACTORIES[model](None, PotentialRequest(ala2))
     with pytest.raises(InputError, match=r"cannot act on several copies|expects a solvated molecule"):
-        build_replicas(ala2, potential, "hbonds", 1.5, 2)
+        build_system(ala2, potential, "hbonds", 1.5, copies=2)
 
 
 def test_bad_counts_and_boxes_are_refused(ala2: Molecule, learned_potential: Potential) -> None:
     with pytest.raises(InputError, match="copies: expected at least 1, got 0"):
-        build_replicas(ala2, Vacuum(), "hbonds", 1.5, 0)
+        build_system(ala2, Vacuum(), "hbonds", 1.5, copies=0)
     water = ExplicitWater(padding_nm=0.3).prepare(ala2)
     with pytest.raises(InputError, match="without box"):
-        build_replicas(water, Vacuum(), "hbonds", 1.5, 2)
+        build_system(water, Vacuum(), "hbonds", 1.5, copies=2)
     bound = learned_potential.terms[1].source.bind(ala2)  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="copies"):
         batched_force(bound, 0)

@@ -22,6 +22,7 @@ from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
 from mlsim.potentials import callback
 from mlsim.potentials.dihedral_bias import DihedralBias, Tempering
+from mlsim.potentials.placement import Placement
 from mlsim.potentials.vacuum import Vacuum
 from mlsim.runs import restart
 from mlsim.runs.restart import CURRENT, PREVIOUS, Checkpoint, locked
@@ -238,8 +239,8 @@ class Scripted:
     def prepare(self, molecule: Molecule) -> Molecule:
         return molecule
 
-    def add_to(self, system: System, molecule: Molecule, group: int) -> None:
-        Vacuum().add_to(system, molecule, group)
+    def add_to(self, system: System, molecule: Molecule, placement: Placement) -> None:
+        Vacuum().add_to(system, molecule, placement)
         system.addForce(PythonForce(self.compute))
 
     def describe(self) -> dict[str, Any]:

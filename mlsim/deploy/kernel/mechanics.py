@@ -30,7 +30,7 @@ from typing import Any
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from openmm import Force, HarmonicAngleForce, HarmonicBondForce, NonbondedForce, PeriodicTorsionForce, System
+from openmm import Force, HarmonicAngleForce, HarmonicBondForce, NonbondedForce, PeriodicTorsionForce
 
 from mlsim.deploy.kernel.network_loops import kept_on_disk, view
 from mlsim.units import COULOMB
@@ -38,8 +38,6 @@ from mlsim.units import COULOMB
 Array = NDArray[Any]
 #: Largest multiplicity of a torsion that is taken over.
 _WAVES = 6
-#: Forces of OpenMM that hold molecular mechanics.
-_KINDS = (HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, NonbondedForce)
 
 
 class Mechanics:
@@ -123,24 +121,6 @@ class Mechanics:
             local.update(positions=positions, forces=forces, scratch=scratch, handle=handle)
         energy: float = _add(local["handle"])
         return energy
-
-
-def take_over(system: System, n_atoms: int, group: int) -> Mechanics | None:
-    """Remove the molecular mechanics of a solute from ``system`` and return them.
-
-    None, and nothing is removed, if there are none in force group ``group``, if ``system`` has more than ``n_atoms``
-    particles, or if their form is another one (a cutoff, other kinds of pairs).
-    """
-    numbers = [k for k in range(system.getNumForces()) if isinstance(system.getForce(k), _KINDS)]
-    forces = [system.getForce(k) for k in numbers]
-    mine = all(force.getForceGroup() == group for force in forces)
-    if not forces or not mine or system.getNumParticles() != n_atoms:
-        return None
-    mechanics = Mechanics.of(forces, n_atoms)
-    if mechanics is not None:
-        for k in reversed(numbers):
-            system.removeForce(k)
-    return mechanics
 
 
 def _pairs(force: NonbondedForce) -> list[Array]:

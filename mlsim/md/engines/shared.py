@@ -37,7 +37,7 @@ from mlsim.md.signals import Progress, StopRequest
 from mlsim.md.stability import Snapshot, StabilityCheck, degrees_of_freedom
 from mlsim.potentials import callback
 from mlsim.potentials.contract import Potential
-from mlsim.potentials.copies import build_replicas, split, tiled
+from mlsim.potentials.copies import split, tiled
 from mlsim.potentials.impulses import Impulses
 from mlsim.potentials.system import build_system
 from mlsim.runs import record
@@ -73,7 +73,7 @@ def require_copies(settings: RunSettings, molecule: Molecule, potential: Potenti
     reason = why_not(settings, molecule)
     if reason is not None:
         raise InputError(f"context 'shared': {reason}; use --context separate")
-    build_replicas(molecule, potential, settings.constraints, settings.hydrogen_mass_Da, 2)
+    build_system(molecule, potential, settings.constraints, settings.hydrogen_mass_Da, copies=2)
 
 
 def simulate_together(
@@ -142,8 +142,13 @@ class _Copies:
         self.single = Context(single, thermostat, Platform.getPlatformByName("Reference"))
         self.impulses = impulses_for(settings, potential)
         self.platform = chosen_platform(molecule, potential, settings, self.copies, self.impulses, directory, start)
-        system = build_replicas(
-            molecule, potential, settings.constraints, settings.hydrogen_mass_Da, self.copies, self.impulses
+        system = build_system(
+            molecule,
+            potential,
+            settings.constraints,
+            settings.hydrogen_mass_Da,
+            impulses=self.impulses,
+            copies=self.copies,
         )
         if self.bias is not None:
             self.bias.add_to(system, self.copies)
@@ -327,7 +332,7 @@ def chosen_platform(
         for place in sorted(directory.glob("replica-*")):
             used = record.read(place).get("platform", {})
             return platforms.PlatformChoice(str(used["name"]), dict(used["properties"]), float("nan"))
-    system = build_replicas(molecule, potential, settings.constraints, settings.hydrogen_mass_Da, copies, impulses)
+    system = build_system(molecule, potential, settings.constraints, settings.hydrogen_mass_Da, 0, impulses, copies)
 
     def fresh() -> Any:
         return own_noise.integrator(settings, CONSTRAINT_TOLERANCE)
@@ -354,7 +359,7 @@ def faster_context(settings: RunSettings, molecule: Molecule, potential: Potenti
     except InputError:
         return "separate"
     alone = build_system(molecule, potential, constraints, mass)
-    together = build_replicas(molecule, potential, constraints, mass, copies)
+    together = build_system(molecule, potential, constraints, mass, copies=copies)
     assert name is not None
     chosen = settings.model_copy(update={"platform": "auto"})
     one = platforms.choose("auto", settings.threads, alone, molecule.positions, lambda: _plain(chosen))
