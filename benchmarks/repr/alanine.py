@@ -38,7 +38,7 @@ from mlsim.repr.hsic.hsic_pretrain import PretrainSettings
 from mlsim.repr.hsic.objectives import ObjectiveSettings
 from mlsim.repr.hsic.slow_axes import slow_axes
 from mlsim.repr.hsic.time_lagged import TimeLaggedHSIC, TimeLaggedSettings
-from mlsim.repr.registry import PRETRAINED
+from mlsim.repr.shipped_encoders import PRETRAINED
 
 if TYPE_CHECKING:
     from benchmarks.repr.rows import Rows

@@ -41,7 +41,8 @@ from mlsim.repr import images, probe
 from mlsim.repr.beit.beit_encoder import BeitEncoder
 from mlsim.repr.beit.beit_network import initialise
 from mlsim.repr.encoder import InputSettings
-from mlsim.repr.registry import PRETRAINED, load_encoder
+from mlsim.repr.registry import load_encoder
+from mlsim.repr.shipped_encoders import PRETRAINED
 
 SYSTEMS = ("alanine-dipeptide", "alanine-tripeptide")
 SHIPPED = "beit-extension-map"

@@ -32,7 +32,7 @@ from mlsim.repr.beit.patch_target import Words
 from mlsim.repr.beit.visual_tokenizer import PatchKMeans
 from mlsim.repr.densities import ramachandran_windows
 from mlsim.repr.encoder import InputSettings
-from mlsim.repr.registry import PRETRAINED
+from mlsim.repr.shipped_encoders import PRETRAINED
 
 SEED = 7
 KEPT_BACK = 0.1

@@ -23,7 +23,8 @@ def register(app: typer.Typer) -> None:
 
 def encoders() -> None:
     """List the shipped encoders: kind, what they take, and what their features are good for."""
-    from mlsim.repr.registry import available, kinds
+    from mlsim.repr.registry import kinds
+    from mlsim.repr.shipped_encoders import available
 
     shipped = available()
     if shipped:

@@ -15,7 +15,7 @@ from typing import Any
 _HOMES = {
     "Encoder": "mlsim.repr.encoder",
     "InputSettings": "mlsim.repr.encoder",
-    "available": "mlsim.repr.registry",
+    "available": "mlsim.repr.shipped_encoders",
     "load_encoder": "mlsim.repr.registry",
     "register": "mlsim.repr.registry",
 }

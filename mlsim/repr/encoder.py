@@ -36,11 +36,11 @@ from torch import Tensor
 
 from mlsim.errors import ArtifactError, InputError, MissingError
 from mlsim.repr.encoder_files import whole
+from mlsim.repr.shipped_encoders import CONFIG, directory_of
 from mlsim.settings import Settings
 
 FORMAT = "mlsim-encoder"
 VERSION = 1
-CONFIG = "encoder.json"
 WEIGHTS = "weights.safetensors"
 
 #: ``progress(done, total)`` is called after every batch, in inputs.
@@ -244,8 +244,6 @@ class Encoder(ABC):
         ArtifactError
             If its files are damaged or of another kind.
         """
-        from mlsim.repr.registry import directory_of
-
         directory = directory_of(source)
         record = read_record(directory)
         if record["kind"] != cls.kind:

@@ -9,14 +9,13 @@ A class is imported when it is first asked for, so that listing encoders loads n
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsim.errors import ArtifactError, DependencyError, InputError, MissingError
+from mlsim.repr.shipped_encoders import CONFIG, directory_of
 
 if TYPE_CHECKING:
     from mlsim.repr.encoder import Encoder
@@ -29,20 +28,6 @@ _KINDS: dict[str, str] = {
 }
 #: transformers' ``model_type`` -> kind
 _FOREIGN = {"beit": "beit", "roberta": "quip"}
-#: Where the shipped encoders lie.
-PRETRAINED = Path(__file__).resolve().parent / "pretrained"
-_CONFIG = "encoder.json"
-
-
-@dataclass(frozen=True)
-class Shipped:
-    """One shipped encoder: its name, kind, directory, how its inputs are made, and its card."""
-
-    name: str
-    kind: str
-    directory: Path
-    inputs: str
-    card: dict[str, Any]
 
 
 def register(kind: str, target: str) -> None:
@@ -86,37 +71,6 @@ def encoder_type(kind: str) -> type[Encoder]:
     return found
 
 
-def available() -> tuple[Shipped, ...]:
-    """The shipped encoders, by name."""
-    from mlsim.settings import read_yaml
-
-    found = []
-    for path in sorted(PRETRAINED.glob(f"*/{_CONFIG}")):
-        record = json.loads(path.read_text())
-        card = path.parent / "card.yaml"
-        inputs = record.get("inputs", {}).get("kind", "array")
-        contents = read_yaml(card) if card.is_file() else {}
-        found.append(Shipped(path.parent.name, record["kind"], path.parent, inputs, contents))
-    return tuple(found)
-
-
-def directory_of(source: str | Path) -> Path:
-    """Directory of a saved or shipped encoder.
-
-    Raises
-    ------
-    MissingError
-        With a suggestion, if there is none.
-    """
-    for place in (Path(source), PRETRAINED / str(source)):
-        if (place / _CONFIG).is_file():
-            return place
-    known = [shipped.name for shipped in available()]
-    close = difflib.get_close_matches(str(source), known, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'?" if close else f"shipped: {', '.join(known) or 'none'}"
-    raise MissingError(f"no encoder '{source}'; expected a directory with {_CONFIG} or a shipped name; {hint}")
-
-
 def load_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
     """Load any encoder; the class follows from its files.
 
@@ -140,7 +94,7 @@ def load_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
     foreign = Path(source) / "config.json"
     if Path(source).suffix == ".pth":
         return encoder_type("beit").from_pretrained(source, device=device)
-    if not (Path(source) / _CONFIG).is_file() and foreign.is_file():
+    if not (Path(source) / CONFIG).is_file() and foreign.is_file():
         return _foreign_type(foreign.read_text(), foreign).from_pretrained(source, device=device)
     try:
         directory = directory_of(source)

@@ -60,7 +60,7 @@ def test_features_of_a_trajectory_are_those_of_its_maps(trajectory: Path, encode
 
 
 def test_the_shipped_encoders_are_listed() -> None:
-    from mlsim.repr.registry import available
+    from mlsim.repr.shipped_encoders import available
 
     said = run("encoders")
     assert all(entry.name in said for entry in available())

@@ -22,8 +22,9 @@ from mlsim.repr.beit.discrete_vae import DiscreteVaeSettings, train_discrete_vae
 from mlsim.repr.beit.finetune import FineTuneSettings, classify, fine_tune
 from mlsim.repr.beit.information_maps import occlusion_map, surprise_map
 from mlsim.repr.beit.patch_target import Pixels, Words
+from mlsim.repr.beit.tokenizer_kinds import build_tokenizer
 from mlsim.repr.beit.unilm import load_unilm, to_unilm
-from mlsim.repr.beit.visual_tokenizer import DalleCodebook, PatchKMeans, build_tokenizer, patches_of, usage
+from mlsim.repr.beit.visual_tokenizer import DalleCodebook, PatchKMeans, patches_of, usage
 from mlsim.repr.registry import load_encoder
 
 NETWORK = NetworkSettings(size=8, patch=2, hidden=16, layers=2, heads=2, feedforward=32)
@@ -372,7 +373,7 @@ def test_a_unilm_file_goes_round_without_loss(tmp_path: Path, head: str, positio
     if head == "classes":
         kind[:2] = (0, 1)
         encoder = fine_tune(encoder, images, kind, FineTuneSettings(steps=2), seed=0)
-    state = to_unilm(encoder)
+    state = to_unilm(encoder.model)
     state["blocks.0.attn.relative_position_index"] = torch.zeros(17, 17, dtype=torch.int64)
     torch.save({"model": state, "epoch": 3}, tmp_path / "beit.pth")
     again = load_encoder(tmp_path / "beit.pth")

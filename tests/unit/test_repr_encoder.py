@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mlsim.errors import ArtifactError, InputError, MissingError
-from mlsim.repr import registry
+from mlsim.repr import registry, shipped_encoders
 from mlsim.repr.beit.beit_encoder import BeitEncoder
 from mlsim.repr.beit.beit_network import NetworkSettings, masked_model
 from mlsim.repr.beit.visual_tokenizer import PatchKMeans
@@ -171,8 +171,8 @@ def test_a_kind_can_be_added_once(monkeypatch: pytest.MonkeyPatch) -> None:
         registry.encoder_type("nothing")
 
 
-@pytest.mark.parametrize("entry", registry.available(), ids=lambda entry: entry.name)
-def test_every_shipped_encoder_loads_is_small_and_has_a_card(entry: registry.Shipped) -> None:
+@pytest.mark.parametrize("entry", shipped_encoders.available(), ids=lambda entry: entry.name)
+def test_every_shipped_encoder_loads_is_small_and_has_a_card(entry: shipped_encoders.Shipped) -> None:
     assert load_encoder(entry.name).kind == entry.kind
     assert sum(p.stat().st_size for p in entry.directory.iterdir()) < 5e6
     assert {"summary", "command", "data", "scores"} <= entry.card.keys()

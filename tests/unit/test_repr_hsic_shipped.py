@@ -9,7 +9,8 @@ import numpy as np
 
 from mlsim.dataset.frames import ForceFrames
 from mlsim.repr.images import prepare
-from mlsim.repr.registry import available, load_encoder
+from mlsim.repr.registry import load_encoder
+from mlsim.repr.shipped_encoders import available
 
 NAME = "hsic-alanine-dipeptide"
 SYSTEM = Path(__file__).resolve().parents[2] / "systems" / "alanine-dipeptide"

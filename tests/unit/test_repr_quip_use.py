@@ -31,7 +31,8 @@ from mlsim.repr.quip.tasks.similarity import bert_score, by_layer, similarity
 from mlsim.repr.quip.tasks.tagging import Entity, TaggedText, Tagger, TaggerSettings, f1, words
 from mlsim.repr.quip.tokenizer import tokenize, train_tokenizer
 from mlsim.repr.quip.windows import WindowSettings
-from mlsim.repr.registry import available, load_encoder
+from mlsim.repr.registry import load_encoder
+from mlsim.repr.shipped_encoders import available
 
 SHAPE = Shape(vocabulary=400, width=16, layers=2, attention_heads=2, feed_forward=32, positions=64)
 

@@ -29,10 +29,11 @@ from torch import Tensor, nn
 from transformers import BeitConfig, BeitForImageClassification, BeitForMaskedImageModeling
 
 from mlsim.errors import ArtifactError, InputError, MissingError
-from mlsim.repr.beit.visual_tokenizer import Tokenizer, build_tokenizer
+from mlsim.repr.beit.tokenizer_kinds import build_tokenizer
+from mlsim.repr.beit.unilm import Model, load_unilm
+from mlsim.repr.beit.visual_tokenizer import Tokenizer
 from mlsim.repr.encoder import CONFIG, Encoder, InputSettings, fill
 
-Model = BeitForMaskedImageModeling | BeitForImageClassification
 _HEADS: dict[str, Any] = {"words": BeitForMaskedImageModeling, "classes": BeitForImageClassification}
 _MODEL, _TOKENIZER = "model.", "tokenizer."
 
@@ -207,9 +208,9 @@ class BeitEncoder(Encoder):
         """
         path = Path(source)
         if path.suffix == ".pth":
-            from mlsim.repr.beit.unilm import load_unilm
-
-            return load_unilm(path).to(device)
+            model = load_unilm(path)
+            half = (0.5,) * model.config.num_channels
+            return cls(model, half, half).to(device)
         foreign = (path / "config.json").is_file() and not (path / CONFIG).is_file()
         if foreign or (not path.exists() and str(source).count("/") == 1 and str(source)[0] not in "./~"):
             return _from_transformers(source).to(device)

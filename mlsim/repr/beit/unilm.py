@@ -32,9 +32,9 @@ from torch import Tensor
 from transformers import BeitConfig, BeitForImageClassification, BeitForMaskedImageModeling
 
 from mlsim.errors import ArtifactError, MissingError
-from mlsim.repr.beit.beit_encoder import BeitEncoder
 from mlsim.repr.encoder import fill
 
+Model = BeitForMaskedImageModeling | BeitForImageClassification
 _TABLE = "relative_position_bias_table"
 #: (original, transformers) fragments of one block.
 _BLOCK = (
@@ -59,8 +59,8 @@ _OUTSIDE = (
 )
 
 
-def load_unilm(path: str | Path) -> BeitEncoder:
-    """Read a ``.pth`` file of the original repository.
+def load_unilm(path: str | Path) -> Model:
+    """Read a ``.pth`` file of the original repository; its pixels are scaled as (x - 1/2) / (1/2).
 
     Raises
     ------
@@ -83,23 +83,22 @@ def load_unilm(path: str | Path) -> BeitEncoder:
     return from_unilm(state, str(path))
 
 
-def from_unilm(state: Mapping[str, Tensor], source: str) -> BeitEncoder:
-    """The encoder that the original parameters describe; ``source`` is for messages."""
+def from_unilm(state: Mapping[str, Tensor], source: str) -> Model:
+    """The network that the original parameters describe; ``source`` is for messages."""
     try:
         config = _config(state)
         model: Any = (BeitForMaskedImageModeling if "lm_head.weight" in state else BeitForImageClassification)(config)
         fill(model, _rename(state, model), source)
     except KeyError as error:
         raise ArtifactError(f"{source}: lacks {error}") from None
-    channels = config.num_channels
-    return BeitEncoder(model, (0.5,) * channels, (0.5,) * channels)
+    return model
 
 
-def to_unilm(encoder: BeitEncoder) -> dict[str, Tensor]:
-    """The parameters of ``encoder`` under the original names: the inverse of :func:`from_unilm`."""
+def to_unilm(model: Model) -> dict[str, Tensor]:
+    """The parameters of ``model`` under the original names: the inverse of :func:`from_unilm`."""
     result: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Tensor]] = {}
-    for name, value in encoder.model.state_dict().items():
+    for name, value in model.state_dict().items():
         block = re.fullmatch(r"beit\.layers\.(\d+)\.(.+)", name)
         if block is None:
             result[_swap(name, [(new, old) for old, new in _OUTSIDE])] = value

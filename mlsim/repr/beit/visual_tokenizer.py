@@ -12,7 +12,6 @@ DALL-E's; for maps of molecules k-means is the cheap first choice.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mlsim.errors import ArtifactError, DependencyError, InputError, MissingError
+from mlsim.errors import DependencyError, InputError, MissingError
 
 #: Patches that k-means looks at, at most; more change nothing but the time.
 _MOST_PATCHES = 20_000
@@ -46,7 +45,7 @@ class Tokenizer(nn.Module):
     @property
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """What :func:`build_tokenizer` needs besides the parameters."""
+        """What :func:`mlsim.repr.beit.tokenizer_kinds.build_tokenizer` needs besides the parameters."""
 
     @abstractmethod
     def codes(self, images: Tensor) -> Tensor:
@@ -158,28 +157,6 @@ class DalleCodebook(Tokenizer):
         if view.shape[1] == 1:
             view = view.expand(-1, 3, -1, -1)
         return self.network.get_codebook_indices(0.8 * view + 0.1).flatten(1)  # type: ignore
-
-
-def build_tokenizer(config: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer described by ``config``, parameters still to be filled in.
-
-    Raises
-    ------
-    ArtifactError
-        If the kind is unknown.
-    """
-    kind = config.get("kind")
-    if kind == PatchKMeans.kind:
-        return PatchKMeans(torch.zeros(*config["shape"]), int(config["patch"]))
-    if kind == DalleCodebook.kind:
-        from transformers import FlavaImageCodebook, FlavaImageCodebookConfig
-
-        return DalleCodebook(FlavaImageCodebook(FlavaImageCodebookConfig(**config["network"])), int(config["patch"]))
-    if kind == "dvae":
-        from mlsim.repr.beit.discrete_vae import DiscreteVae, DiscreteVaeSettings
-
-        return DiscreteVae(DiscreteVaeSettings.parse(dict(config["settings"]), "tokenizer"))
-    raise ArtifactError(f"unknown tokenizer kind {kind!r}; known: patches, dalle, dvae")
 
 
 def usage(codes: NDArray[np.int64] | Tensor, words: int) -> tuple[float, float]:
