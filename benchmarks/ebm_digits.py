@@ -32,12 +32,12 @@ import torch
 from sklearn.datasets import load_digits, load_sample_images
 from torch import Tensor
 
+from benchmarks.digits.digit_problem import image_problem, turned_at_random
+from benchmarks.digits.image_energy import ImageSettings, PooledImageNetwork
 from benchmarks.result import Claim, write_result
-from mlsim.models.ebm.image_energy import ImageSettings, PooledImageNetwork
 from mlsim.models.ebm.joint_outputs import class_energy, class_loss
 from mlsim.seeds import numpy_stream, torch_stream
 from mlsim.train.density.contrastive_fit import carry_out
-from mlsim.train.density.digits import image_problem, turned_at_random
 from mlsim.train.density.joint_objective import JointDivergence, unchanged
 from mlsim.train.density.settings import ContrastiveSettings
 from mlsim.train.settings import TrainSettings

@@ -1,4 +1,4 @@
-"""How the package is laid out: is every folder small, every name unique, every import downwards, every list of parameters short?
+"""Is the package laid out as its architecture says: small folders, unique names, no circles, short lists of parameters?
 
 Figures of one or several revisions or checkouts, from the text of the files alone (nothing of them is imported):
 
@@ -43,10 +43,23 @@ ALLOWED_CIRCLES = (
     {"mlsim.dataset.frames", "mlsim.dataset.storage"},
     {"mlsim.analysis.surfaces.surface", "mlsim.analysis.surfaces.surface_file"},
 )
-#: Rooms that are libraries of their own: called by users, not by a command.
-LIBRARIES = ("mlsim.repr", "mlsim.samplers", "mlsim.testing")
+#: Rooms that are libraries of their own: called by users' programs, whether or not a command reaches all of them.
+LIBRARIES = tuple(f"{PACKAGE}.{r}" for r in ("repr", "samplers", "testing", "dataset", "train.density", "models.ebm"))
+#: What is claimed of every figure that must be empty.
+RULES = {
+    "crowded_folders": f"folders with more than {MODULES_PER_FOLDER} modules",
+    "circles": "circles of imports, function-level imports counted",
+    "repeated_names": "names of files that occur twice",
+    "long_signatures": f"public functions with more than {PARAMETERS} parameters",
+    "broken_references": "references to what does not exist",
+    "unreached": "modules that nothing reaches",
+}
+#: First parts of references to other packages.
+OUTSIDE = {"torch", "openmm", "numpy", "scipy", "mdtraj", "pydantic", "pathlib", "typing", "benchmarks", "transformers"}
+#: Groups of entry points are named like modules and are none.
+ENTRY_POINTS = {f"{PACKAGE}.{g}" for g in ("potentials", "models", "encoders", "samplers", "observables", "baselines")}
 ROLE = re.compile(r":(?:mod|func|class|meth|attr|data|exc|obj):`~?([^`<>]+)`")
-DOTTED = re.compile(rf"(?<![\w./-]){PACKAGE}(?:\.[a-z_][a-z_0-9]*)+(?:\.[A-Z]\w*)?(?:\.\w+)?")
+DOTTED = re.compile(rf"(?<![\w./-]){PACKAGE}(?:\.[a-z][a-z_0-9]*)+(?:\.[A-Z]\w*)?(?:\.[A-Za-z]\w*)?")
 
 
 @dataclass(frozen=True)
@@ -132,7 +145,7 @@ class House:
         return {name: modules for name, modules in sorted(names.items()) if len(modules) > 1}
 
     def long_signatures(self) -> dict[str, int]:
-        """``module:function`` -> number of parameters, of public ones with more than eight; options and kernel left out."""
+        """Public functions with more than eight parameters -> their number; options and kernel left out."""
         long = {}
         for module, tree in self.trees.items():
             if module.startswith((f"{PACKAGE}.cli", f"{PACKAGE}.deploy.kernel")):
@@ -144,46 +157,28 @@ class House:
                     long[f"{module}:{name}"] = count
         return long
 
-    def names_in(self, module: str) -> set[str]:
-        """Names that a module defines or imports at its top level, and ``Class.member`` of its classes."""
-        names: set[str] = set()
-        for node in ast.walk(self.trees[module]):
-            if isinstance(node, ast.ImportFrom | ast.Import):
-                names |= {(a.asname or a.name).split(".")[0] for a in node.names}
-        for node in self.trees[module].body:
-            names |= set(_defined(node))
-            if isinstance(node, ast.ClassDef):
-                inner = [n for part in ast.walk(node) for n in _defined(part)]
-                names |= {f"{node.name}.{n}" for n in inner}
-            if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
-                names |= {k.value for k in node.value.keys if isinstance(k, ast.Constant) and isinstance(k.value, str)}
-        return names
-
-    def resolves(self, target: str, module: str) -> bool:
-        """Does a reference in ``module`` name something of the package, or something outside of it?"""
+    def resolves(self, target: str, tree: ast.Module | None) -> bool:
+        """Does a reference name something of the package, of the file it stands in, or of another package?"""
         target = target.removesuffix("()").strip()
-        if target in self.files or (not target.startswith(f"{PACKAGE}.") and target.split(".")[0] in OUTSIDE):
-            return True
         if not target.startswith(f"{PACKAGE}."):
-            return module in self.files and target in self.names_in(module)
-        for cut in range(target.count("."), 0, -1):
+            return target.split(".")[0] in OUTSIDE or (tree is not None and target in _names(tree, members=True))
+        for cut in range(target.count(".") + 1, 0, -1):
             home, inner = ".".join(target.split(".")[:cut]), ".".join(target.split(".")[cut:])
             if home in self.files:
-                return inner in self.names_in(home)
+                return not inner or inner in _names(self.trees[home])
         return False
 
     def broken_references(self) -> list[str]:
         """``file: reference`` for every reference that leads nowhere."""
+        folders = (self.root / folder for folder in (PACKAGE, "tests", "benchmarks", "examples"))
+        paths = [p for folder in folders for p in sorted(folder.rglob("*.py"))]
+        paths += [*self.root.glob("*.md"), *(self.root / "benchmarks").glob("*.md")]
         broken = []
-        modules = {path: name for name, path in self.files.items()}
-        folders = ("tests", "benchmarks", "examples")
-        paths = [*modules, *(p for f in folders for p in sorted((self.root / f).rglob("*.py")))]
-        paths += [p for p in (*self.root.glob("*.md"), *(self.root / "benchmarks").glob("*.md"))]
         for path in paths:
             text = path.read_text()
-            targets = set(ROLE.findall(text)) | set(DOTTED.findall(text)) - {f"{PACKAGE}.potentials"}
-            module = modules.get(path, "")
-            broken += [f"{path.relative_to(self.root)}: {t}" for t in sorted(targets) if not self.resolves(t, module)]
+            tree = ast.parse(text) if path.suffix == ".py" else None
+            targets = set(ROLE.findall(text)) | set(DOTTED.findall(text)) - ENTRY_POINTS
+            broken += [f"{path.relative_to(self.root)}: {t}" for t in sorted(targets) if not self.resolves(t, tree)]
         return broken
 
     def unreached(self) -> list[str]:
@@ -213,10 +208,6 @@ class House:
         return dict(lines.most_common())
 
 
-#: First parts of references to other packages.
-OUTSIDE = {"torch", "openmm", "numpy", "scipy", "mdtraj", "pydantic", "pathlib", "typing", "benchmarks", "transformers"}
-
-
 def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
     """Public functions and public methods of public classes, constructors included."""
     for node in tree.body:
@@ -226,6 +217,23 @@ def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
             for inner in node.body:
                 if isinstance(inner, ast.FunctionDef) and (inner.name == "__init__" or not inner.name.startswith("_")):
                     yield f"{node.name}.{inner.name}", inner
+
+
+def _names(tree: ast.Module, members: bool = False) -> set[str]:
+    """What a file defines or imports, keys of its tables, ``Class.member``; on demand members without their class."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            names |= {(a.asname or a.name).split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ClassDef):
+            inner = {n for part in ast.walk(node) for n in _defined(part)}
+            names |= {f"{node.name}.{n}" for n in inner} | (inner if members else set())
+    for statement in tree.body:
+        names |= set(_defined(statement))
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, ast.Dict):
+            keys = [k.value for k in statement.value.keys if isinstance(k, ast.Constant)]
+            names |= {key for key in keys if isinstance(key, str)}
+    return names
 
 
 def _defined(node: ast.AST) -> Iterator[str]:
@@ -262,23 +270,14 @@ def figures(house: House, label: str) -> dict[str, Any]:
 
 def _claims(row: dict[str, Any]) -> list[Claim]:
     """The rules, for one checkout."""
-    rules = {
-        "crowded_folders": f"folders with more than {MODULES_PER_FOLDER} modules",
-        "circles": "circles of imports, function-level imports counted",
-        "repeated_names": "names of files that occur twice",
-        "long_signatures": f"public functions with more than {PARAMETERS} parameters",
-        "broken_references": "references to what does not exist",
-        "unreached": "modules that nothing reaches",
-    }
-    return [Claim(key, text, len(row[key]), "= 0", not row[key]) for key, text in rules.items()]
+    return [Claim(key, text, len(row[key]), "= 0", not row[key]) for key, text in RULES.items()]
 
 
 def _measure(given: str) -> dict[str, Any]:
     """Figures of a checkout (a folder) or of a revision of this repository."""
     if (Path(given) / PACKAGE).is_dir():
-        return figures(
-            House(Path(given).resolve()), "working tree" if Path(given).resolve() == HERE else Path(given).name
-        )
+        root = Path(given).resolve()
+        return figures(House(root), "working tree" if root == HERE else root.name)
     revision = subprocess.run(
         ["git", "-C", str(HERE), "rev-parse", "--short", f"{given}^{{commit}}"], capture_output=True, text=True
     )
@@ -295,22 +294,11 @@ def _measure(given: str) -> dict[str, Any]:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "checkouts", nargs="*", default=[str(HERE)], help="folders or revisions; default: this checkout"
-    )
+    parser.add_argument("checkouts", nargs="*", default=[str(HERE)], help="folders or revisions")
     rows = [_measure(given) for given in parser.parse_args().checkouts]
     for row in rows:
-        print(
-            f"\n{row['checkout']}: {row['modules']} modules, {row['lines']} lines, longest file {row['longest_file']}"
-        )
-        for key in (
-            "crowded_folders",
-            "circles",
-            "repeated_names",
-            "long_signatures",
-            "broken_references",
-            "unreached",
-        ):
+        print(f"\n{row['checkout']}: {row['modules']} modules, {row['lines']} lines, at most {row['longest_file']}")
+        for key in RULES:
             print(f"  {key.replace('_', ' ')}: {len(row[key])}")
             for entry in row[key].items() if isinstance(row[key], dict) else row[key]:
                 print(f"    {' '.join(map(str, entry)) if isinstance(entry, list | tuple) else entry}")

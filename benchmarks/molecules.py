@@ -1,11 +1,11 @@
 """Does an equivariant EBM learn the isomers of C5H8O from positions alone, and does a network without symmetry?
 
-Data: every constitutional isomer that RDKit can embed and read back (``mlsim.chem.graph.enumeration``), eight chains of
-300 K snapshots of each on the MMFF surface (``mlsim.workflow.isomers``); a fifth of the isomers is held out altogether,
-and two chains of each of the others. Models see elements and positions only, no bonds. Both are trained by multi-scale
-denoising and refined by contrastive divergence with E-SVGD negatives whose permutations are within each element; the
-network without symmetry gets random rotations and permutations of the data instead, and Langevin negatives, there
-being no group. Samples start from Gaussian noise, never from data.
+Data: every constitutional isomer that RDKit can embed and read back (``benchmarks.isomers.enumeration``), eight chains
+of 300 K snapshots of each on the MMFF surface (``benchmarks.isomers.snapshots``); a fifth of the isomers is held out
+altogether, and two chains of each of the others. Models see elements and positions only, no bonds. Both are trained by
+multi-scale denoising and refined by contrastive divergence with E-SVGD negatives whose permutations are within each
+element; the network without symmetry gets random rotations and permutations of the data instead, and Langevin
+negatives, there being no group. Samples start from Gaussian noise, never from data.
 
 Two sets of every model are judged: as sampled, and quenched, each sample followed to the minimum of u below it (the
 sampler's annealing brought to its end). The density that denoising learns is that of the data smoothed by the smallest
@@ -39,9 +39,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.isomers.enumeration import Isomer, embed, enumerate_smiles
+from benchmarks.isomers.perception import Verdict, judge
+from benchmarks.isomers.snapshots import snapshots
 from benchmarks.result import Claim, write_result
-from mlsim.chem.graph.enumeration import Isomer, embed, enumerate_smiles
-from mlsim.chem.graph.perception import Verdict, judge
 from mlsim.models.contract import bind
 from mlsim.models.ebm.energy_based import EBMSettings, EnergyBasedModel
 from mlsim.samplers import Normalised, esvgd, noisy_esvgd, sample, translations, trivial, ula
@@ -57,7 +58,6 @@ from mlsim.train.density.multiscale import MultiscaleDenoising
 from mlsim.train.density.problem import Problem, conformations
 from mlsim.train.density.settings import ContrastiveSettings
 from mlsim.train.settings import TrainSettings
-from mlsim.workflow.isomers import snapshots
 
 FORMULA = {"C": 5, "H": 8, "O": 1}
 ELEMENTS = ("C",) * 5 + ("O",) + ("H",) * 8

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from openmm import NonbondedForce, app
 
-from mlsim.chem.graph.kinds import chemical_kinds, pieces
+from mlsim.chem.kinds import chemical_kinds, pieces
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import ArtifactError
 from mlsim.models.transferable.atoms import SolventAtoms

@@ -28,7 +28,7 @@ _DIELECTRIC, _OFFSET_NM = 78.5, 0.009
 
 @dataclass(frozen=True)
 class GeneralizedBorn:
-    """The solvation term of one GB model (to be summed with :class:`Vacuum`)."""
+    """The solvation term of one GB model (to be summed with :class:`mlsim.potentials.vacuum.Vacuum`)."""
 
     model: str
     slow: ClassVar[bool] = True

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from mlsim.chem.graph import enumeration, rdkit_parts
-from mlsim.chem.graph.enumeration import Surface, embed, enumerate_smiles
-from mlsim.chem.graph.perception import bond_length_w1, bond_lengths, bond_orders, judge, perceived_smiles, stability
+from benchmarks.isomers import enumeration, rdkit_parts
+from benchmarks.isomers.enumeration import Surface, embed, enumerate_smiles
+from benchmarks.isomers.perception import bond_length_w1, bond_lengths, bond_orders, judge, perceived_smiles, stability
+from benchmarks.isomers.snapshots import log_density, snapshots
 from mlsim.errors import DependencyError, InputError
 from mlsim.units import kT
-from mlsim.workflow.isomers import log_density, snapshots
 
 WATER = ("O", "H", "H")
 WATER_POINTS = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])

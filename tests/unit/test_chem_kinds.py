@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlsim.chem.graph.kinds import chemical_kinds, pieces
+from mlsim.chem.kinds import chemical_kinds, pieces
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
 

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.digits.digit_problem import pixel_symmetry, turned_at_random
+from benchmarks.digits.image_energy import ImageSettings, PooledImageNetwork, quarter_turns
 from mlsim.errors import InputError
-from mlsim.models.ebm.image_energy import ImageSettings, PooledImageNetwork, quarter_turns
 from mlsim.models.ebm.joint_outputs import class_energy, class_loss, regression_energy, regression_loss
-from mlsim.train.density.digits import pixel_symmetry, turned_at_random
 
 
 def images(seed: int, count: int = 3) -> torch.Tensor:

@@ -15,8 +15,8 @@ Equations (b and c count blocks; a product with a matrix is a row vector times t
     E      = sum_i w . act(z_i)
 
 The residual stream of the network is linear between activations, so it is multiplied out once, when a molecule is
-bound (:mod:`mlsim.deploy.network`): ``M_c,b = W2_c Win_b``, and X, Z hold all that does not depend on positions. The
-residual features are never formed, and the first block's inputs x = X are constants.
+bound (:mod:`mlsim.deploy.kernel.compiled`): ``M_c,b = W2_c Win_b``, and X, Z hold all that does not depend on
+positions. The residual features are never formed, and the first block's inputs x = X are constants.
 
 Symbol -> variable: x ``inputs`` · m ``messages`` · a ``hidden`` with act' ``slopes`` · X, p, Z ``offsets`` · A, M and
 transposes ``weights`` (starts in ``places``) · w ``readout`` · t ``fraction`` · k ``cell`` · dE/d(y) ``g_y``.

@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Network(NamedTuple):
-    """A network bound to a molecule; what the loops read. Made by :mod:`mlsim.deploy.network`."""
+    """A network bound to a molecule; what the loops read. Made by :mod:`mlsim.deploy.kernel.compiled`."""
 
     atoms: int
     rows: int

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlsim.chem.graph.enumeration import Isomer, Surface
+from benchmarks.isomers.enumeration import Isomer, Surface
 from mlsim.errors import InputError
 from mlsim.samplers import hmc, sample, translations
 from mlsim.samplers.algorithm import LogDensity

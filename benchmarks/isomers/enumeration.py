@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from mlsim.chem.graph.rdkit_parts import rdkit_part
+from benchmarks.isomers.rdkit_parts import rdkit_part
 from mlsim.errors import InputError
 from mlsim.shapes import Floats
 from mlsim.units import KJ_PER_KCAL
@@ -151,7 +151,7 @@ def embed(smiles: str, conformers: int, seed: int) -> Isomer | None:
     seed : int
         Seed of the embedding.
     """
-    from mlsim.chem.graph.perception import perceived_smiles
+    from benchmarks.isomers.perception import perceived_smiles
 
     chem, tools = rdkit_part("Chem"), rdkit_part("Chem.AllChem")
     molecule = _ordered(chem.AddHs(chem.MolFromSmiles(smiles)))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlsim.chem.graph.rdkit_parts import rdkit_part
+from benchmarks.isomers.rdkit_parts import rdkit_part
 from mlsim.errors import InputError
 from mlsim.shapes import Floats
 

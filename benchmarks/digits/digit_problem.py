@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mlsim.models.ebm.image_energy import PooledImageNetwork, quarter_turns
+from benchmarks.digits.image_energy import PooledImageNetwork, quarter_turns
 from mlsim.samplers import Symmetry
 from mlsim.samplers.groups.rotations import finite, no_rotations
 from mlsim.train.density.problem import Problem

@@ -1,0 +1,1 @@
+"""Isomers of a formula: enumerated, embedded, recognised from coordinates, and sampled (needs RDKit)."""
