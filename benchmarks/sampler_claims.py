@@ -1,6 +1,6 @@
-"""What the rows of ``benchmarks.samplers`` say about the must-show points 4.1 to 4.4 and 4.8.
+"""What the rows of ``benchmarks.samplers`` say about what E-SVGD promises, claim by claim.
 
-Where a point was missed on the first five seeds, or settings had been chosen on them, fresh seeds repeat it (primed
+Where a claim was missed on the first five seeds, or settings had been chosen on them, fresh seeds repeat it (primed
 names, and rows with seeds in their label). Minima are counted three ways: over all seeds (4.4a), in the worst seed from
 its 100 final particles (4.4b) and from ten snapshots of its run (4.4d). The rarest minimum holds 0.9 % of the
 reference: 100 independent draws show all five minima in 58 % of the cases (4.4e), so that 4.4b asks for more than a
@@ -18,7 +18,7 @@ _PLAIN = ("", "fresh seeds", "seeds 11-15")
 
 
 def claims_of(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every must-show point with its measured value."""
+    """Every claim with its measured value."""
     exact, rows = data["exact"], {row["key"]: row for row in data["rows"]}
     out: list[dict[str, Any]] = []
 

@@ -106,7 +106,7 @@ def reweighted(model: str, molecule: Molecule, flat: Run, forcefield: str, work:
 
 
 def claims(comparison: Comparison, learned: str, forces: MeanForceErrors | None) -> list[Claim]:
-    """Must-show 1.2 (not worse than the best GB model, clearly better than vacuum) and 2.1 to 2.4."""
+    """Not worse than the best GB model, clearly better than vacuum, and the claims of accuracy."""
     rows = {row.label: row for row in comparison.rows}
     ours = rows[learned].rmse_corrected.value / KJ_PER_KCAL
     best = min((rows[m].rmse_corrected.value / KJ_PER_KCAL, m) for m in GB_MODELS)
@@ -133,7 +133,7 @@ def claims(comparison: Comparison, learned: str, forces: MeanForceErrors | None)
 def accuracy_claims(
     comparison: Comparison, row: Row, best: tuple[float, str], forces: MeanForceErrors | None, field: str
 ) -> list[Claim]:
-    """Must-show 2.1 to 2.4: reference noise, mean force, surface, basins."""
+    """Claims of accuracy: reference noise, mean force, surface, basins."""
     noise, ours = comparison.noise / KJ_PER_KCAL, row.rmse_corrected.value / KJ_PER_KCAL
     seeds = len(comparison.reference.splits)
     found = [

@@ -113,7 +113,7 @@ PARTS: dict[str, Callable[[str, Path], dict[str, Any]]] = {
 
 
 def claims_of(rows: list[dict[str, Any]]) -> list[Claim]:
-    """Must-show 1.3."""
+    """No blow-up in any replica, and the drift of the total energy."""
     found = []
     for row in rows:
         if row["part"] == "nvt":

@@ -188,7 +188,7 @@ def difference(one: dict[str, float], other: dict[str, float]) -> dict[str, floa
 
 
 def claims_of(rows: dict[str, dict[str, Any]], drifts: list[dict[str, float]], default: Row) -> list[Claim]:
-    """Must-show 3.5: the default step without a blow-up, and what each choice changes (bounds ours)."""
+    """The default step without a blow-up, and what each choice changes (bounds ours)."""
     found = []
     for name, row in rows.items():
         off = row["temperature_K"]["value"] - TEMPERATURE_K

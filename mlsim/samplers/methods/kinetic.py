@@ -62,6 +62,16 @@ class Info(NamedTuple):
     truncated: float
 
 
+class Motion(NamedTuple):
+    """Time step dt, friction gamma, weight w of the Stein velocity, steps for which it is held, longest kick."""
+
+    size: float
+    friction: float
+    weight: float
+    every: int
+    truncation: float
+
+
 def init(positions: torch.Tensor, generator: torch.Generator, log_density: LogDensity, kernel: SteinKernel) -> State:
     """Project, evaluate once, draw thermal velocities; the first step has no Stein velocity yet."""
     positions = kernel.symmetry.project(positions.detach().clone())
@@ -84,17 +94,14 @@ def step(
     log_density: LogDensity,
     kernel: SteinKernel,
     bandwidth: Bandwidth,
-    size: float,
-    friction: float,
-    weight: float,
-    every: int,
-    truncation: float,
+    motion: Motion,
 ) -> tuple[State, Info]:
     """One BAOAB step."""
+    size, weight, every = motion.size, motion.weight, motion.every
     project = kernel.symmetry.project
     count, dimension = state.positions.shape
-    reach = truncation * math.sqrt(dimension)
-    keep = math.exp(-friction * size)
+    reach = motion.truncation * math.sqrt(dimension)
+    keep = math.exp(-motion.friction * size)
     velocity = state.velocity + 0.5 * truncate(size * state.score, reach)
     positions = state.positions + 0.5 * size * velocity
     noise = project(normal_like(velocity, generator))
@@ -159,10 +166,9 @@ def kinetic_esvgd(
     require_positive(friction, "kinetic E-SVGD friction")
     if every < 1:
         raise InputError(f"kinetic E-SVGD: expected to hold a Stein velocity for at least one step, got {every}")
+    motion = Motion(size, friction, weight, every, truncation)
     return Sampler(
         "kinetic-esvgd",
         lambda positions, generator: init(positions, generator, log_density, kernel),
-        lambda state, generator: step(
-            state, generator, log_density, kernel, bandwidth, size, friction, weight, every, truncation
-        ),
+        lambda state, generator: step(state, generator, log_density, kernel, bandwidth, motion),
     )

@@ -34,27 +34,34 @@ class Info(NamedTuple):
     truncated: float
 
 
+class Motion(NamedTuple):
+    """Step size eps, weight w of the Stein velocity, diffusion tau, steps after which eps shrinks, longest drift."""
+
+    size: float
+    weight: float
+    diffusion: float
+    decay: float
+    truncation: float
+
+
 def step(
     state: State,
     generator: torch.Generator,
     log_density: LogDensity,
     kernel: SteinKernel,
     bandwidth: Bandwidth,
-    size: float,
-    weight: float,
-    diffusion: float,
-    decay: float,
-    truncation: float,
+    motion: Motion,
 ) -> tuple[State, Info]:
     """One noisy step."""
+    diffusion = motion.diffusion
     project = kernel.symmetry.project
     memory = kernel.prepare(state.positions, state.memory)
     h = bandwidth.choose(kernel, state.positions, state.score, state.bandwidth, state.steps)
     velocity = kernel.field(state.positions, state.positions, state.score, h, memory)
-    velocity = velocity * (weight * len(velocity) / kernel.diagonal(state.positions, h))
-    eps = size / (1.0 + state.steps / decay) ** (1.0 / 3.0)
+    velocity = velocity * (motion.weight * len(velocity) / kernel.diagonal(state.positions, h))
+    eps = motion.size / (1.0 + state.steps / motion.decay) ** (1.0 / 3.0)
     drift = eps * (diffusion * state.score + velocity)
-    reach = truncation * math.sqrt(2.0 * eps * diffusion * state.positions.shape[1])
+    reach = motion.truncation * math.sqrt(2.0 * eps * diffusion * state.positions.shape[1])
     noise = project(normal_like(state.positions, generator)) * math.sqrt(2.0 * diffusion * eps)
     positions = project(state.positions + truncate(drift, reach) + noise)
     value, score = evaluate(log_density, positions)
@@ -98,10 +105,9 @@ def noisy_esvgd(
     """
     require_positive(size, "noisy E-SVGD step size")
     require_positive(diffusion, "noisy E-SVGD diffusion")
+    motion = Motion(size, weight, diffusion, decay, truncation)
     return Sampler(
         "noisy-esvgd",
         lambda positions, generator: init(positions, generator, log_density, kernel),
-        lambda state, generator: step(
-            state, generator, log_density, kernel, bandwidth, size, weight, diffusion, decay, truncation
-        ),
+        lambda state, generator: step(state, generator, log_density, kernel, bandwidth, motion),
     )
