@@ -200,7 +200,8 @@ def test_public_functions_have_few_parameters() -> None:
 
 
 def test_every_reference_leads_somewhere() -> None:
-    require_only(set(HOUSE.broken_references()), BROKEN_REFERENCES, "references to what does not exist")
+    broken = {entry for entry in HOUSE.broken_references() if not entry.startswith("tests/test_house.py")}
+    require_only(broken, BROKEN_REFERENCES, "references to what does not exist")
 
 
 def test_every_module_is_reached_by_a_command_a_noun_or_a_library() -> None:
@@ -213,7 +214,7 @@ def test_the_measures_of_the_house_see_what_they_must(tmp_path: Path) -> None:
         "__init__.py": "",
         "a/__init__.py": "",
         "a/one.py": "from mlsim.a import two\n\n\ndef many(a, b, c, d, e, f, g, h, i):\n    return a\n",
-        "a/two.py": '"""See :func:`mlsim.a.one.none` and :mod:`mlsim.b.one`."""\n\n\ndef f():\n    import mlsim.a.one\n',
+        "a/two.py": '"""See :func:`mlsim.a.one.none`, :mod:`mlsim.b.one`."""\ndef f():\n    import mlsim.a.one\n',
         "b/one.py": "",
         "cli/go.py": "from mlsim.a import one\n",
     }.items():
