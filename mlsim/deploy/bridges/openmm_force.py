@@ -54,8 +54,8 @@ from numpy.typing import NDArray
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.bind import Backend, BoundForceField, Evaluator, ForceField, Precision, exported_energy
 from mlsim.deploy.kernel import compiled
-from mlsim.deploy.kernel.compiled import Desk
 from mlsim.deploy.kernel.mechanics import Mechanics
+from mlsim.deploy.kernel.memory import Desk
 from mlsim.errors import DependencyError, InputError, UnphysicalError
 from mlsim.potentials import callback
 from mlsim.potentials.impulses import Impulses

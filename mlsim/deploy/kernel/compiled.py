@@ -46,17 +46,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsim.deploy.kernel import network_loops
-from mlsim.deploy.kernel.pair_loops import PANEL, Network, Pairs
-from mlsim.deploy.kernel.product import ROWS
+from mlsim.deploy.kernel.memory import Desk, Memory, aligned
+from mlsim.deploy.kernel.network_binding import bound_network, shaped
+from mlsim.deploy.kernel.pair_loops import Network
 from mlsim.deploy.kernel.table import FilterTable
 from mlsim.errors import ArtifactError, InputError
 
 #: Model kinds that the kernel computes.
 KINDS = ("issnet",)
-_LINE = 64  # bytes per cache line
-_ACTIVATIONS = {"tanh": network_loops.TANH, "silu": network_loops.SILU}
-#: Same regularisation of the distance as ``models.atom_pairs`` (nm^2).
-_TINY = 1e-12
 Array = NDArray[Any]
 
 
@@ -71,7 +68,7 @@ class CompiledEnergy:
 
     def __init__(self, network: Network) -> None:
         fields: dict[str, Any] = network._asdict()
-        fields.update({key: _aligned(value) for key, value in fields.items() if isinstance(value, np.ndarray)})
+        fields.update({key: aligned(value) for key, value in fields.items() if isinstance(value, np.ndarray)})
         self.network = Network(**fields)
         self._local = threading.local()
 
@@ -97,7 +94,7 @@ class CompiledEnergy:
         """Where the calling thread puts positions of one molecule and finds energy and forces, without any copy."""
         desk: Desk | None = getattr(self._local, "desk", None)
         if desk is None:
-            desk = self._local.desk = Desk(self.network)
+            desk = self._local.desk = self._new_desk()
         return desk
 
     def evaluate(self, positions: Array, threads: int = 1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -116,7 +113,7 @@ class CompiledEnergy:
         def work(part: slice) -> None:
             memory = self._memory()
             network_loops.point(memory.handle, x[part], energies[part], forces[part])
-            network_loops.evaluate(memory.handle, self.network.readout)
+            memory.program(memory.handle, self.network.readout)
 
         bounds = np.linspace(0, len(x), max(1, min(threads, len(x))) + 1).astype(int)
         parts = [slice(a, b) for a, b in itertools.pairwise(bounds)]
@@ -126,57 +123,18 @@ class CompiledEnergy:
             list(_pool(len(parts)).map(work, parts))
         return energies, forces
 
-    def _memory(self) -> _Memory:
+    def _memory(self) -> Memory:
         """Scratch memory of the calling thread."""
-        memory: _Memory | None = getattr(self._local, "memory", None)
+        memory: Memory | None = getattr(self._local, "memory", None)
         if memory is None:
-            memory = self._local.memory = _Memory(self.network)
+            memory = self._local.memory = self._new_memory()
         return memory
 
+    def _new_desk(self) -> Desk:
+        return Desk(Memory(self.network))
 
-class _Memory:
-    """Scratch memory of one thread, and the handle by which the kernel finds it and the network."""
-
-    def __init__(self, net: Network) -> None:
-        dtype, area = net.table.dtype, net.rows * net.features
-        wide, most = area * net.blocks, net.atoms * (net.atoms - 1) // 2 + 1
-        kinds = (np.int32, np.int32, dtype, np.float64, dtype)
-        self.pairs = Pairs(_empty(net.atoms + 1, np.int64), *(_empty(most, kind) for kind in kinds))
-        sizes = (wide, area, area, area, wide, wide, wide)
-        self.scratch = network_loops.Scratch(*(_empty(size, dtype) for size in sizes))
-        self.constants = np.array([net.cutoff, net.inverse_spacing, net.tiny])
-        self.handle = network_loops.handle_of(net, self.constants, self.pairs, self.scratch)
-
-
-class Desk(_Memory):
-    """Memory of one thread for one molecule at a time: fill ``positions``, then :meth:`run`.
-
-    Attributes
-    ----------
-    positions : float64 [N, 3], nm
-    """
-
-    def __init__(self, net: Network) -> None:
-        super().__init__(net)
-        self.positions = _empty(net.atoms * 3, np.float64).reshape(-1, 3)
-        self._energy, self._forces = _empty(1, np.float64), _empty(net.atoms * 3, np.float64).reshape(-1, 3)
-        self._like, self._strength = net.readout, 1
-        network_loops.point(self.handle, self.positions, self._energy, self._forces)
-
-    def run(self, strength: int = 1) -> tuple[float, NDArray[np.float64]]:
-        """Energy (kJ/mol), and forces [N, 3] (kJ/mol/nm) times ``strength``; the next run overwrites the forces.
-
-        The energy is NaN if a position is not finite or a force is not.
-        """
-        if strength != self._strength:
-            self.handle[network_loops.STRENGTH] = self._strength = strength
-        network_loops.evaluate(self.handle, self._like)
-        return self._energy.item(), self._forces
-
-    def rest(self) -> tuple[float, NDArray[np.float64]]:
-        """No energy and no forces, in the same memory as those of :meth:`run`."""
-        self._forces[...] = 0.0
-        return 0.0, self._forces
+    def _new_memory(self) -> Memory:
+        return Memory(self.network)
 
 
 def bind(
@@ -209,103 +167,13 @@ def bind(
         If weights, table and config do not belong together.
     """
     try:
-        network = _network(config, weights, table, np.asarray(types), np.asarray(charges), np.dtype(dtype))
+        features = int(config["features"])
+        embedding = shaped(weights, "embedding", len(config["vocabulary"]), features)[np.asarray(types)]
+        embedding = embedding + np.asarray(charges)[:, None] * shaped(weights, "charge_weight", features)
+        network = bound_network(config, weights, table, embedding, np.dtype(dtype))
     except KeyError as error:
         raise ArtifactError(f"weights, table and config do not belong together: {error} is missing") from None
     return CompiledEnergy(network)
-
-
-def _network(
-    config: Mapping[str, Any],
-    weights: Mapping[str, Array],
-    table: FilterTable,
-    types: Array,
-    charges: Array,
-    dtype: Any,
-) -> Network:
-    blocks, features = int(config["blocks"]), int(config["features"])
-    if table.values.shape[0] != blocks or table.values.shape[2] != features:
-        raise ArtifactError(f"filter table {table.values.shape} does not fit {blocks} blocks of {features} features")
-    width = _up(features, PANEL)
-    rows = _up(len(types), ROWS)
-
-    def weight(name: str, *shape: int) -> Array:
-        value = np.asarray(weights[name], dtype=np.float64)
-        if value.shape != shape:
-            raise ArtifactError(f"weight '{name}': expected shape {shape}, got {value.shape}")
-        return value
-
-    def matrix(name: str) -> Array:  # torch keeps [out, in]
-        return _padded(weight(name, features, features).T, width, width)
-
-    def bias(name: str) -> Array:
-        return np.tile(_padded(weight(name, features)[None], 1, width), (rows, 1))
-
-    embedding = weight("embedding", len(config["vocabulary"]), features)[types]
-    embedding = embedding + charges[:, None] * weight("charge_weight", features)
-    constant = _padded(embedding, rows, width)  # what the residual stream would be without activations
-    updates: list[Array] = []  # Q of the blocks so far
-    matrices: list[Array] = []
-    inputs, biases = [], []
-    for b in range(blocks):
-        into, values = matrix(f"blocks.{b}.update_in.weight"), matrix(f"blocks.{b}.values.weight")
-        through = np.concatenate([q @ values for q in updates]) if updates else np.zeros((0, width))
-        matrices += [into, into.T, through, through.T]
-        inputs.append(constant @ values)
-        biases.append(bias(f"blocks.{b}.update_in.bias"))
-        updates.append(matrix(f"blocks.{b}.update_out.weight"))
-        constant = constant + bias(f"blocks.{b}.update_out.bias")
-    head = matrix("head_in.weight")
-    through = np.concatenate([q @ head for q in updates])
-    matrices += [through, through.T]
-    offsets = np.stack([*inputs, *biases, constant @ head + bias("head_in.bias")])
-    readout = weight("head_out.weight", 1, features) * float(config["energy_scale"])
-    packed = [_packed(m) for m in matrices]
-    coefficients = table.coefficients()
-    coefficients = np.pad(coefficients, [(0, 0), (0, 0), (0, 0), (0, width - features)])
-    coefficients = coefficients.reshape(blocks, table.intervals, 4, -1, PANEL).transpose(0, 1, 3, 2, 4)
-    return Network(
-        atoms=len(types),
-        rows=rows,
-        features=width,
-        blocks=blocks,
-        intervals=table.intervals,
-        activation=_ACTIVATIONS[config["activation"]],
-        cutoff=table.cutoff_nm,
-        inverse_spacing=1.0 / table.spacing_nm,
-        tiny=_TINY,
-        table=coefficients.astype(dtype).reshape(-1),
-        weights=np.concatenate(packed).astype(dtype),
-        places=np.cumsum([0] + [m.size for m in packed[:-1]]),
-        offsets=offsets.astype(dtype).reshape(-1),
-        readout=_padded(readout, 1, width).astype(dtype).reshape(-1),
-    )
-
-
-def _empty(count: int, kind: Any) -> Array:
-    return _aligned(np.zeros(count, kind))
-
-
-def _aligned(array: Array) -> Array:
-    """A copy that starts at a cache line."""
-    raw = np.zeros(array.nbytes + _LINE, np.uint8)
-    start = -raw.ctypes.data % _LINE
-    copy: Array = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
-def _padded(matrix: Array, rows: int, columns: int) -> Array:
-    return np.pad(matrix, [(0, rows - matrix.shape[0]), (0, columns - matrix.shape[1])])
-
-
-def _packed(matrix: Array) -> Array:
-    depth, width = matrix.shape
-    return matrix.reshape(depth, width // PANEL, PANEL).transpose(1, 0, 2).reshape(-1)
-
-
-def _up(count: int, step: int) -> int:
-    return -(-count // step) * step
 
 
 _POOLS: dict[int, ThreadPoolExecutor] = {}

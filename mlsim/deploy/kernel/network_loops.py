@@ -86,6 +86,123 @@ def clear(values: Array, count: int) -> None:
 
 
 @numba.njit(error_model="numpy")
+def begin(net: Network, scratch: Scratch) -> None:
+    """The inputs of the first block, which are the same for all copies."""
+    for k in range(net.rows * net.features):
+        scratch.inputs[k] = net.offsets[k]
+
+
+@numba.njit(error_model="numpy")
+def forward(net: Network, pairs: Pairs, scratch: Scratch) -> None:
+    """From listed pairs to act(z) in ``messages`` and act'(z) in ``g_plane``, both [rows, features]."""
+    inputs, messages, plane, g_plane, hidden, slopes = scratch[:6]
+    rows, width, blocks, offsets, places = net.rows, net.features, net.blocks, net.offsets, net.places
+    area, wide, size = rows * width, blocks * width, net.intervals * width * 4
+    for b in range(blocks):
+        at = b * area
+        if b > 0:
+            multiply(
+                hidden,
+                0,
+                wide,
+                net.weights,
+                places[4 * b + 2],
+                inputs,
+                at,
+                width,
+                offsets,
+                at,
+                rows,
+                at // rows,
+                width,
+            )
+        clear(messages, area)
+        gather(net, pairs, b * size, inputs, at, messages)
+        multiply(
+            messages,
+            0,
+            width,
+            net.weights,
+            places[4 * b],
+            plane,
+            0,
+            width,
+            offsets,
+            blocks * area + at,
+            rows,
+            width,
+            width,
+        )
+        activate(plane, hidden, slopes, b * width, wide, rows, width, net.activation)
+    head = places[4 * blocks]
+    multiply(hidden, 0, wide, net.weights, head, plane, 0, width, offsets, 2 * blocks * area, rows, wide, width)
+    activate(plane, messages, g_plane, 0, width, rows, width, net.activation)
+
+
+@numba.njit(error_model="numpy")
+def backward(net: Network, pairs: Pairs, scratch: Scratch) -> None:
+    """From dE/dz in ``g_plane`` [rows, features] to the slope of every listed pair, added to ``g_place``."""
+    inputs, messages, g_plane, slopes = scratch.inputs, scratch.messages, scratch.g_plane, scratch.slopes
+    g_hidden = scratch.g_hidden
+    rows, width, blocks, places = net.rows, net.features, net.blocks, net.places
+    area, wide, size = rows * width, blocks * width, net.intervals * width * 4
+    clear(g_hidden, rows * wide)
+    head = places[4 * blocks + 1]
+    multiply(g_plane, 0, width, net.weights, head, g_hidden, 0, wide, g_hidden, 0, rows, width, wide)
+    for b in range(blocks - 1, -1, -1):
+        at = b * area
+        for row in range(rows):
+            for k in range(row * wide + b * width, row * wide + (b + 1) * width, LANES):
+                store(g_hidden, k, mul(load(g_hidden, k), load(slopes, k)))
+        clear(g_plane, area)
+        multiply(
+            g_hidden,
+            b * width,
+            wide,
+            net.weights,
+            places[4 * b + 1],
+            messages,
+            0,
+            width,
+            g_plane,
+            0,
+            rows,
+            width,
+            width,
+        )
+        if b == 0:
+            scatter_slopes(net, pairs, 0, inputs, 0, messages)
+        else:
+            scatter(net, pairs, b * size, inputs, at, messages, g_plane)
+            multiply(
+                g_plane,
+                0,
+                width,
+                net.weights,
+                places[4 * b + 3],
+                g_hidden,
+                0,
+                wide,
+                g_hidden,
+                0,
+                rows,
+                width,
+                at // rows,
+            )
+
+
+@numba.njit(error_model="numpy")
+def probe(positions: Array, forces: Array, first: int, count: int) -> float:
+    """Zero, or NaN if one of ``count`` coordinates from ``first`` on is not finite; all forces are set to it."""
+    found = 0.0
+    for k in range(first, first + count):
+        found += positions[k] * 0.0
+    for k in range(first, first + count):
+        forces[k] = found
+    return found
+
+
+@numba.njit(error_model="numpy")
 def _evaluate(
     positions: Array,
     energies: Array,
@@ -99,62 +216,13 @@ def _evaluate(
 
     All three are flat float64 arrays; the last two are overwritten, forces ``strength`` times as large as they are.
     """
-    inputs, messages, plane, g_plane, hidden, slopes, g_hidden = scratch
-    rows, width, blocks, offsets, places = net.rows, net.features, net.blocks, net.offsets, net.places
-    area, wide, size = rows * width, blocks * width, net.intervals * width * 4
-    head = 4 * blocks
-    for k in range(area):
-        inputs[k] = offsets[k]
+    width, messages, g_plane = net.features, scratch.messages, scratch.g_plane
+    begin(net, scratch)
     for r in range(energies.size):
         first = r * net.atoms * 3
-        probe = 0.0
-        for k in range(first, first + net.atoms * 3):
-            probe += positions[k] * 0.0
-        for k in range(first, first + net.atoms * 3):
-            forces[k] = probe
+        energy = probe(positions, forces, first, net.atoms * 3)
         number = find_pairs(positions, first, net, pairs)
-        # energy
-        for b in range(blocks):
-            at = b * area
-            if b > 0:
-                multiply(
-                    hidden,
-                    0,
-                    wide,
-                    net.weights,
-                    places[4 * b + 2],
-                    inputs,
-                    at,
-                    width,
-                    offsets,
-                    at,
-                    rows,
-                    at // rows,
-                    width,
-                )
-            clear(messages, area)
-            gather(net, pairs, b * size, inputs, at, messages)
-            multiply(
-                messages,
-                0,
-                width,
-                net.weights,
-                places[4 * b],
-                plane,
-                0,
-                width,
-                offsets,
-                blocks * area + at,
-                rows,
-                width,
-                width,
-            )
-            activate(plane, hidden, slopes, b * width, wide, rows, width, net.activation)
-        multiply(
-            hidden, 0, wide, net.weights, places[head], plane, 0, width, offsets, 2 * blocks * area, rows, wide, width
-        )
-        activate(plane, messages, g_plane, 0, width, rows, width, net.activation)
-        energy = probe
+        forward(net, pairs, scratch)
         for i in range(net.atoms):
             sum_ = zeros(messages)
             for k in range(0, width, LANES):
@@ -163,49 +231,7 @@ def _evaluate(
                 store(g_plane, i * width + k, mul(w, load(g_plane, i * width + k)))
             energy += total(sum_)
         energies[r] = energy
-        # gradient
-        clear(g_hidden, rows * wide)
-        multiply(g_plane, 0, width, net.weights, places[head + 1], g_hidden, 0, wide, g_hidden, 0, rows, width, wide)
-        for b in range(blocks - 1, -1, -1):
-            at = b * area
-            for row in range(rows):
-                for k in range(row * wide + b * width, row * wide + (b + 1) * width, LANES):
-                    store(g_hidden, k, mul(load(g_hidden, k), load(slopes, k)))
-            clear(g_plane, area)
-            multiply(
-                g_hidden,
-                b * width,
-                wide,
-                net.weights,
-                places[4 * b + 1],
-                messages,
-                0,
-                width,
-                g_plane,
-                0,
-                rows,
-                width,
-                width,
-            )
-            if b == 0:
-                scatter_slopes(net, pairs, 0, inputs, 0, messages)
-            else:
-                scatter(net, pairs, b * size, inputs, at, messages, g_plane)
-                multiply(
-                    g_plane,
-                    0,
-                    width,
-                    net.weights,
-                    places[4 * b + 3],
-                    g_hidden,
-                    0,
-                    wide,
-                    g_hidden,
-                    0,
-                    rows,
-                    width,
-                    at // rows,
-                )
+        backward(net, pairs, scratch)
         push(positions, first, net, pairs, number, strength, forces)
         for k in range(first, first + net.atoms * 3):
             energies[r] += forces[k] * 0.0
@@ -222,6 +248,8 @@ _NUMBERS, _CELLS = np.zeros(1), np.zeros(1, np.int32)
 #: Slots of a handle: how strong the forces are made, and address and length of what goes in and out.
 STRENGTH, POSITIONS, ENERGIES, FORCES = 6, 7, 9, 11
 _FIRST = 13
+#: Length of a handle.
+LENGTH = _FIRST + 38
 
 
 def kept_on_disk(function: Any) -> Any:
@@ -230,6 +258,47 @@ def kept_on_disk(function: Any) -> Any:
         return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # no writable cache directory: compile once per process
         return numba.njit(nogil=True, error_model="numpy")(function)
+
+
+@numba.njit(error_model="numpy")
+def unpack(handle: Array, like: Array) -> tuple[Network, Pairs, Scratch]:
+    """What :func:`handle_of` was made of."""
+    h, k = handle, _FIRST
+    constants = view(h, k, _NUMBERS)
+    net = Network(
+        h[0],
+        h[1],
+        h[2],
+        h[3],
+        h[4],
+        h[5],
+        constants[0],
+        constants[1],
+        constants[2],
+        view(h, k + 2, like),
+        view(h, k + 4, like),
+        view(h, k + 6, handle),
+        view(h, k + 8, like),
+        view(h, k + 10, like),
+    )
+    pairs = Pairs(
+        view(h, k + 12, handle),
+        view(h, k + 14, _CELLS),
+        view(h, k + 16, _CELLS),
+        view(h, k + 18, like),
+        view(h, k + 20, _NUMBERS),
+        view(h, k + 22, like),
+    )
+    scratch = Scratch(
+        view(h, k + 24, like),
+        view(h, k + 26, like),
+        view(h, k + 28, like),
+        view(h, k + 30, like),
+        view(h, k + 32, like),
+        view(h, k + 34, like),
+        view(h, k + 36, like),
+    )
+    return net, pairs, scratch
 
 
 def _entry() -> Any:
@@ -241,43 +310,9 @@ def _entry() -> Any:
     def evaluate(handle: Array, like: Array) -> None:
         if len(revision) == 0:  # a closure variable is part of the cache's key: edited sources are compiled anew
             return
-        h, k = handle, _FIRST
-        constants = view(h, k, _NUMBERS)
-        net = Network(
-            h[0],
-            h[1],
-            h[2],
-            h[3],
-            h[4],
-            h[5],
-            constants[0],
-            constants[1],
-            constants[2],
-            view(h, k + 2, like),
-            view(h, k + 4, like),
-            view(h, k + 6, handle),
-            view(h, k + 8, like),
-            view(h, k + 10, like),
-        )
-        pairs = Pairs(
-            view(h, k + 12, handle),
-            view(h, k + 14, _CELLS),
-            view(h, k + 16, _CELLS),
-            view(h, k + 18, like),
-            view(h, k + 20, _NUMBERS),
-            view(h, k + 22, like),
-        )
-        scratch = Scratch(
-            view(h, k + 24, like),
-            view(h, k + 26, like),
-            view(h, k + 28, like),
-            view(h, k + 30, like),
-            view(h, k + 32, like),
-            view(h, k + 34, like),
-            view(h, k + 36, like),
-        )
-        positions, energies = view(h, POSITIONS, _NUMBERS), view(h, ENERGIES, _NUMBERS)
-        _evaluate(positions, energies, view(h, FORCES, _NUMBERS), h[STRENGTH], net, pairs, scratch)
+        net, pairs, scratch = unpack(handle, like)
+        positions, energies = view(handle, POSITIONS, _NUMBERS), view(handle, ENERGIES, _NUMBERS)
+        _evaluate(positions, energies, view(handle, FORCES, _NUMBERS), handle[STRENGTH], net, pairs, scratch)
 
     return kept_on_disk(evaluate)
 

@@ -63,7 +63,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "screened+additive": ("energy", "radius", "screening"),
 }
 #: Sizes of the parameters of atoms, by which they are divided: e, nm, kJ/mol, nm, nm.
-_SIZES = (0.5, 0.3, 0.5, 0.15, 0.12)
+PARAMETER_SIZES = (0.5, 0.3, 0.5, 0.15, 0.12)
 #: How far a charge may lie outside those that were trained on, e.
 CHARGE_MARGIN = 0.02
 
@@ -142,7 +142,7 @@ class TransferableISSNet(AbstractEnergyModel):
         self.cutoff_nm = config.cutoff_nm
         self.embedding = nn.Parameter(torch.randn(len(config.vocabulary), width, generator=generator) * 0.5)
         self.parameter_weight = nn.Parameter(torch.randn(len(PARAMETERS), width, generator=generator) * 0.5)
-        self.register_buffer("sizes", torch.tensor(_SIZES, dtype=torch.float64), persistent=False)
+        self.register_buffer("sizes", torch.tensor(PARAMETER_SIZES, dtype=torch.float64), persistent=False)
         self.radial = radial_basis(config.radial, config.n_radial, config.cutoff_nm)
         self.blocks = nn.ModuleList(
             InteractionBlock(width, config.n_radial, config.activation, generator) for _ in range(config.blocks)

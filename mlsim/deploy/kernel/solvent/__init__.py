@@ -1,0 +1,1 @@
+"""The compiled form of a transferable solvent: the network's kernel with generalized Born around it."""
