@@ -16,29 +16,18 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mlsim"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-#: Rooms that a room may import, besides itself and the foundation.
-ALLOWED: dict[str, set[str]] = {
-    "chem": set(),
-    "dataset": set(),
-    "models": set(),
-    "samplers": set(),
-    "runs": set(),
-    "potentials": {"chem"},
-    "md": {"potentials", "runs", "chem", "dataset"},
-    "train": {"dataset", "models", "samplers"},
-    "repr": {"dataset", "models"},
-    "deploy": {"chem", "dataset", "models", "potentials", "runs"},
-    "analysis": {"chem", "dataset", "runs"},
-    "workflow": {
-        *("chem", "dataset", "models", "samplers", "runs", "potentials"),
-        *("md", "train", "deploy", "analysis"),
-    },
-    "cli": {
-        *("chem", "dataset", "models", "samplers", "runs", "potentials"),
-        *("md", "train", "repr", "deploy", "analysis", "workflow"),
-    },
-}
-FOUNDATION = {"errors", "units", "shapes", "seeds", "settings"}
+
+def layers() -> dict[str, tuple[int, set[str]]]:
+    """The table of ``ARCHITECTURE.md``: room -> (layer, rooms that it may import besides itself and the foundation)."""
+    text = (ROOT / "ARCHITECTURE.md").read_text().partition("## Layers")[2].partition("\n## ")[0]
+    table: dict[str, tuple[int, set[str]]] = {}
+    for layer, rooms, below in re.findall(r"^\| (\d) \|([^|]*)\|([^|]*)\|$", text, re.MULTILINE):
+        table |= {name: (int(layer), set(re.findall(r"`(\w+)`", below))) for name in re.findall(r"`(\w+)`", rooms)}
+    return table
+
+
+LAYERS = layers()
+FOUNDATION = {name for name, (layer, _) in LAYERS.items() if layer == 0}
 #: Rooms in which a heavy package may appear.
 HOMES: dict[str, set[str]] = {
     "openmm": {"chem", "potentials", "md", "deploy", "workflow"},
@@ -74,13 +63,19 @@ def test_there_is_a_house() -> None:
     assert len(FILES) > 40
 
 
+def test_the_table_of_layers_knows_every_room_and_only_goes_down() -> None:
+    assert {room(path) for path in FILES} - {"__init__"} <= set(LAYERS)
+    for name, (layer, below) in LAYERS.items():
+        assert all(LAYERS[other][0] < layer for other in below), f"{name} may import a room that is not below it"
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_downwards_only(path: Path) -> None:
     here = room(path)
     if here == "__init__":
         return
     rooms = {name.split(".")[1] for name in imports(path) if name.startswith("mlsim.") and name.count(".") >= 1}
-    above = rooms - FOUNDATION - {here} - ALLOWED.get(here, set()) - {"__version__"}
+    above = rooms - FOUNDATION - {here} - LAYERS[here][1] - {"__version__"}
     assert not above, f"{here} must not import {sorted(above)}"
 
 
