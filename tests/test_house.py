@@ -156,13 +156,6 @@ LONG_SIGNATURES = {
 BROKEN_REFERENCES = {"mlsim/md/session.py: simulate"}
 #: Modules that wait for their command.
 UNREACHED = {
-    "mlsim.chem.kinds",
-    "mlsim.deploy.kernel.solvent",
-    "mlsim.deploy.kernel.solvent.born_loops",
-    "mlsim.deploy.kernel.solvent.compiled_solvent",
-    "mlsim.deploy.kernel.solvent.solvent_loops",
-    "mlsim.deploy.kernel.solvent.vector_functions",
-    "mlsim.deploy.solvent_atoms",
     "mlsim.models.transferable.born_pairs",
     "mlsim.models.transferable.flat_forces",
     "mlsim.train.transferable",

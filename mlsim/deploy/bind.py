@@ -21,7 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsim.deploy.artifact import ForceFieldArtifact
-from mlsim.deploy.kernel import compiled
+from mlsim.deploy.atoms_of_model import (
+    COMPILED_KINDS,
+    STATIC_KINDS,
+    compiled_energy,
+    require_kinds,
+    torch_energy,
+)
+from mlsim.deploy.kernel.compiled import CompiledEnergy
+from mlsim.deploy.solvent_atoms import solvent_atoms
 from mlsim.errors import ArtifactError, InputError, UnphysicalError
 from mlsim.shapes import require_shape
 
@@ -181,6 +189,10 @@ def require_fit(artifact: ForceFieldArtifact, solute: Molecule) -> None:
     same = solute.digest == atoms.molecule_digest or (
         solute.atom_types == atoms.types and np.allclose(solute.charges, atoms.charges_e, atol=1e-4)
     )
+    if artifact.kind == "transferable":
+        described = solvent_atoms(solute)
+        require_kinds(artifact.config, described.kinds, described.parameters[:, 0], solute.name)
+        return
     artifact.type_indices(solute.atom_types)
     if same:
         return
@@ -204,29 +216,27 @@ def exported_energy(artifact: ForceFieldArtifact, solute: Molecule, precision: P
     import torch
 
     from mlsim.deploy.bridges.torchscript import ExportedEnergy
-    from mlsim.models.contract import bind
 
     model = artifact.model().to(getattr(torch, precision))
-    return ExportedEnergy(bind(model, solute.atom_types, solute.charges), next(model.parameters())).eval()
+    return ExportedEnergy(torch_energy(model, solute), next(model.parameters())).eval()
 
 
 def _choose(artifact: ForceFieldArtifact, backend: Backend) -> Backend:
     if backend not in BACKENDS:
         raise InputError(f"backend: expected one of {', '.join(BACKENDS)}, got '{backend}'")
-    has_kernel = artifact.kind in compiled.KINDS
     if backend == "auto":
-        return "compiled" if has_kernel else "eager"
-    if backend in ("compiled", "static") and not has_kernel:
+        return "compiled" if artifact.kind in COMPILED_KINDS else "eager"
+    forms = {"compiled": COMPILED_KINDS, "static": STATIC_KINDS}
+    if artifact.kind not in forms.get(backend, (artifact.kind,)):
         raise ArtifactError(f"{artifact.name}: there is no {backend} form of kind '{artifact.kind}'; use 'eager'")
     return backend
 
 
-def _compiled(artifact: ForceFieldArtifact, solute: Molecule, precision: Precision) -> compiled.CompiledEnergy:
+def _compiled(artifact: ForceFieldArtifact, solute: Molecule, precision: Precision) -> CompiledEnergy:
     table = artifact.table()
     if table is None:
         raise ArtifactError(f"{artifact.name}: has no filter table; export it again, or use backend 'eager'")
-    types = artifact.type_indices(solute.atom_types)
-    return compiled.bind(artifact.config, artifact.weights(), table, types, solute.charges, precision)
+    return compiled_energy(artifact.kind, artifact.config, artifact.weights(), table, solute, precision)
 
 
 def _torch(artifact: ForceFieldArtifact, solute: Molecule, precision: Precision, backend: Backend) -> Evaluator:

@@ -27,13 +27,13 @@ from mlsim.deploy.artifact import (
     digests,
     writing,
 )
+from mlsim.deploy.atoms_of_model import COMPILED_KINDS, STATIC_KINDS, compiled_energy, torch_energy
 from mlsim.deploy.bridges import torchscript
 from mlsim.deploy.card import Atoms, Card, Description, TableNote
-from mlsim.deploy.kernel import compiled, table
+from mlsim.deploy.kernel import table
 from mlsim.deploy.kernel.static import StaticProgram
 from mlsim.errors import ArtifactError
 from mlsim.models import weights
-from mlsim.models.contract import bind
 from mlsim.runs.record import versions
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def export(
     """
     solute = molecule.solute_molecule()
     model = _single(model)
-    bound = bind(model, solute.atom_types, solute.charges)
+    bound = torch_energy(model, solute)
     config = model.config.model_dump(mode="json")
     note = None
     with writing(directory) as fresh:
@@ -86,7 +86,7 @@ def export(
         solute.to_pdb(fresh / STRUCTURE)
         script = torchscript.script(torchscript.ExportedEnergy(bound, next(model.parameters())))
         torchscript.save(script, fresh / SCRIPT)
-        if model.kind in compiled.KINDS:
+        if model.kind in COMPILED_KINDS:
             filters = table.tabulate(model, intervals)
             filters.save(fresh / TABLE)
             written = table.FilterTable.load(fresh / TABLE)
@@ -129,11 +129,13 @@ def force_change(model: AbstractEnergyModel, filters: table.FilterTable, solute:
     positions = torch.from_numpy(solute.positions + DISPLACEMENT_NM * moved)
     exact = copy.deepcopy(model).to("cpu", torch.float64)
     x = positions.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(bind(exact, solute.atom_types, solute.charges)(x).sum(), x)
+    (gradient,) = torch.autograd.grad(torch_energy(exact, solute)(x).sum(), x)
     weights_ = {name: value.numpy() for name, value in exact.state_dict().items()}
-    types = exact.type_indices(solute.atom_types).numpy()
-    bound = compiled.bind(exact.config.model_dump(), weights_, filters, types, solute.charges, "float64")
-    _, forces = StaticProgram(bound.network)(positions)
+    bound = compiled_energy(exact.kind, exact.config.model_dump(), weights_, filters, solute, "float64")
+    if exact.kind in STATIC_KINDS:  # without the seconds that compiling for float64 takes
+        _, forces = StaticProgram(bound.network)(positions)
+    else:
+        forces = torch.from_numpy(bound.evaluate(positions.numpy())[1])
     scale = float(gradient.square().mean().sqrt()) or 1.0
     return float((forces + gradient).square().mean().sqrt()) / scale
 

@@ -52,8 +52,8 @@ import openmm
 from numpy.typing import NDArray
 
 from mlsim.chem.molecule import Molecule
+from mlsim.deploy.atoms_of_model import COMPILED_KINDS
 from mlsim.deploy.bind import Backend, BoundForceField, Evaluator, ForceField, Precision, exported_energy
-from mlsim.deploy.kernel import compiled
 from mlsim.deploy.kernel.mechanics import Mechanics
 from mlsim.deploy.kernel.memory import Desk
 from mlsim.errors import DependencyError, InputError, UnphysicalError
@@ -186,7 +186,7 @@ def make_force(
 def takes_callbacks(field: ForceField, bridge: Bridge, backend: Backend = "auto") -> bool:
     """Whether the bridge that is used calls back into Python (``auto`` decides by what there is)."""
     if bridge == "auto":
-        plain = backend in ("auto", "torchscript") and field.artifact.kind not in compiled.KINDS
+        plain = backend in ("auto", "torchscript") and field.artifact.kind not in COMPILED_KINDS
         return not (plain and torchforce_problem() is None)
     return bridge in ("python", "cuda")
 

@@ -43,12 +43,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from mlsim.errors import ArtifactError
 from mlsim.models.atom_pairs import half_pairs, pair_distances
 from mlsim.models.contract import AbstractEnergyModel, BoundEnergy, ModelSettings
 from mlsim.models.radial import radial_basis, smooth_envelope
 from mlsim.models.schnet import InteractionBlock, activation, linear
-from mlsim.models.transferable import screening
+from mlsim.models.transferable import domain, screening
 from mlsim.models.transferable.atoms import CHARGE, PARAMETERS, AtomBatch, SolventAtoms
 from mlsim.seeds import torch_stream
 
@@ -64,8 +63,6 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 }
 #: Sizes of the parameters of atoms, by which they are divided: e, nm, kJ/mol, nm, nm.
 PARAMETER_SIZES = (0.5, 0.3, 0.5, 0.15, 0.12)
-#: How far a charge may lie outside those that were trained on, e.
-CHARGE_MARGIN = 0.02
 
 
 class TransferableSettings(ModelSettings):
@@ -99,16 +96,7 @@ class TransferableSettings(ModelSettings):
 
 def domain_of(molecules: Sequence[SolventAtoms]) -> dict[str, tuple[object, ...]]:
     """Vocabulary and ranges of charges (settings of a model) that cover ``molecules``."""
-    found: dict[str, list[float]] = {}
-    for atoms in molecules:
-        for kind, charge in zip(atoms.kinds, atoms.parameters[:, CHARGE].round(6).tolist(), strict=True):
-            found.setdefault(kind, []).append(charge)
-    kinds = tuple(sorted(found))
-    return {
-        "vocabulary": kinds,
-        "lowest_charge": tuple(min(found[kind]) for kind in kinds),
-        "highest_charge": tuple(max(found[kind]) for kind in kinds),
-    }
+    return domain.domain_of([m.kinds for m in molecules], [m.parameters[:, CHARGE] for m in molecules])
 
 
 class TransferableISSNet(AbstractEnergyModel):
@@ -276,21 +264,22 @@ class TransferableISSNet(AbstractEnergyModel):
         ArtifactError
             Naming the kinds, or the atom whose charge lies outside the range of its kind.
         """
+        self.kind_indices(atoms, name)
+
+    @torch.jit.unused
+    def kind_indices(self, atoms: SolventAtoms, name: str) -> Tensor:
+        """Places [N] of the kinds of ``atoms`` in the vocabulary; refuses as :meth:`require_domain`."""
         config = cast(TransferableSettings, self.config)
-        place = {kind: index for index, kind in enumerate(config.vocabulary)}
-        unknown = sorted({kind for kind in atoms.kinds if kind not in place})
-        if unknown:
-            raise ArtifactError(
-                f"{name}: atoms of kinds {', '.join(unknown)} are outside what this solvent was trained on "
-                f"({len(place)} kinds); train it on a molecule that has them, or use a generalized-Born model"
+        return torch.from_numpy(
+            domain.kind_indices(
+                config.vocabulary,
+                config.lowest_charge,
+                config.highest_charge,
+                atoms.kinds,
+                atoms.parameters[:, CHARGE],
+                name,
             )
-        for number, (kind, charge) in enumerate(zip(atoms.kinds, atoms.parameters[:, CHARGE].tolist(), strict=True)):
-            low, high = config.lowest_charge[place[kind]], config.highest_charge[place[kind]]
-            if not low - CHARGE_MARGIN <= charge <= high + CHARGE_MARGIN:
-                raise ArtifactError(
-                    f"{name}: atom {number} of kind {kind} has charge {charge:.3f} e; this solvent was trained on "
-                    f"{low:.3f} to {high:.3f} e: another force field or scaled charges need a solvent of their own"
-                )
+        )
 
     @torch.jit.unused
     def bind_atoms(self, atoms: SolventAtoms, name: str) -> BoundEnergy:
@@ -301,5 +290,4 @@ class TransferableISSNet(AbstractEnergyModel):
         ArtifactError
             As :meth:`require_domain`.
         """
-        self.require_domain(atoms, name)
-        return BoundEnergy(self, self.type_indices(atoms.kinds), torch.from_numpy(atoms.parameters.copy()))
+        return BoundEnergy(self, self.kind_indices(atoms, name), torch.from_numpy(atoms.parameters.copy()))
