@@ -25,7 +25,7 @@ from mlsim.chem.catalog import forcefield_directory, load_system
 from mlsim.deploy.bind import load_forcefield
 from mlsim.deploy.kernel import compiled, table
 from mlsim.md.settings import RunSettings
-from mlsim.runs import record
+from mlsim.records import RUN_FILE
 from mlsim.runs.trajectory import Run
 from mlsim.units import KJ_PER_KCAL, kT
 from mlsim.workflow.run import run
@@ -38,10 +38,10 @@ DISCARD_PS = 20.0
 
 def frames(place: Path, solvent: str, stride: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Positions [F, N, 3] (nm), phi and psi [F, 2] (rad), and the temperature (K)."""
-    if not (place / record.FILE).exists():
+    if not (place / RUN_FILE).exists():
         run(RunSettings(system=SYSTEM, solvent=solvent, ns=1.0, replicas=2, seed=5, report_ps=0.5), place)
     found = Run.open(place)
-    done = tuple(r for r in found.replicas if r.record["status"] == "complete")
+    done = tuple(r for r in found.replicas if r.record.status == "complete")
     positions = np.concatenate([r.positions()[r.times_ps() > DISCARD_PS] for r in done])[::stride].astype(np.float64)
     return positions, evaluate(positions, found.topology, CVS), found.temperature_K
 

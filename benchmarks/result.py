@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlsim.runs.record import versions
+from mlsim.records import versions
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -58,9 +58,9 @@ def canonical(solvent: str, work: Path, timestep_fs: float, replicas: int, ns: f
     potential = np.concatenate([r.potential() for r in parts])
     return {
         "part": "nvt",
-        "forcefield_digest": digest_of(parts[0].record["potential"]),
+        "forcefield_digest": digest_of(parts[0].record.potential),
         "timestep_fs": timestep_fs,
-        "replicas_finished": sum(r.record["status"] == "complete" for r in parts),
+        "replicas_finished": sum(r.record.status == "complete" for r in parts),
         "ns_each": ns,
         "mean_temperature_K": float(temperature.mean()),
         "temperature_standard_error_K": float(temperature.std() / np.sqrt(len(temperature) / 2)),

@@ -35,7 +35,7 @@ from mlsim.analysis.compare import compare
 from mlsim.analysis.samples import from_runs
 from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.md.settings import RunSettings
-from mlsim.runs import record
+from mlsim.records import RUN_FILE
 from mlsim.runs.trajectory import Run
 from mlsim.units import KJ_PER_KCAL
 from mlsim.workflow.run import run
@@ -112,7 +112,7 @@ class _Bar:
 def simulate(row: Row, solvent: str, work: Path) -> None:
     """Run (or continue) a row; an exception of the runner is a blow-up and ends the benchmark."""
     place, settings = work / row.name, row.settings(solvent)
-    start = "resume" if (place / record.FILE).exists() else "new"
+    start = "resume" if (place / RUN_FILE).exists() else "new"
     run(settings, place, start, progress=_Bar(settings.total_steps * row.replicas, row.name))  # type: ignore[arg-type]
 
 
@@ -131,7 +131,7 @@ def mean_of(values: list[np.ndarray]) -> dict[str, float]:
 def measured(row: Row, work: Path) -> tuple[dict[str, Any], FreeEnergySurface]:
     """What the finished replicas of a row say."""
     found = Run.open(work / row.name)
-    done = tuple(r for r in found.replicas if r.record["status"] == "complete")
+    done = tuple(r for r in found.replicas if r.record.status == "complete")
     kept = [r.times_ps() > DISCARD_PS for r in done]
     samples = from_runs([Run(found.directory, found.record, done)], ("phi", "psi"), discard_ps=DISCARD_PS)
     surface = samples.surface().labelled(row.name)
@@ -141,12 +141,12 @@ def measured(row: Row, work: Path) -> tuple[dict[str, Any], FreeEnergySurface]:
     populations = {name: surface.basins.interval(name) for name in surface.basins.names}
     return {
         "row": row.name,
-        "forcefield_digest": digest_of(found.replicas[0].record["potential"]),
+        "forcefield_digest": digest_of(found.replicas[0].record.potential),
         "timestep_fs": row.timestep_fs,
         "learned_every": row.learned_every,
         "hydrogen_mass_Da": row.hydrogen_mass_Da,
         "replicas_finished": len(done),
-        "ns_each": float(done[0].record["settings"]["ns"]),
+        "ns_each": float(done[0].record.settings["ns"]),
         "temperature_K": mean_of(temperature),
         "largest_temperature_K": float(max(t.max() for t in temperature)),
         "potential_kJ_mol": mean_of(potential),

@@ -115,7 +115,7 @@ def estimate_references(peptide: Peptide, runs: Path, target: Path) -> None:
         run = Run.open(place)
         for name, specs in peptide.surfaces.items():
             found = from_runs([run], specs, discard_ps=DISCARD_PS).surface(edges=edges(specs))
-            record = {key: run.replicas[0].record[key] for key in ("seed", "potential", "versions", "step")}
+            record = run.replicas[0].record.model_dump(include={"seed", "potential", "versions", "step"})
             where = {"runs": [place.name], "records": [record], "discard_ps": DISCARD_PS}
             found.labelled(f"explicit TIP3P {place.name}", where).save(target / f"surface-{name}-{place.name}.npz")
 

@@ -150,7 +150,7 @@ class Bench:
     def flattened(self, solvent: str, ns: float, replicas: int, seed: int) -> Path:
         """Run of a solvent (``issnet:NAME`` or a GB model) under the bias of the data."""
         place = self.work / f"flat-{solvent.removeprefix('issnet:')}"
-        done = place.exists() and all(r.record.get("status") == "complete" for r in Run.open(place).replicas)
+        done = place.exists() and all(r.record.status == "complete" for r in Run.open(place).replicas)
         if not done:
             length = ["--ns", str(ns), "--replicas", str(replicas), "--report-ps", "0.5", "--seed", str(seed)]
             again = ["--resume"] if (place / "run.json").exists() else []
@@ -176,7 +176,7 @@ class Bench:
         replicas = Run.open(self.pool).replicas
         os.environ["MLSIM_PATH"] = str(self.work.resolve())
         digest = load_forcefield(self.pool_field).artifact.digest
-        if any(digest not in str(r.record["potential"]) for r in replicas):
+        if any(digest not in str(r.record.potential) for r in replicas):
             raise SystemExit(
                 f"{self.pool}: not made with {self.pool_field} as it is now ({digest}); make the run again"
             )

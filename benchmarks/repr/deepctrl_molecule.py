@@ -15,10 +15,10 @@ from torch import Tensor
 from mlsim.analysis import observables
 from mlsim.chem.catalog import load_system
 from mlsim.md.settings import RunSettings
+from mlsim.records import RunRecord
 from mlsim.repr.deepctrl.molecule_rules import grows_with, sound_geometry
 from mlsim.repr.deepctrl.propagation import lagged_pairs
 from mlsim.repr.deepctrl.rules import Rule
-from mlsim.runs import record
 from mlsim.runs.trajectory import Run
 from mlsim.workflow.run import run
 
@@ -51,7 +51,7 @@ def trajectory(work: Path, temperature_K: float, ns: float, seed: int) -> Run:
         report_ps=REPORT_PS, platform="Reference",
     )  # fmt: skip
     # a finished run is taken as it is, also when the shipped force field has been replaced since
-    if not ((place / "run.json").exists() and record.read(place)["status"] == "complete"):
+    if not ((place / "run.json").exists() and RunRecord.read(place).status == "complete"):
         run(settings, place, "resume" if (place / "run.json").exists() else "new")
     return Run.open(place)
 

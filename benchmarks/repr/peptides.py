@@ -65,7 +65,7 @@ def trajectory(name: str, role: str, work: Path) -> Run:
     )
     if not (place / "run.json").exists():
         run(settings, place, "new")
-    elif Run.open(place).record["status"] != "complete":
+    elif Run.open(place).record.status != "complete":
         run(settings, place, "resume")
     return Run.open(place)
 

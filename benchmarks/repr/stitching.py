@@ -157,7 +157,7 @@ def tripeptide(work: Path) -> ForceFrames:
     )
     if not (place / "run.json").exists():
         run(settings, place, "new")
-    elif Run.open(place).record["status"] != "complete":
+    elif Run.open(place).record.status != "complete":
         run(settings, place, "resume")
     positions = Run.open(place).replicas[0].positions()
     chosen = np.linspace(150, len(positions) - 1, FRAMES + HELD_OUT).astype(int)

@@ -125,7 +125,7 @@ def from_runs(
         label=runs[0].label,
         provenance={
             "runs": [str(r.directory) for r in runs],
-            "records": [{k: r.record[k] for k in ("seed", "potential", "versions") if k in r.record} for r in runs],
+            "records": [r.record.model_dump(include={"seed", "potential", "versions"}) for r in runs],
             "discard_ps": discard_ps,
         },
     )

@@ -43,8 +43,7 @@ def design(
     """Design peptides: mlsim design --letters AEKL --length 8 --charge 1:2 --moment 0.6 -o DIR."""
     from mlsim.cli.design_plan import DesignSettings
     from mlsim.errors import InputError
-    from mlsim.runs.record import saved_settings
-    from mlsim.runs.restart import locked, storage, write_atomically
+    from mlsim.runs.restart import locked, saved_settings, storage, write_atomically
     from mlsim.seeds import fresh_seed
 
     if output is None:
@@ -117,9 +116,9 @@ def _report(plan: DesignSettings, search: SoftQ, output: Path) -> None:
     import io
     import json
 
+    from mlsim.records import versions
     from mlsim.repr.soft_q.diversity import mean_distance
     from mlsim.repr.soft_q.peptide_rewards import amphipathic_moment, charge
-    from mlsim.runs.record import versions
     from mlsim.runs.restart import write_atomically
 
     ranked = sorted(search.reward.known.items(), key=lambda pair: -pair[1])[: plan.count]

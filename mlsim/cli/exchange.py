@@ -45,7 +45,7 @@ def exchange(
     from mlsim.md.engines.ladder import temperature_ladder
     from mlsim.md.settings import ExchangeSettings
     from mlsim.md.signals import listening
-    from mlsim.runs.record import saved_settings
+    from mlsim.runs.restart import saved_settings
     from mlsim.settings import read_yaml
     from mlsim.workflow.exchange import done_steps, run_exchange
 

@@ -56,7 +56,7 @@ def run(
     from mlsim.errors import InputError, SettingsError
     from mlsim.md.settings import RunSettings
     from mlsim.md.signals import listening
-    from mlsim.runs.record import saved_settings
+    from mlsim.runs.restart import saved_settings
     from mlsim.settings import read_yaml
     from mlsim.workflow.run import done_steps
     from mlsim.workflow.run import run as run_md
@@ -103,11 +103,11 @@ def run(
 
 
 def _summary(outcomes: tuple[Any, ...], output: Path, timestep_fs: float, speed: float, reason: str | None) -> None:
-    from mlsim.runs.record import FILE
+    from mlsim.records import RUN_FILE
     from mlsim.units import FS_PER_PS, PS_PER_NS
 
-    outcomes = tuple(outcome for outcome in outcomes if (outcome.replica.directory / FILE).exists())
-    if reason is not None and not (output / FILE).exists():
+    outcomes = tuple(outcome for outcome in outcomes if (outcome.replica.directory / RUN_FILE).exists())
+    if reason is not None and not (output / RUN_FILE).exists():
         print(f"stopped ({reason}) before the first step; the same command starts anew")
         return
     if reason is not None:
@@ -117,10 +117,10 @@ def _summary(outcomes: tuple[Any, ...], output: Path, timestep_fs: float, speed:
         length = outcome.step * timestep_fs / FS_PER_PS / PS_PER_NS
         temperature = replica.column("temperature_K")
         mean = f", mean temperature {temperature.mean():.1f} K" if len(temperature) else ""
-        platform = replica.record["platform"]["name"]
+        platform = (replica.record.platform or {})["name"]
         print(f"{replica.trajectory_path}: {replica.n_frames} frames, {length:g} ns on {platform}{mean}")
-        if "guard" in replica.record:
-            print(_guard_line(replica.record["guard"]))
+        if "guard" in replica.record.observers:
+            print(_guard_line(replica.record.observers["guard"]))
     print(
         f"{speed:.0f} ns/day; topology in {outcomes[0].replica.directory / 'topology.pdb'}"
         if outcomes

@@ -34,7 +34,7 @@ from mlsim.deploy.kernel import table
 from mlsim.deploy.kernel.static import StaticProgram
 from mlsim.errors import ArtifactError
 from mlsim.models import weights
-from mlsim.runs.record import versions
+from mlsim.records import versions
 
 if TYPE_CHECKING:
     from mlsim.models.contract import AbstractEnergyModel

@@ -37,7 +37,7 @@ from mlsim.deploy.bridges.openmm_force import Bridge, make_force, torchforce_pro
 from mlsim.deploy.bridges.torchscript import TorchEnergy
 from mlsim.deploy.card import CheckResult, Verification
 from mlsim.models.ebm.prior import Spring, equal_points
-from mlsim.runs.record import versions
+from mlsim.records import versions
 
 Floats = NDArray[np.float64]
 #: Conformations per check, and the size of their random displacements (nm).

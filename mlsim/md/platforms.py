@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from openmm import Context, Integrator, OpenMMException, Platform, System
 
 from mlsim.errors import InputError
+from mlsim.records import RunRecord
 
 #: Above this many particles Reference is never the fastest and not worth timing.
 REFERENCE_LIMIT = 600
@@ -110,3 +112,17 @@ def _speed(
         return count / (time.perf_counter() - start)
     except OpenMMException:
         return 0.0  # a platform that cannot run this System is not a candidate
+
+
+def recorded(directory: Path) -> PlatformChoice:
+    """The platform that the run in ``directory`` was begun on.
+
+    Raises
+    ------
+    InputError
+        If its record does not say.
+    """
+    used = RunRecord.read(directory).platform
+    if used is None:
+        raise InputError(f"{directory}: run.json names no platform; resume with --platform")
+    return PlatformChoice(str(used["name"]), dict(used["properties"]), float("nan"))

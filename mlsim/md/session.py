@@ -1,20 +1,41 @@
-"""What every run has: an identity, and an outcome."""
+"""One session: what every run has, whoever moves the atoms.
+
+    lock -> (resume: cut outputs back, load checkpoint) -> until done: move, report; checkpoint now and then -> record
+
+Clock, stop request, outputs, stability check, checkpoint, failure and record are here. An :class:`Engine` knows only
+how atoms move: one molecule, copies of it in one Context, temperatures that exchange (:mod:`mlsim.md.engines`). A run
+that was interrupted at any moment and resumed equals one that was not.
+
+Writing order: outputs first, then the checkpoint that refers to their lengths, the record last.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mlsim.chem.molecule import Molecule
+from mlsim.errors import MissingError, MlsimError, OccupiedError, UnphysicalError
+from mlsim.files import lock, make_directory, storage, write_json, write_text
+from mlsim.md.reporter import LAST_GOOD, Reporter
 from mlsim.md.settings import Recorded
+from mlsim.md.signals import Clock, Progress, Stopped, StopRequest
 from mlsim.potentials.contract import Potential
 from mlsim.potentials.dihedral_bias import DihedralBias
+from mlsim.records import RUN_FILE, Failure, RunRecord, digest_of_json
+from mlsim.runs.restart import Checkpoint, resumed
+from mlsim.runs.streams import Stream, cut_all_back
 from mlsim.runs.trajectory import Replica
 
 #: Settings that may differ between a run and its continuation.
-_FREE = {
+FREE = {
     "ns",
     "max_hours",
     "checkpoint_minutes",
@@ -26,21 +47,233 @@ _FREE = {
     "bias",
     "guard",
 }
+#: Wall time between two looks at the stop request, s.
+RESPONSE_SECONDS = 0.5
+
+Status = Literal["complete", "stopped"]
+
+
+class Engine(Protocol):
+    """Who moves the atoms of a session.
+
+    Attributes
+    ----------
+    identity : str
+        Digest of all that decides the trajectories.
+    step : int
+        Integration steps done.
+    """
+
+    identity: str
+    step: int
+
+    @property
+    def reporters(self) -> Sequence[Reporter]:
+        """One per trajectory."""
+
+    def begin(self, stop: StopRequest) -> None:
+        """Set up a new run at step 0; raises ``Stopped`` soon after a stop request."""
+
+    def resume(self, saved: Checkpoint) -> None:
+        """Set up as a checkpoint says."""
+
+    def outputs(self) -> Iterable[Stream]:
+        """Open the outputs beside those of the reporters."""
+
+    def advance(self, most: int, total: int) -> int:
+        """Move by at most ``most`` steps (or to the next moment that can be checkpointed), not beyond ``total``.
+
+        Reports on the way; returns the number of steps done.
+        """
+
+    def state(self) -> tuple[bytes, dict[str, NDArray[Any]]]:
+        """For the checkpoint: OpenMM's own, and arrays."""
+
+    def finish(self) -> None:
+        """Write what is written once, at the end of a call."""
+
+    def worst_atom(self) -> str | None:
+        """After a failure: the atom that is not finite or feels the largest force, if that can be known."""
+
+    def record(self) -> RunRecord:
+        """What is run, with what."""
+
+    def records(self) -> Iterable[tuple[Path, Mapping[str, Any]]]:
+        """Directories that get a ``run.json``, the first one of the whole, with what it says of its own."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a call to :func:`simulate` ended: ``complete``, or ``stopped`` with a reason."""
+class Ending:
+    """How a call ended: ``complete``, or ``stopped`` with a reason."""
 
-    replica: Replica
-    status: Literal["complete", "stopped"]
+    status: Status
     reason: str | None
     step: int
     wall_seconds: float
 
 
+@dataclass(frozen=True)
+class Outcome(Ending):
+    """How a call to an engine ended, with the trajectory that it left."""
+
+    replica: Replica
+
+    @classmethod
+    def of(cls, ending: Ending, directory: Path) -> Outcome:
+        """The ending of the run in ``directory``."""
+        return cls(ending.status, ending.reason, ending.step, ending.wall_seconds, Replica(directory))
+
+
+def require_start(directory: Path, start: Literal["new", "resume"]) -> None:
+    """Refuse to begin where there is a run, and to resume where there is none.
+
+    Raises
+    ------
+    OccupiedError, MissingError
+    """
+    there = (directory / RUN_FILE).exists()
+    if start == "new" and there:
+        raise OccupiedError(f"{directory}: already holds a run; continue it with --resume or choose another -o")
+    if start == "resume" and not there:
+        raise MissingError(f"{directory}: no run to resume here; start it without --resume")
+
+
+def run_session(
+    make: Callable[[], Engine],
+    directory: Path,
+    settings: Recorded,
+    start: Literal["new", "resume"],
+    progress: Progress | None,
+    stop: StopRequest,
+) -> Ending:
+    """Hold ``directory``, make the engine, and run it to ``settings.total_steps``, a stop request or the time limit.
+
+    A directory that this call made is removed again if the run is refused or given up before its first step.
+
+    Raises
+    ------
+    OccupiedError
+        If another process holds the directory.
+    CheckpointError, MissingError
+        Nothing to resume, or the checkpoint is corrupt or of another run.
+    UnphysicalError
+        NaN, runaway or energy jump; ``failure.json`` and ``last_good.pdb`` are written first.
+    StorageError
+        The disk refused a write.
+    """
+    made, began = not directory.exists(), time.monotonic()
+    make_directory(directory)
+    with lock(directory):
+        try:
+            session = Session(make(), directory, settings, start, stop)
+        except (MlsimError, Stopped) as error:
+            if made:
+                shutil.rmtree(directory)  # leave nothing half-written
+            if isinstance(error, Stopped):
+                return Ending("stopped", stop.reason, 0, time.monotonic() - began)
+            raise
+        try:
+            return session.run(progress)
+        finally:
+            session.close()
+
+
+class Session:
+    """A run in ``directory``, set up and ready to move."""
+
+    def __init__(self, engine: Engine, directory: Path, settings: Recorded, start: str, stop: StopRequest) -> None:
+        self.engine, self.directory, self.settings, self.stop = engine, directory, settings, stop
+        saved = resumed(directory, start, engine.identity)
+        self.wall_before = 0.0
+        if saved is None:
+            engine.begin(stop)
+            for reporter in engine.reporters:
+                reporter.begin()
+        else:
+            first, _ = next(iter(engine.records()))
+            self.wall_before = RunRecord.read(first).wall_seconds
+            cut_all_back(directory, saved.streams)
+            engine.resume(saved)
+        for path, own in engine.records():
+            if saved is None and "settings" not in own:
+                write_text(path / "config.yaml", settings.to_yaml())
+        for reporter in engine.reporters:
+            reporter.open()
+        with storage(directory):
+            frames, logs = ([getattr(r, kind) for r in engine.reporters] for kind in ("frames", "log"))
+            self.streams: list[Stream] = [*frames, *logs, *engine.outputs()]
+        if saved is None:
+            self.checkpoint()
+        self._write("running", None, self.wall_before)
+
+    def close(self) -> None:
+        """Release all files."""
+        for stream in self.streams:
+            stream.close()
+
+    def run(self, progress: Progress | None) -> Ending:
+        """Move to the end, or until the stop request or the time limit."""
+        engine, settings, total, began = self.engine, self.settings, self.settings.total_steps, time.monotonic()
+        clock = Clock.of_hours(settings.max_hours, self.stop)
+        due = began + 60.0 * settings.checkpoint_minutes
+        most, status = 16, "complete"
+        while engine.step < total:
+            if clock.is_over():
+                status = "stopped"
+                break
+            now = time.monotonic()
+            if now > due:
+                self.checkpoint()
+                due = time.monotonic() + 60.0 * settings.checkpoint_minutes
+            try:
+                done = engine.advance(most, total)
+            except UnphysicalError as error:
+                self._fail(error)
+            spent = time.monotonic() - now
+            most = int(np.clip(done * RESPONSE_SECONDS / max(spent, 1e-9), 1, 1_000_000))
+            if progress is not None:
+                progress.advance(done * len(engine.reporters))
+        self.checkpoint()
+        engine.finish()
+        wall = self.wall_before + time.monotonic() - began
+        reason = self.stop.reason if status == "stopped" else None
+        self._write(status, reason, wall)
+        return Ending(status, reason, engine.step, wall)  # type: ignore[arg-type]
+
+    def checkpoint(self) -> None:
+        """Write the outputs, then the checkpoint that refers to them."""
+        with storage(self.directory):
+            sizes = {str(stream.path.relative_to(self.directory)): stream.sync() for stream in self.streams}
+        context, arrays = self.engine.state()
+        Checkpoint(self.engine.step, context, sizes, self.engine.identity, arrays).save(self.directory)
+
+    def _write(self, status: str, reason: str | None, wall: float, failure: Failure | None = None) -> None:
+        ending = {"status": status, "reason": reason, "step": self.engine.step, "failure": failure}
+        whole = self.engine.record()
+        for path, own in self.engine.records():
+            whole.model_copy(update={**own, **ending, "wall_seconds": round(wall, 3)}).write(path)
+
+    def _fail(self, error: UnphysicalError) -> None:
+        engine = self.engine
+        worst = engine.worst_atom()
+        steps = [step for step in (reporter.save_last_good() for reporter in engine.reporters) if step is not None]
+        last = min(steps, default=None)
+        failure = Failure(message=str(error), step=engine.step, worst_atom=worst, last_good_step=last)
+        write_json(self.directory / "failure.json", failure.model_dump(mode="json"))
+        self._write("failed", None, self.wall_before, failure)
+        if last is None:
+            where = "no good state yet"
+        elif len(engine.reporters) == 1:
+            where = f"last good state (step {last}) in {engine.reporters[0].directory / LAST_GOOD}"
+        else:
+            where = f"last good states in {self.directory}/*/{LAST_GOOD}"
+        raise UnphysicalError(
+            f"{error}; worst atom {worst or 'unknown'}; {where}; try a smaller --timestep-fs"
+        ) from error
+
+
 def identity(settings: Recorded, molecule: Molecule, potential: Potential, bias: DihedralBias | None, seed: int) -> str:
     """Digest of all that decides a trajectory; only settings that differ from their defaults enter it."""
-    kept = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k not in _FREE}
-    content = [kept, molecule.n_atoms, molecule.elements, potential.describe(), bias and bias.describe(), seed]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    kept = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k not in FREE}
+    elements = list(molecule.elements)
+    return digest_of_json([kept, molecule.n_atoms, elements, potential.describe(), bias and bias.describe(), seed])

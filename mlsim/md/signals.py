@@ -6,8 +6,10 @@ Work that has no checkpoint, such as the equilibration of a new box, is given up
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -77,3 +79,28 @@ class Progress(Protocol):
 
     def advance(self, steps: int) -> None:
         """``steps`` more are done."""
+
+
+class Clock:
+    """The time limit of a call, which asks for a stop like anybody else.
+
+    Parameters
+    ----------
+    deadline : float
+        Value of ``time.monotonic()`` at which to stop; infinity for no limit. It is the same clock in all processes.
+    stop : StopRequest
+    """
+
+    def __init__(self, deadline: float, stop: StopRequest) -> None:
+        self.deadline, self.stop = deadline, stop
+
+    @classmethod
+    def of_hours(cls, max_hours: float | None, stop: StopRequest) -> Clock:
+        """A limit of ``max_hours`` from now (None: no limit)."""
+        return cls(math.inf if max_hours is None else time.monotonic() + 3600.0 * max_hours, stop)
+
+    def is_over(self) -> bool:
+        """Whether the work has to end at its next checkpoint."""
+        if time.monotonic() > self.deadline:
+            self.stop.ask("max_hours", 0)
+        return self.stop.reason is not None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from openmm import Context, OpenMMException, System, app, unit
 
 from mlsim.errors import UnphysicalError
+from mlsim.potentials import callback
 from mlsim.units import GAS_CONSTANT, kT
 
 
@@ -77,19 +78,28 @@ class StabilityCheck:
         return None
 
     def worst_atom(self, context: Context) -> str:
-        """The atom that is not finite, or feels the largest force, as ``residue-name (force)``."""
+        """The atom that is not finite, or feels the largest force, as ``residue-name (force)``.
+
+        ``context`` may hold several copies of the molecule; the copy is named then.
+        """
         atoms = list(self._topology.atoms())
         positions = context.getState(getPositions=True).getPositions(asNumpy=True)._value
+
+        def name(k: int) -> str:
+            copy = f"copy {k // len(atoms)}, " if len(positions) > len(atoms) else ""
+            return copy + _name(atoms[k % len(atoms)])
+
         bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
         if len(bad):
-            return f"{_name(atoms[bad[0]])} (position not finite)"
+            return f"{name(int(bad[0]))} (position not finite)"
         try:
             forces = context.getState(getForces=True).getForces(asNumpy=True)._value
         except OpenMMException:
+            callback.take()
             return "unknown (forces cannot be evaluated)"
         size = np.linalg.norm(np.nan_to_num(forces, nan=np.inf), axis=1)
         k = int(size.argmax())
-        return f"{_name(atoms[k])} (force {size[k]:.3g} kJ/mol/nm)"
+        return f"{name(k)} (force {size[k]:.3g} kJ/mol/nm)"
 
     def save_last_good(self, path: Path) -> bool:
         """Write the last good positions as PDB; False if there were none."""
@@ -108,3 +118,19 @@ def degrees_of_freedom(system: System) -> int:
     """3 N (massive particles) minus constraints; no centre-of-mass removal is used."""
     massive = sum(1 for k in range(system.getNumParticles()) if system.getParticleMass(k)._value > 0)
     return 3 * massive - system.getNumConstraints()
+
+
+def broken(error: OpenMMException, where: str) -> UnphysicalError:
+    """What an exception of OpenMM out of a step means: the exception of a callback, if there was one.
+
+    Raises
+    ------
+    BaseException
+        The callback's own, if it is no failure of numbers (Ctrl-C, a programming error).
+    """
+    original = callback.take()
+    if original is not None and not isinstance(original, ArithmeticError):
+        raise original from None
+    found = UnphysicalError(f"{where}: {original or error}")
+    found.__cause__ = original or error
+    return found

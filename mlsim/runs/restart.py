@@ -1,4 +1,4 @@
-"""Checkpoints, locks and atomic files: how a run survives being killed at any moment.
+"""Checkpoints: how a run survives being killed at any moment.
 
 A checkpoint is one ``.npz`` (zip with CRC-32 per member, read without pickle): OpenMM's own checkpoint bytes
 (positions, velocities, random-number state, integrator), the byte length of every output stream, and the arrays
@@ -9,22 +9,36 @@ name. A kill between any two of these leaves a usable pair of checkpoint and out
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import io
 import json
-import os
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsim.errors import CheckpointError, MissingError, OccupiedError, StorageError
+from mlsim.errors import CheckpointError, MissingError
+from mlsim.files import lock as locked
+from mlsim.files import replacing, storage, sync_directory
+from mlsim.files import write_text as write_atomically
+from mlsim.settings import Settings
+
+__all__ = [
+    "CURRENT",
+    "PREVIOUS",
+    "Checkpoint",
+    "locked",
+    "resumed",
+    "saved_settings",
+    "steps_done",
+    "storage",
+    "write_atomically",
+]
+
+S = TypeVar("S", bound=Settings)
 
 CURRENT = "checkpoint.chk"
 PREVIOUS = "checkpoint_prev.chk"
@@ -57,19 +71,13 @@ class Checkpoint:
     def save(self, directory: Path) -> None:
         """Write to ``directory/checkpoint.chk``, keeping the last one as ``checkpoint_prev.chk``."""
         meta = {"step": self.step, "streams": self.streams, "identity": self.identity, "format": 1}
-        target, fresh = directory / CURRENT, directory / (CURRENT + ".new")
-        with storage(fresh), open(fresh, "wb") as handle:
-            content: dict[str, Any] = {
-                "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
-                "context": np.frombuffer(self.context, dtype=np.uint8),
-            }
-            content.update({"array:" + name: array for name, array in self.arrays.items()})
+        content: dict[str, Any] = {
+            "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
+            "context": np.frombuffer(self.context, dtype=np.uint8),
+        }
+        content.update({"array:" + name: array for name, array in self.arrays.items()})
+        with replacing(directory / CURRENT, keep=directory / PREVIOUS) as partial, open(partial, "wb") as handle:
             np.savez(handle, **content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        if target.exists():
-            os.replace(target, directory / PREVIOUS)
-        os.replace(fresh, target)
         sync_directory(directory)
 
     @classmethod
@@ -143,61 +151,15 @@ def steps_done(directories: Iterable[Path]) -> int:
     return total
 
 
-def sync_directory(directory: Path) -> None:
-    """Make renames in ``directory`` durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def storage(path: Path) -> Iterator[None]:
-    """Turn a refused write into one clear error."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageError(
-                f"{path}: no space left on the device; free some and continue with --resume, nothing before the "
-                "last checkpoint is lost"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another output place") from error
-        raise
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file so that readers see the old or the new content, never a part."""
-    fresh = path.with_name(path.name + ".new")
-    with storage(path):
-        with open(fresh, "w") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(fresh, path)
-
-
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold ``directory`` for this process; the lock goes with the process, however it dies.
+def saved_settings(kind: type[S], directory: Path) -> S:
+    """The resolved settings that a run saved (its root seed filled in).
 
     Raises
     ------
-    OccupiedError
-        If another process holds it.
+    MissingError
+        If there is no run.
     """
-    path = directory / ".lock"
-    with storage(path):
-        handle = open(path, "w")  # noqa: SIM115 - closed below, the lock lives as long as it
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OccupiedError(f"{directory}: in use by another process; wait for it or choose another -o") from None
-        yield
-    finally:
-        handle.close()
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise MissingError(f"{directory}: no run to resume here (no config.yaml); start it without --resume")
+    return kind.from_yaml(path)

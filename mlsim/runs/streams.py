@@ -61,8 +61,14 @@ def cut_all_back(directory: Path, sizes: Mapping[str, int]) -> None:
     Raises
     ------
     CheckpointError
-        As :func:`cut_back`.
+        As :func:`cut_back`, or for a name that leads out of ``directory``: a checkpoint that came from elsewhere must
+        not touch other files.
     """
+    inside = directory.resolve()
+    for name in sizes:
+        path = directory / name
+        if path.is_symlink() or inside not in path.resolve().parents:
+            raise CheckpointError(f"{directory}: the checkpoint names {name!r}, which is no output of this run")
     for name, size in sizes.items():
         cut_back(directory / name, size)
         if name.endswith(".dcd"):

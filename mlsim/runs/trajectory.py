@@ -6,13 +6,13 @@ import csv
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlsim.errors import InputError, MissingError
-from mlsim.runs import record
+from mlsim.records import RUN_FILE, RunRecord
 
 if TYPE_CHECKING:
     import mdtraj
@@ -27,9 +27,9 @@ class Replica:
     directory: Path
 
     @cached_property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> RunRecord:
         """Contents of its ``run.json``."""
-        return record.read(self.directory)
+        return RunRecord.read(self.directory)
 
     @cached_property
     def topology(self) -> mdtraj.Topology:
@@ -102,7 +102,7 @@ class Run:
     """A run directory: one or several replicas and the record."""
 
     directory: Path
-    record: dict[str, Any]
+    record: RunRecord
     replicas: tuple[Replica, ...]
 
     @classmethod
@@ -115,19 +115,19 @@ class Run:
             If it is not one.
         """
         directory = Path(directory)
-        found = record.read(directory)
-        parts = sorted(p for p in directory.glob("replica-*") if (p / record.FILE).is_file())
+        found = RunRecord.read(directory)
+        parts = sorted(p for p in directory.glob("replica-*") if (p / RUN_FILE).is_file())
         return cls(directory, found, tuple(Replica(p) for p in parts) or (Replica(directory),))
 
     @property
     def temperature_K(self) -> float:
         """Temperature of the run, K."""
-        return float(self.record["settings"]["temperature_K"])
+        return self.record.temperature_K
 
     @property
     def label(self) -> str:
         """Solvent as the user named it."""
-        return str(self.record["settings"]["solvent"])
+        return str(self.record.settings["solvent"])
 
     @property
     def topology(self) -> mdtraj.Topology:

@@ -15,7 +15,7 @@ from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.spread import farthest, on_circle
 from mlsim.errors import InputError, MissingError
-from mlsim.runs.record import FILE as RUN_FILE
+from mlsim.records import RUN_FILE
 from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats, Ints
 
@@ -109,7 +109,8 @@ def _of_run(directory: Path, molecule: Molecule) -> Conformations:
     run = Run.open(directory)
     parts = []
     for number, replica in enumerate(run.replicas):
-        if replica.record["molecule"]["digest"] != molecule.digest:
+        solute = replica.record.molecule
+        if solute is None or solute.digest != molecule.digest:
             raise InputError(f"{replica.directory}: a run of another molecule than {molecule.name}")
         positions = replica.positions().astype(np.float64)
         parts.append((positions, np.full(len(positions), number), replica.times_ps()))

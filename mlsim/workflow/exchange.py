@@ -13,7 +13,7 @@ from typing import Literal
 from mlsim import seeds
 from mlsim.chem.catalog import load_system
 from mlsim.errors import OccupiedError
-from mlsim.md.engines.replica_exchange import Dynamics, ExchangeOutcome, Moved, Mover, Segment, exchange
+from mlsim.md.engines.replica_exchange import ExchangeOutcome, LocalMover, Moved, Mover, Segment, exchange
 from mlsim.md.integrator import impulses_for, slow_group
 from mlsim.md.platforms import PlatformChoice
 from mlsim.md.settings import ExchangeSettings
@@ -21,10 +21,10 @@ from mlsim.md.signals import Progress, StopRequest
 from mlsim.potentials.contract import PotentialRequest
 from mlsim.potentials.named import resolve
 from mlsim.potentials.system import build_system
-from mlsim.runs import record
+from mlsim.records import RUN_FILE
 from mlsim.runs.restart import steps_done
 
-_dynamics: Dynamics | None = None
+_mover: LocalMover | None = None
 
 
 def run_exchange(
@@ -51,7 +51,7 @@ def run_exchange(
         Whatever :func:`mlsim.md.engines.replica_exchange.exchange` raises.
     """
     if start == "new" and directory.exists() and any(p.name != ".lock" for p in directory.iterdir()):
-        held = "already holds a run" if (directory / record.FILE).exists() else "not empty and not a run"
+        held = "already holds a run" if (directory / RUN_FILE).exists() else "not empty and not a run"
         raise OccupiedError(f"{directory}: {held}; continue a run with --resume, or choose another -o")
     if settings.seed is None:
         settings = settings.model_copy(update={"seed": seeds.fresh_seed()})
@@ -61,11 +61,11 @@ def run_exchange(
     workers = min(processes, len(settings.temperatures_K))
     with ExitStack() as stack:
 
-        def spread(dynamics: Dynamics) -> Mover:
+        def spread(local: LocalMover) -> Mover:
             if workers <= 1:
-                return dynamics
+                return local
             context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(workers, context, _initialise, (settings, dynamics.platform))
+            pool = ProcessPoolExecutor(workers, context, _initialise, (settings, local.platform))
             return _Pool(stack.enter_context(pool))
 
         return exchange(
@@ -84,7 +84,7 @@ class _Pool:
 
 
 def _initialise(settings: ExchangeSettings, platform: PlatformChoice) -> None:
-    global _dynamics
+    global _mover
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent stops at the end of a segment
         signal.signal(number, signal.SIG_IGN)
     molecule = load_system(settings.system)
@@ -92,12 +92,12 @@ def _initialise(settings: ExchangeSettings, platform: PlatformChoice) -> None:
     impulses = impulses_for(settings, potential)
     molecule, bonds, mass = potential.prepare(molecule), settings.constraints, settings.hydrogen_mass_Da
     system = build_system(molecule, potential, bonds, mass, slow_group(settings), impulses)
-    _dynamics = Dynamics(system, settings, platform, impulses)
+    _mover = LocalMover(system, settings, platform, impulses)
 
 
 def _move(segment: Segment) -> Moved:
-    assert _dynamics is not None
-    return _dynamics.move(segment)
+    assert _mover is not None
+    return _mover.move(segment)
 
 
 def done_steps(directory: Path, settings: ExchangeSettings) -> int:

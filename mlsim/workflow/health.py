@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
-from mlsim.runs.record import versions
+from mlsim.records import versions
 
 #: Packages without which nothing runs, and what to do if one is missing.
 REQUIRED = ("openmm", "torch", "numpy", "mdtraj", "numba")

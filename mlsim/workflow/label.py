@@ -31,7 +31,7 @@ from mlsim.md.prepare import starting_molecule
 from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.md.signals import Progress, Stopped, StopRequest
 from mlsim.potentials.explicit_water import ExplicitWater
-from mlsim.runs.record import versions
+from mlsim.records import versions
 from mlsim.runs.restart import locked, storage, write_atomically
 from mlsim.workflow.conformations import Conformations, choose, torsions
 from mlsim.workflow.fan_out import fan_out

@@ -47,10 +47,11 @@ def generated_ensembles(run: Run, molecule: Molecule, discard_ps: float, held_ou
     """
     parts: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
     for replica in run.replicas:
-        bias = replica.record.get("bias")
+        bias = replica.record.bias
         if bias is not None and bias.get("kind") != "fixed grid":
             raise InputError(f"{replica.directory}: the bias grew during this run; run with a fixed bias or none")
-        if replica.record["molecule"]["digest"] != molecule.digest:
+        solute = replica.record.molecule
+        if solute is None or solute.digest != molecule.digest:
             raise InputError(f"{replica.directory}: is not a run of {molecule.name}")
         positions = replica.positions()[replica.times_ps() > discard_ps]
         cut = round(len(positions) * (1 - held_out))
@@ -65,7 +66,7 @@ def generated_ensembles(run: Run, molecule: Molecule, discard_ps: float, held_ou
 def _run_bias(cvs: Floats, run: Run) -> NDArray[np.float64]:
     """Bias of ``run`` at torsions [F, 2R], kJ/mol [F]."""
     replica = run.replicas[0]
-    if replica.record.get("bias") is None:
+    if replica.record.bias is None:
         return np.zeros(len(cvs))
     grids = load_grid(replica.directory / "bias.npz")
     return np.sum([bias_on_grid(grid, cvs[:, 2 * r : 2 * r + 2]) for r, grid in enumerate(grids)], axis=0)

@@ -42,7 +42,7 @@ from mlsim.errors import ArtifactError, InputError
 from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.models.contract import AbstractEnergyModel, create
-from mlsim.runs import record
+from mlsim.records import RUN_FILE, RunRecord
 from mlsim.settings import Settings
 from mlsim.train import checkpoint
 from mlsim.train.settings import TrainSettings
@@ -121,7 +121,7 @@ def collect(
     members = committee(names, run.system)
     if not _complete(place):
         made = run.model_copy(update={"solvent": f"learned:{names[0]}"})
-        run_md(made, place, "resume" if (place / record.FILE).is_file() else "new", progress=progress[0], stop=stop)
+        run_md(made, place, "resume" if (place / RUN_FILE).is_file() else "new", progress=progress[0], stop=stop)
         if stop.reason is not None:
             return None
     found = read(place, load_system(run.system))
@@ -239,4 +239,4 @@ def _verified(artifact: ForceFieldArtifact) -> ForceFieldArtifact:
 
 
 def _complete(directory: Path) -> bool:
-    return (directory / record.FILE).is_file() and record.read(directory).get("status") == "complete"
+    return (directory / RUN_FILE).is_file() and RunRecord.read(directory).status == "complete"

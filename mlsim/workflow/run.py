@@ -18,6 +18,7 @@ from mlsim import seeds
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import CheckpointError, InputError, OccupiedError
+from mlsim.files import make_directory, write_text
 from mlsim.md.engines.shared import faster_context, require_copies, simulate_together
 from mlsim.md.engines.single import simulate
 from mlsim.md.prepare import bias_for
@@ -26,8 +27,8 @@ from mlsim.md.settings import RunSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.potentials.contract import Potential, PotentialRequest
 from mlsim.potentials.named import resolve
-from mlsim.runs import record
-from mlsim.runs.restart import CURRENT, PREVIOUS, steps_done, storage, write_atomically
+from mlsim.records import RUN_FILE, RunRecord, SoluteNote, command_line, versions
+from mlsim.runs.restart import CURRENT, PREVIOUS, steps_done
 from mlsim.workflow.fan_out import fan_out
 from mlsim.workflow.guard import guards_for
 
@@ -59,7 +60,7 @@ class ReplicaTask:
         several = self.settings.replicas > 1
         seed = seeds.derive(self.settings.seed, f"replica {self.index}")
         place = replica_directory(self.directory, self.index) if several else self.directory
-        start = self.start if (place / record.FILE).exists() else "new"
+        start = self.start if (place / RUN_FILE).exists() else "new"
         bias = bias_for(molecule, self.settings)
         guards = guards_for(self.settings, potential, molecule, stop)
         return simulate(
@@ -103,13 +104,11 @@ def _together(
 ) -> tuple[Outcome, ...]:
     """All replicas in one Context, new or from its checkpoint."""
     assert settings.seed is not None
-    places = [replica_directory(directory, k) for k in range(settings.replicas)]
-    roots = [seeds.derive(settings.seed, f"replica {k}") for k in range(settings.replicas)]
+    seed, count = settings.seed, settings.replicas
+    parts = [(replica_directory(directory, k), seeds.derive(seed, f"replica {k}")) for k in range(count)]
     begun = (directory / CURRENT).exists() or (directory / PREVIOUS).exists()
     start: Literal["new", "resume"] = "resume" if begun else "new"
-    return simulate_together(
-        molecule, potential, settings, directory, places, roots, start, progress=progress, stop=stop
-    )
+    return simulate_together(molecule, potential, settings, directory, parts, start, progress=progress, stop=stop)
 
 
 def ingredients(settings: RunSettings) -> tuple[Molecule, Potential]:
@@ -150,10 +149,8 @@ def _recorded_potential(settings: RunSettings, directory: Path) -> dict[str, Any
     several = settings.replicas > 1
     places = [replica_directory(directory, k) for k in range(settings.replicas)] if several else [directory]
     for place in (directory, *places):
-        if (place / record.FILE).exists():
-            found = record.read(place).get("potential")
-            if found is not None:
-                return dict(found)
+        if (place / RUN_FILE).exists():
+            return dict(RunRecord.read(place).potential)
     return None
 
 
@@ -187,7 +184,7 @@ def run(
     """
     stop = stop or StopRequest()
     if start == "new":
-        if (directory / record.FILE).exists():
+        if (directory / RUN_FILE).exists():
             raise OccupiedError(f"{directory}: already holds a run; continue it with --resume or choose another -o")
         if directory.exists() and any(p.name not in _PREPARED for p in directory.iterdir()):
             raise OccupiedError(f"{directory}: not empty and not a run; choose another -o")
@@ -205,19 +202,21 @@ def run(
     tasks = tuple(ReplicaTask(settings, directory, k, start, described) for k in range(settings.replicas))
     if settings.replicas == 1:
         return (tasks[0].simulate(molecule, potential, progress, stop),)
-    with storage(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    summary: dict[str, Any] = {
-        "status": "running",
-        "replicas": settings.replicas,
-        "seed": settings.seed,
-        "settings": settings.model_dump(mode="json"),
-        "potential": described,
-        "versions": record.versions(),
-        "command": record.command_line(),
-    }
-    write_atomically(directory / "config.yaml", settings.to_yaml())
-    record.write(directory, summary)
+    make_directory(directory)
+    n = molecule.n_atoms
+    whole = RunRecord(
+        engine="replicas",
+        status="running",
+        copies=settings.replicas,
+        seed=settings.seed,
+        settings=settings.model_dump(mode="json"),
+        molecule=SoluteNote(name=molecule.name, digest=molecule.digest, solute_atoms=n, atoms=n),
+        potential=described,
+        versions=versions(),
+        command=command_line(),
+    )
+    write_text(directory / "config.yaml", settings.to_yaml())
+    whole.write(directory)
     workers = min(processes, settings.replicas)
     if settings.context == "shared":
         outcomes = _together(settings, directory, molecule, potential, progress, stop)
@@ -226,7 +225,7 @@ def run(
     else:
         outcomes = fan_out([partial(t.simulate, molecule, potential) for t in tasks], 1, progress, stop)
     complete = all(o.status == "complete" for o in outcomes) and len(outcomes) == settings.replicas
-    record.write(directory, {**summary, "status": "complete" if complete else "stopped", "reason": stop.reason})
+    whole.model_copy(update={"status": "complete" if complete else "stopped", "reason": stop.reason}).write(directory)
     return outcomes
 
 

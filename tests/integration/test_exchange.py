@@ -11,7 +11,7 @@ from mlsim.cli.main import app
 from mlsim.errors import InputError, OccupiedError, SettingsError
 from mlsim.md.engines.replica_exchange import LOG
 from mlsim.md.settings import ExchangeSettings
-from mlsim.runs.record import saved_settings
+from mlsim.runs.restart import saved_settings
 from mlsim.runs.trajectory import Run
 from mlsim.workflow.exchange import run_exchange
 

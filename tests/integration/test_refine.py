@@ -93,7 +93,7 @@ def guarded_run(forcefield: Path, out: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(SystemExit) as ended:
         program.main()
     assert not ended.value.code
-    found = json.loads((out / "run.json").read_text())["guard"]
+    found = json.loads((out / "run.json").read_text())["observers"]["guard"]
     assert found["frames"] == 10
     assert 0.0 <= found["fraction_outside"] <= 1.0
     assert found["threshold"] > 0

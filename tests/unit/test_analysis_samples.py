@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import mdtraj
 import numpy as np
@@ -14,6 +13,7 @@ from mlsim.analysis import reweight, samples
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
+from mlsim.records import RunRecord
 from mlsim.units import kT
 
 T = 300.0
@@ -40,6 +40,18 @@ class FakeReplica:
         return self.spacing_ps * np.arange(1, len(self.x) + 1)
 
 
+def toy_record() -> RunRecord:
+    return RunRecord(
+        engine="single",
+        status="complete",
+        seed=5,
+        settings={},
+        potential={"name": "gbn2"},
+        versions={},
+        command="mlsim",
+    )
+
+
 @dataclass
 class FakeRun:
     """What ``mlsim.runs.trajectory.Run`` promises."""
@@ -48,7 +60,7 @@ class FakeRun:
     replicas: tuple[FakeReplica, ...]
     temperature_K: float = T
     label: str = "gbn2"
-    record: dict[str, Any] = field(default_factory=lambda: {"seed": 5, "other": object()})
+    record: RunRecord = field(default_factory=toy_record)
 
 
 def _positions(ala2: Molecule, count: int, seed: int) -> np.ndarray:
@@ -76,7 +88,7 @@ def test_an_unbiased_run_has_equal_weights_and_its_replicas_are_independent(ala2
     assert found.log_weights is None
     assert found.run.tolist() == [0] * 10 + [1] * 6
     assert (found.cv.shape, found.label, found.temperature_K) == ((16, 2), "gbn2", T)
-    assert found.provenance["records"] == [{"seed": 5}]
+    assert found.provenance["records"] == [{"seed": 5, "potential": {"name": "gbn2"}, "versions": {}}]
 
 
 def test_the_start_of_every_replica_is_left_out(ala2: Molecule, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def table(directory: Path) -> np.ndarray:
 def test_the_fraction_outside_is_that_of_the_table(ala2: Molecule, tmp_path: Path) -> None:
     run(ala2, tmp_path / "first", 400, 1.0)
     threshold = float(np.median(table(tmp_path / "first")[:, 2]))
-    found = run(ala2, tmp_path / "second", 400, threshold)[0]["guard"]
+    found = run(ala2, tmp_path / "second", 400, threshold)[0]["observers"]["guard"]
     distances = table(tmp_path / "second")[:, 2]
     assert found["frames"] == len(distances) == 40
     assert found["fraction_outside"] == (distances > threshold).mean() == pytest.approx(0.5, abs=0.03)
@@ -63,21 +63,21 @@ def test_the_fraction_outside_is_that_of_the_table(ala2: Molecule, tmp_path: Pat
 
 
 def test_a_resumed_run_counts_on_and_the_path_is_that_without_a_guard(ala2: Molecule, tmp_path: Path) -> None:
-    whole = run(ala2, tmp_path / "whole", 300, 1.0)[0]["guard"]
+    whole = run(ala2, tmp_path / "whole", 300, 1.0)[0]["observers"]["guard"]
     run(ala2, tmp_path / "cut", 130, 1.0)
-    assert run(ala2, tmp_path / "cut", 300, 1.0, start="resume")[0]["guard"] == whole
+    assert run(ala2, tmp_path / "cut", 300, 1.0, start="resume")[0]["observers"]["guard"] == whole
     assert (tmp_path / "whole" / "guard.csv").read_bytes() == (tmp_path / "cut" / "guard.csv").read_bytes()
     simulate(ala2, Vacuum(), settings(300), tmp_path / "bare", 5)
     assert (tmp_path / "bare" / "log.csv").read_bytes() == (tmp_path / "whole" / "log.csv").read_bytes()
-    assert "guard" not in json.loads((tmp_path / "bare" / "run.json").read_text())
+    assert json.loads((tmp_path / "bare" / "run.json").read_text())["observers"] == {}
 
 
 def test_stop_stops_after_a_row_of_frames_outside_and_report_does_not(ala2: Molecule, tmp_path: Path) -> None:
     record, stop = run(ala2, tmp_path / "stop", 4000, 1e-6, "stop")
     assert (record["status"], record["reason"], stop.exit_code) == ("stopped", "left the trained region", EXIT_CODE)
-    assert PATIENCE <= record["guard"]["frames"] < 400
+    assert PATIENCE <= record["observers"]["guard"]["frames"] < 400
     record, stop = run(ala2, tmp_path / "report", 200, 1e-6, "report")
-    assert (record["status"], stop.reason, record["guard"]["fraction_outside"]) == ("complete", None, 1.0)
+    assert (record["status"], stop.reason, record["observers"]["guard"]["fraction_outside"]) == ("complete", None, 1.0)
 
 
 def test_the_identity_of_a_run_does_not_depend_on_the_guard(ala2: Molecule, tmp_path: Path) -> None:

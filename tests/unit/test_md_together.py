@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from mlsim.potentials.dihedral_bias import DihedralBias
 from mlsim.potentials.named import FACTORIES
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
+from mlsim.records import Failure, RunRecord
 from mlsim.runs.trajectory import Replica, Run
 from mlsim.workflow.run import replica_directory, run
 from tests.toy_artifact import declared_verified, toy_artifact
@@ -47,9 +49,8 @@ def together(
     settings: RunSettings = SETTINGS,
     start: str = "new",
 ) -> tuple[Outcome, ...]:
-    place.mkdir(exist_ok=True)
-    places = [replica_directory(place, k) for k in range(len(roots))]
-    return simulate_together(molecule, potential, settings, place, places, roots, start)  # type: ignore[arg-type]
+    parts = [(replica_directory(place, k), root) for k, root in enumerate(roots)]
+    return simulate_together(molecule, potential, settings, place, parts, start)  # type: ignore[arg-type]
 
 
 def files(place: Path, replica: int) -> tuple[bytes, bytes]:
@@ -236,8 +237,8 @@ def test_the_verb_runs_resumes_and_is_read_like_any_run(
     outcomes = run(settings, tmp_path / "run", "resume")
     found = Run.open(tmp_path / "run")
     assert [len(r.potential()) for r in found.replicas] == [5, 5, 5]
-    assert found.record["status"] == "complete"
-    assert found.replicas[1].record["seed"] == seeds.derive(3, "replica 1")
+    assert found.record.status == "complete"
+    assert found.replicas[1].record.seed == seeds.derive(3, "replica 1")
     assert len({o.replica.potential()[-1] for o in outcomes}) == 3
     assert run(settings.model_copy(update={"context": "auto"}), tmp_path / "run", "resume")[0].step == 100
     with pytest.raises(InputError, match="begun with context 'shared'"):
@@ -264,9 +265,14 @@ def test_what_cannot_share_is_refused_before_anything_is_written(
 
 def test_a_blow_up_names_the_replica_and_keeps_the_last_good_states(ala2: Molecule, tmp_path: Path) -> None:
     hot = SETTINGS.model_copy(update={"runaway_temperature_K": 1.0})
-    with pytest.raises(UnphysicalError, match=r"replica 0, step 20: .*runaway limit"):
+    with pytest.raises(
+        UnphysicalError, match=r"replica 0, step 20: .*runaway limit.*worst atom copy [01], [A-Z]{3}\d-"
+    ):
         together(ala2, Vacuum(), tmp_path / "run", [1, 2], hot)
-    assert (tmp_path / "run" / "failure.json").is_file()
+    failure = Failure.parse(json.loads((tmp_path / "run" / "failure.json").read_text()), "failure.json")
+    for k in range(2):
+        record = RunRecord.read(replica_directory(tmp_path / "run", k))
+        assert (record.status, record.failure) == ("failed", failure)
 
 
 def test_on_a_cpu_replicas_stay_separate(ala2: Molecule) -> None:
@@ -292,7 +298,7 @@ def test_on_a_gpu_the_verb_picks_a_context_by_timing(solvent: str, tmp_path: Pat
     changes = {"solvent": solvent, "bridge": bridge, "platform": "CUDA", "context": "auto", "replicas": 16}
     outcomes = run(SETTINGS.model_copy(update=changes), tmp_path / "run")
     assert len(outcomes) == 16
-    assert Run.open(tmp_path / "run").record["settings"]["context"] in ("separate", "shared")
+    assert Run.open(tmp_path / "run").record.settings["context"] in ("separate", "shared")
 
 
 def test_explicit_water_keeps_its_own_contexts(ala2: Molecule) -> None:

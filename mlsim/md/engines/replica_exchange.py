@@ -20,10 +20,8 @@ Output: ``state-00/`` ... one run directory per temperature, readable by :class:
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,24 +30,24 @@ from numpy.typing import NDArray
 from openmm import Context, OpenMMException, Platform, System
 
 from mlsim.chem.molecule import Molecule
-from mlsim.errors import InputError, MissingError, OccupiedError, UnphysicalError
+from mlsim.errors import InputError
+from mlsim.files import storage
 from mlsim.md import platforms
-from mlsim.md.coordinates import CoordinateStream
 from mlsim.md.engines.ladder import Ladder
 from mlsim.md.integrator import canonical, impulses_for, slow_group
 from mlsim.md.prepare import minimise
-from mlsim.md.session import identity
+from mlsim.md.reporter import Reporter
+from mlsim.md.session import Ending, identity, require_start, run_session
 from mlsim.md.settings import ExchangeSettings
 from mlsim.md.signals import Progress, StopRequest
-from mlsim.md.stability import Snapshot, StabilityCheck, degrees_of_freedom
-from mlsim.potentials import callback
+from mlsim.md.stability import Snapshot, StabilityCheck, broken, degrees_of_freedom
 from mlsim.potentials.contract import Potential
 from mlsim.potentials.impulses import Impulses
 from mlsim.potentials.system import build_system
-from mlsim.runs import record
-from mlsim.runs.restart import Checkpoint, locked, resumed, storage, write_atomically
-from mlsim.runs.streams import Stream, TableStream, cut_all_back
-from mlsim.runs.trajectory import COLUMNS, Run
+from mlsim.records import RunRecord, SoluteNote, command_line, versions
+from mlsim.runs.restart import Checkpoint
+from mlsim.runs.streams import Stream, TableStream
+from mlsim.runs.trajectory import Run
 from mlsim.seeds import openmm_seed
 
 Vectors = NDArray[np.float64]
@@ -86,7 +84,7 @@ Mover = Callable[[Sequence[Segment]], Sequence[Moved]]
 
 
 @dataclass(frozen=True, eq=False)
-class Dynamics:
+class LocalMover:
     """Moves one state after another in this process."""
 
     system: System
@@ -95,8 +93,14 @@ class Dynamics:
     impulses: Impulses | None = None
 
     @classmethod
-    def of(cls, molecule: Molecule, potential: Potential, settings: ExchangeSettings, platform: str) -> Dynamics:
-        """For a molecule without box; ``platform`` as in the settings."""
+    def of(
+        cls,
+        molecule: Molecule,
+        potential: Potential,
+        settings: ExchangeSettings,
+        platform: platforms.PlatformChoice | None = None,
+    ) -> LocalMover:
+        """For a molecule without box, on ``platform``; by default as the settings say."""
         impulses = impulses_for(settings, potential)
         bonds, mass = settings.constraints, settings.hydrogen_mass_Da
         system = build_system(molecule, potential, bonds, mass, slow_group(settings), impulses)
@@ -104,7 +108,9 @@ class Dynamics:
         def integrator() -> Any:
             return canonical(settings.at(0), system, 1, impulses)
 
-        choice = platforms.choose(platform, settings.threads, system, molecule.positions, integrator)
+        choice = platform or platforms.choose(
+            settings.platform, settings.threads, system, molecule.positions, integrator
+        )
         return cls(system, settings, choice, impulses)
 
     def __call__(self, segments: Sequence[Segment]) -> list[Moved]:
@@ -133,10 +139,7 @@ class Dynamics:
             try:
                 integrator.step(stop - done)
             except OpenMMException as error:
-                original = callback.take()
-                if original is not None and not isinstance(original, ArithmeticError):
-                    raise original from None
-                raise UnphysicalError(f"{segment.temperature_K:g} K, step {done}: {original or error}") from None
+                raise broken(error, f"{segment.temperature_K:g} K, step {done}") from None
             done = stop
             state = context.getState(getPositions=True, getVelocities=True, getEnergy=True)
             positions = np.array(state.getPositions(asNumpy=True)._value)
@@ -146,16 +149,12 @@ class Dynamics:
 
 
 @dataclass(frozen=True)
-class ExchangeOutcome:
-    """How a run ended."""
+class ExchangeOutcome(Ending):
+    """How a call ended, with the ladder and one run per temperature."""
 
     directory: Path
     ladder: Ladder
-    status: Literal["complete", "stopped"]
-    reason: str | None
-    step: int
-    wall_seconds: float
-    runs: tuple[Run, ...] = field(default=())
+    runs: tuple[Run, ...]
 
 
 def exchange(
@@ -166,7 +165,7 @@ def exchange(
     seed: int,
     start: Literal["new", "resume"] = "new",
     *,
-    spread: Callable[[Dynamics], Mover] | None = None,
+    spread: Callable[[LocalMover], Mover] | None = None,
     progress: Progress | None = None,
     stop: StopRequest | None = None,
 ) -> ExchangeOutcome:
@@ -175,7 +174,7 @@ def exchange(
     Parameters
     ----------
     spread : callable, optional
-        Turns the dynamics of this process into something that moves the states, e.g. in several processes.
+        Turns the mover of this process into another one, e.g. of several processes.
 
     Raises
     ------
@@ -184,25 +183,24 @@ def exchange(
     InputError
         If the potential puts the molecule into a box: exchanging a solvated molecule needs too many temperatures.
     """
-    if start == "new" and (directory / record.FILE).exists():
-        raise OccupiedError(f"{directory}: already holds a run; continue it with --resume or choose another -o")
-    if start == "resume" and not (directory / record.FILE).exists():
-        raise MissingError(f"{directory}: no run to resume here; start it without --resume")
+    require_start(directory, start)
     molecule = potential.prepare(molecule)
     if molecule.is_periodic:
         raise InputError(f"solvent '{potential.name}': replica exchange is for solvents without box")
-    with storage(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    with locked(directory):
-        engine = _Engine(molecule, potential, settings, directory, seed, start, spread)
-        try:
-            return engine.run(progress, stop or StopRequest())
-        finally:
-            engine.close()
+    made: list[_Exchange] = []
+
+    def make() -> _Exchange:
+        made.append(_Exchange(molecule, potential, settings, directory, seed, start, spread))
+        return made[0]
+
+    ending = run_session(make, directory, settings, start, progress, stop or StopRequest())
+    ladder = made[0].ladder
+    runs = tuple(Run.open(state_directory(directory, k)) for k in range(ladder.n_states))
+    return ExchangeOutcome(ending.status, ending.reason, ending.step, ending.wall_seconds, directory, ladder, runs)
 
 
-class _Engine:
-    """The states, the ladder, and the files."""
+class _Exchange:
+    """The states and the ladder."""
 
     def __init__(
         self,
@@ -212,97 +210,43 @@ class _Engine:
         directory: Path,
         seed: int,
         start: str,
-        spread: Callable[[Dynamics], Mover] | None,
+        spread: Callable[[LocalMover], Mover] | None,
     ) -> None:
         self.settings, self.directory, self.seed, self.molecule = settings, directory, seed, molecule
-        self.temperatures = settings.temperatures_K
+        self.potential, self.temperatures, self.step = potential, settings.temperatures_K, 0
         self.identity = identity(settings, molecule, potential, None, seed)
-        saved = resumed(directory, start, self.identity)
-        used = record.read(directory)["platform"]["name"] if start == "resume" else settings.platform
-        dynamics = Dynamics.of(molecule, potential, settings, str(used))
-        self.mover: Mover = dynamics if spread is None else spread(dynamics)
-        dof = degrees_of_freedom(dynamics.system)
-        limit = settings.runaway_temperature_K
-        self.checks = [StabilityCheck(molecule.topology, dof, t, limit) for t in self.temperatures]
-        self.record: dict[str, Any] = {
-            "status": "running",
-            "seed": seed,
-            "settings": settings.model_dump(mode="json"),
-            "molecule": {"name": molecule.name, "digest": molecule.digest, "atoms": molecule.n_atoms},
-            "potential": potential.describe(),
-            "platform": dynamics.platform.describe(),
-            "identity": self.identity,
-            "versions": record.versions(),
-            "command": record.command_line(),
-        }
-        n = len(self.temperatures)
-        self.wall_before = 0.0
-        if saved is None:
-            self.step, self.ladder = 0, Ladder.start(n)
-            relaxed = minimise(dynamics.system, molecule.positions, settings)
-            self.positions = np.repeat(relaxed[None], n, axis=0)
-            self.velocities: Vectors | None = None
-            write_atomically(directory / "config.yaml", settings.to_yaml())
-        else:
-            self.step, self.ladder = saved.step, Ladder.restore(saved.arrays)
-            self.positions = saved.arrays["positions"]
-            self.velocities = saved.arrays.get("velocities")
-            self.wall_before = float(record.read(directory).get("wall_seconds", 0.0))
-            cut_all_back(directory, saved.streams)
-        self._open()
-        if saved is None:
-            self.checkpoint()
-        self._write("running", None, self.wall_before)
+        resumes = start == "resume" and settings.platform == "auto"
+        used = platforms.recorded(directory) if resumes else None
+        self.local = LocalMover.of(molecule, potential, settings, used)
+        self.mover: Mover = self.local if spread is None else spread(self.local)
+        self.ladder = Ladder.start(len(self.temperatures))
+        self.velocities: Vectors | None = None
+        dof, limit = degrees_of_freedom(self.local.system), settings.runaway_temperature_K
+        checks = [StabilityCheck(molecule.topology, dof, t, limit) for t in self.temperatures]
+        self.reporters = tuple(
+            Reporter(state_directory(directory, k), molecule, check, settings) for k, check in enumerate(checks)
+        )
 
-    def _open(self) -> None:
-        frame_ps = self.settings.report_steps * self.settings.timestep_ps
-        self.frames, self.logs = [], []
-        with storage(self.directory):
-            for k in range(len(self.temperatures)):
-                place = state_directory(self.directory, k)
-                place.mkdir(exist_ok=True)
-                if not (place / "topology.pdb").exists():
-                    self.molecule.to_pdb(place / "topology.pdb")
-                path = place / f"trajectory.{self.settings.format}"
-                self.frames.append(CoordinateStream(path, self.molecule.topology, frame_ps))
-                self.logs.append(TableStream(place / "log.csv", COLUMNS))
-            states = range(len(self.temperatures))
-            columns = ["step", *(f"energy_{k}_kJ_mol" for k in states), *(f"walker_{k}" for k in states)]
-            self.log = TableStream(self.directory / LOG, columns)
-        self.streams: list[Stream] = [*self.frames, *self.logs, self.log]
+    def begin(self, stop: StopRequest) -> None:
+        relaxed = minimise(self.local.system, self.molecule.positions, self.settings)
+        self.positions = np.repeat(relaxed[None], len(self.temperatures), axis=0)
 
-    def close(self) -> None:
-        """Release all files."""
-        for stream in self.streams:
-            stream.close()
+    def resume(self, saved: Checkpoint) -> None:
+        self.step, self.ladder = saved.step, Ladder.restore(saved.arrays)
+        self.positions = saved.arrays["positions"]
+        self.velocities = saved.arrays.get("velocities")
 
-    def run(self, progress: Progress | None, stop: StopRequest) -> ExchangeOutcome:
-        """Segments and exchanges to the end, or until ``stop`` or the time limit."""
-        settings, total, began = self.settings, self.settings.total_steps, time.monotonic()
-        due = began + 60.0 * settings.checkpoint_minutes
-        deadline = np.inf if settings.max_hours is None else began + 3600.0 * settings.max_hours
-        status: Literal["complete", "stopped"] = "complete"
-        while self.step < total:
-            now = time.monotonic()
-            if now > deadline:
-                stop.ask("max_hours", 0)
-            if stop.reason is not None:
-                status = "stopped"
-                break
-            if now > due:
-                self.checkpoint()
-                due = now + 60.0 * settings.checkpoint_minutes
-            before = self.step
-            every = settings.exchange_steps
-            self._segment(min((self.step // every + 1) * every, total))
-            if progress is not None:
-                progress.advance((self.step - before) * len(self.temperatures))
-        self.checkpoint()
-        wall = self.wall_before + time.monotonic() - began
-        reason = stop.reason if status == "stopped" else None
-        self._write(status, reason, wall)
-        runs = tuple(Run.open(state_directory(self.directory, k)) for k in range(len(self.temperatures)))
-        return ExchangeOutcome(self.directory, self.ladder, status, reason, self.step, wall, runs)
+    def outputs(self) -> Iterable[Stream]:
+        states = range(len(self.temperatures))
+        columns = ["step", *(f"energy_{k}_kJ_mol" for k in states), *(f"walker_{k}" for k in states)]
+        self.log = TableStream(self.directory / LOG, columns)
+        return (self.log,)
+
+    def advance(self, most: int, total: int) -> int:
+        """One segment: a run can be continued between segments only, so ``most`` does not shorten it."""
+        before, each = self.step, self.settings.exchange_steps
+        self._segment(min((before // each + 1) * each, total))
+        return self.step - before
 
     def _segment(self, end: int) -> None:
         settings, every = self.settings, self.settings.report_steps
@@ -319,13 +263,13 @@ class _Engine:
             )
             for k, temperature in enumerate(self.temperatures)
         ]
-        try:
-            moved = self.mover(work)
-            for k, result in enumerate(moved):
-                for snapshot in result.snapshots:
-                    self._report(k, snapshot)
-        except UnphysicalError as error:
-            self._fail(error)
+        moved = self.mover(work)
+        for reporter, result in zip(self.reporters, moved, strict=True):
+            for snapshot in result.snapshots:
+                if snapshot.step % every:
+                    reporter.check.accept(snapshot)
+                else:
+                    reporter.report(snapshot, 0.0)
         energies = [result.snapshots[-1].potential for result in moved]
         positions = np.array([result.snapshots[-1].positions for result in moved])
         velocities = np.array([result.velocities for result in moved])
@@ -339,41 +283,38 @@ class _Engine:
                 self.log.append((end, *energies, *self.ladder.walkers.tolist()))
         self.positions, self.velocities = positions, velocities
 
-    def _report(self, state: int, snapshot: Snapshot) -> None:
-        check, settings = self.checks[state], self.settings
-        check.accept(snapshot)
-        if snapshot.step % settings.report_steps:
-            return
-        time_ps, temperature = snapshot.step * settings.timestep_ps, check.temperature(snapshot.kinetic)
-        with storage(self.directory):
-            self.frames[state].append(snapshot.positions)
-            self.logs[state].append((snapshot.step, time_ps, snapshot.potential, snapshot.kinetic, temperature, 0.0))
-
-    def _fail(self, error: UnphysicalError) -> None:
-        for k, check in enumerate(self.checks):
-            check.save_last_good(state_directory(self.directory, k) / "last_good.pdb")
-        failure = {"message": str(error), "step": self.step}
-        write_atomically(self.directory / "failure.json", json.dumps(failure, indent=2) + "\n")
-        self._write("failed", str(error), self.wall_before)
-        raise UnphysicalError(
-            f"{error}; last good states in {self.directory}/state-*/last_good.pdb; try a smaller --timestep-fs"
-        ) from error
-
-    def _write(self, status: str, reason: str | None, wall: float) -> None:
-        ending = {"status": status, "reason": reason, "step": self.step, "wall_seconds": round(wall, 3)}
-        record.write(self.directory, {**self.record, **ending, "exchange": self.ladder.describe()})
-        for k in range(len(self.temperatures)):
-            own = {**self.record, **ending, "settings": self.settings.at(k).model_dump(mode="json"), "state": k}
-            record.write(state_directory(self.directory, k), own)
-
-    def checkpoint(self) -> None:
-        """Write streams, then the checkpoint that refers to them."""
-        with storage(self.directory):
-            sizes = {str(s.path.relative_to(self.directory)): s.sync() for s in self.streams}
+    def state(self) -> tuple[bytes, dict[str, NDArray[Any]]]:
         arrays: dict[str, NDArray[Any]] = {"positions": self.positions, **self.ladder.arrays()}
         if self.velocities is not None:
             arrays["velocities"] = self.velocities
-        Checkpoint(self.step, b"", sizes, self.identity, arrays).save(self.directory)
+        return b"", arrays
+
+    def finish(self) -> None:
+        """Nothing is written once."""
+
+    def worst_atom(self) -> None:
+        """The Context of a segment is gone, or is another process's."""
+
+    def record(self) -> RunRecord:
+        n, molecule = self.molecule.n_atoms, self.molecule
+        return RunRecord(
+            engine="exchange",
+            status="running",
+            seed=self.seed,
+            copies=len(self.temperatures),
+            settings=self.settings.model_dump(mode="json"),
+            molecule=SoluteNote(name=molecule.name, digest=molecule.digest, solute_atoms=n, atoms=n),
+            potential=self.potential.describe(),
+            platform=self.local.platform.describe(),
+            identity=self.identity,
+            versions=versions(),
+            command=command_line(),
+        )
+
+    def records(self) -> Iterable[tuple[Path, Mapping[str, Any]]]:
+        yield self.directory, {"exchange": self.ladder.describe()}
+        for k, reporter in enumerate(self.reporters):
+            yield reporter.directory, {"settings": self.settings.at(k).model_dump(mode="json"), "state": k}
 
 
 def state_directory(directory: Path, state: int) -> Path:

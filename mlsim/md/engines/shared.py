@@ -1,6 +1,6 @@
 """Replicas of a run in one Context: one step moves all of them, one call evaluates the learned force of all.
 
-    build_replicas -> start each copy as a run alone would -> step, report copy by copy, guard, checkpoint
+    build the copies -> start each as a run alone would -> step all, report copy by copy
 
 Each copy has its own directory, the same files as any run, and its own random stream
 (:mod:`mlsim.md.engines.own_noise`), so its path follows from its seed and does not depend on how many move beside it.
@@ -14,9 +14,8 @@ When it pays is measured, not assumed: see :mod:`mlsim.potentials.copies` for th
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,28 +26,23 @@ from openmm import Context, OpenMMException, Platform
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError, UnphysicalError
 from mlsim.md import platforms
-from mlsim.md.coordinates import CoordinateStream
 from mlsim.md.engines import own_noise
 from mlsim.md.integrator import CONSTRAINT_TOLERANCE, impulses_for, langevin_middle
 from mlsim.md.prepare import bias_for, minimise
-from mlsim.md.session import Outcome, identity
+from mlsim.md.reporter import Reporter
+from mlsim.md.session import Outcome, identity, run_session
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import Progress, StopRequest
-from mlsim.md.stability import Snapshot, StabilityCheck, degrees_of_freedom
-from mlsim.potentials import callback
+from mlsim.md.stability import Snapshot, StabilityCheck, broken, degrees_of_freedom
 from mlsim.potentials.contract import Potential
 from mlsim.potentials.copies import split, tiled
-from mlsim.potentials.impulses import Impulses
 from mlsim.potentials.system import build_system
-from mlsim.runs import record
-from mlsim.runs.restart import Checkpoint, locked, resumed, storage, write_atomically
-from mlsim.runs.streams import Stream, TableStream, cut_all_back
-from mlsim.runs.trajectory import COLUMNS, Replica
+from mlsim.records import RunRecord, SoluteNote, command_line, versions
+from mlsim.runs.restart import Checkpoint
+from mlsim.runs.streams import Stream
 from mlsim.seeds import openmm_seed
 
 Vectors = NDArray[np.float64]
-#: Longest time between two looks at the stop request, s.
-_RESPONSE_SECONDS = 0.5
 
 
 def why_not(settings: RunSettings, molecule: Molecule) -> str | None:
@@ -81,8 +75,7 @@ def simulate_together(
     potential: Potential,
     settings: RunSettings,
     directory: Path,
-    places: Sequence[Path],
-    seeds: Sequence[int],
+    replicas: Sequence[tuple[Path, int]],
     start: Literal["new", "resume"] = "new",
     *,
     progress: Progress | None = None,
@@ -93,11 +86,9 @@ def simulate_together(
     Parameters
     ----------
     directory : Path
-        Existing; for the checkpoint.
-    places : sequence of Path
-        Directory of each replica, below ``directory``.
-    seeds : sequence of int
-        Root seed of each replica.
+        For the checkpoint.
+    replicas : sequence of (Path, int)
+        Directory, below ``directory``, and root seed of each replica.
 
     Raises
     ------
@@ -107,16 +98,17 @@ def simulate_together(
         As :func:`mlsim.md.engines.single.simulate`.
     """
     require_copies(settings, molecule, potential)
-    with locked(directory):
-        engine = _Copies(molecule, potential, settings, directory, tuple(places), tuple(seeds), start)
-        try:
-            return engine.run(progress, stop or StopRequest())
-        finally:
-            engine.close()
+    request, kept = stop or StopRequest(), tuple(replicas)
+
+    def make() -> _Copies:
+        return _Copies(molecule, potential, settings, directory, kept, start)
+
+    ending = run_session(make, directory, settings, start, progress, request)
+    return tuple(Outcome.of(ending, path) for path, _ in kept)
 
 
 class _Copies:
-    """The Context of all copies, that of one, and the files."""
+    """The Context of all copies, and that of one."""
 
     def __init__(
         self,
@@ -124,78 +116,54 @@ class _Copies:
         potential: Potential,
         settings: RunSettings,
         directory: Path,
-        places: tuple[Path, ...],
-        seeds: tuple[int, ...],
+        replicas: tuple[tuple[Path, int], ...],
         start: str,
     ) -> None:
-        self.settings, self.directory, self.places, self.molecule = settings, directory, places, molecule
-        self.copies, self.streams = len(seeds), dict[str, Stream]()
+        self.settings, self.molecule, self.potential = settings, molecule, potential
+        self.directories, self.seeds = zip(*replicas, strict=True)
+        self.copies, self.step = len(replicas), 0
         self.bias = bias_for(molecule, settings)
-        alone = [identity(settings, molecule, potential, self.bias, seed) for seed in seeds]
-        self.identity = "shared:" + ",".join(alone)
-        saved = resumed(directory, start, self.identity)
-        single = build_system(molecule, potential, settings.constraints, settings.hydrogen_mass_Da)
+        self.alone = [identity(settings, molecule, potential, self.bias, seed) for seed in self.seeds]
+        self.identity = "shared:" + ",".join(self.alone)
+        bonds, mass, n = settings.constraints, settings.hydrogen_mass_Da, self.copies
+        self.one = build_system(molecule, potential, bonds, mass)
         if self.bias is not None:
-            self.bias.add_to(single)
-        self.masses = np.array([single.getParticleMass(k)._value for k in range(molecule.n_atoms)])
+            self.bias.add_to(self.one)
+        self.masses = np.array([self.one.getParticleMass(k)._value for k in range(molecule.n_atoms)])
         thermostat = langevin_middle(settings.temperature_K, settings.friction_per_ps, settings.timestep_ps, 1)
-        self.single = Context(single, thermostat, Platform.getPlatformByName("Reference"))
+        self.single = Context(self.one, thermostat, Platform.getPlatformByName("Reference"))
         self.impulses = impulses_for(settings, potential)
-        self.platform = chosen_platform(molecule, potential, settings, self.copies, self.impulses, directory, start)
-        system = build_system(
-            molecule,
-            potential,
-            settings.constraints,
-            settings.hydrogen_mass_Da,
-            impulses=self.impulses,
-            copies=self.copies,
-        )
-        if self.bias is not None:
-            self.bias.add_to(system, self.copies)
-        self.integrator = own_noise.integrator(settings, CONSTRAINT_TOLERANCE)
-        platform = Platform.getPlatformByName(self.platform.name)
-        self.context = Context(system, self.integrator, platform, self.platform.properties)
-        dof, limit = degrees_of_freedom(single), settings.runaway_temperature_K
-        self.checks = [StabilityCheck(molecule.topology, dof, settings.temperature_K, limit) for _ in seeds]
-        self.record: dict[str, Any] = {
-            "settings": settings.model_dump(mode="json"),
-            "molecule": {"name": molecule.name, "digest": molecule.digest, "solute_atoms": molecule.n_atoms},
-            "potential": potential.describe(),
-            "bias": None if self.bias is None else self.bias.describe(),
-            "platform": self.platform.describe(),
-            "context": {"shared_by": self.copies},
-            "versions": record.versions(),
-            "command": record.command_line(),
-        }
-        self.own = [{"seed": seed, "identity": found} for seed, found in zip(seeds, alone, strict=True)]
-        self.wall_before = 0.0
-        if saved is None:
-            self._begin(minimise(single, molecule.positions, settings), seeds)
+        system = build_system(molecule, potential, bonds, mass, impulses=self.impulses, copies=n)
+        if start == "resume" and settings.platform == "auto":
+            self.platform = platforms.recorded(self.directories[0])
         else:
-            self._continue(saved)
-        self._open()
-        if saved is None:
-            self.checkpoint()
-        self._write("running", None, self.wall_before)
+            positions = tiled(molecule.positions, n)
+            self.platform = platforms.choose(settings.platform, settings.threads, system, positions, self._fresh)
+        if self.bias is not None:
+            self.bias.add_to(system, n)
+        self.integrator = self._fresh()
+        place = Platform.getPlatformByName(self.platform.name)
+        self.context = Context(system, self.integrator, place, self.platform.properties)
+        dof, limit = degrees_of_freedom(self.one), settings.runaway_temperature_K
+        checks = [StabilityCheck(molecule.topology, dof, settings.temperature_K, limit) for _ in self.seeds]
+        pairs = zip(self.directories, checks, strict=True)
+        self.reporters = tuple(Reporter(path, molecule, check, settings) for path, check in pairs)
 
-    def _begin(self, relaxed: Vectors, seeds: tuple[int, ...]) -> None:
-        self.step = 0
+    def _fresh(self) -> Any:
+        return own_noise.integrator(self.settings, CONSTRAINT_TOLERANCE)
+
+    def begin(self, stop: StopRequest) -> None:
+        relaxed = minimise(self.one, self.molecule.positions, self.settings)
         velocities = []
-        for seed in seeds:
+        for seed in self.seeds:
             self.single.setPositions(relaxed)
             self.single.setVelocitiesToTemperature(self.settings.temperature_K, openmm_seed(seed, "velocities"))
             velocities.append(_rows(self.single.getState(getVelocities=True).getVelocities(asNumpy=True)))
-        self._put(tiled(relaxed, self.copies), np.concatenate(velocities), own_noise.start(seeds, len(relaxed)))
-        for place in self.places:
-            with storage(place):
-                place.mkdir(parents=True, exist_ok=True)
-                self.molecule.to_pdb(place / "topology.pdb")
-            write_atomically(place / "config.yaml", self.settings.to_yaml())
+        noise = own_noise.start(self.seeds, len(relaxed))
+        self._put(tiled(relaxed, self.copies), np.concatenate(velocities), noise)
 
-    def _continue(self, saved: Checkpoint) -> None:
+    def resume(self, saved: Checkpoint) -> None:
         self.step = saved.step
-        self.wall_before = float(record.read(self.places[0]).get("wall_seconds", 0.0))
-        cut_all_back(self.directory, saved.streams)
         self._put(saved.arrays["positions"], saved.arrays["velocities"], saved.arrays)
 
     def _put(self, positions: Vectors, velocities: Vectors, noise: dict[str, NDArray[Any]]) -> None:
@@ -204,140 +172,75 @@ class _Copies:
         self.context.setStepCount(self.step)
         own_noise.put(self.integrator, noise)
 
-    def _open(self) -> None:
-        frame_ps = self.settings.report_steps * self.settings.timestep_ps
-        self.frames: list[CoordinateStream] = []
-        self.logs: list[TableStream] = []
-        with storage(self.directory):
-            for place in self.places:
-                path = place / f"trajectory.{self.settings.format}"
-                self.frames.append(CoordinateStream(path, self.molecule.topology, frame_ps))
-                self.logs.append(TableStream(place / "log.csv", COLUMNS))
-        for stream in (*self.frames, *self.logs):
-            self.streams[str(stream.path.relative_to(self.directory))] = stream
+    def outputs(self) -> Iterable[Stream]:
+        return ()
 
-    def close(self) -> None:
-        """Release all files."""
-        for stream in self.streams.values():
-            stream.close()
-
-    def run(self, progress: Progress | None, stop: StopRequest) -> tuple[Outcome, ...]:
-        """Step to the end, or until ``stop`` or the time limit."""
-        settings, total, began = self.settings, self.settings.total_steps, time.monotonic()
-        due = began + 60.0 * settings.checkpoint_minutes
-        deadline = np.inf if settings.max_hours is None else began + 3600.0 * settings.max_hours
-        status: Literal["complete", "stopped"] = "complete"
-        chunk = 4
-        while self.step < total:
-            now = time.monotonic()
-            if now > deadline:
-                stop.ask("max_hours", 0)
-            if stop.reason is not None:
-                status = "stopped"
-                break
-            if now > due:
-                self.checkpoint()
-                due = time.monotonic() + 60.0 * settings.checkpoint_minutes
-            report = (self.step // settings.report_steps + 1) * settings.report_steps
-            count = min(report, total, self.step + chunk) - self.step
-            self._advance(count)
-            if self.step % settings.report_steps == 0:
-                self._report()
-            spent = time.monotonic() - now
-            chunk = int(np.clip(count * _RESPONSE_SECONDS / max(spent, 1e-9), 1, 1_000_000))
-            if progress is not None:
-                progress.advance(count * self.copies)
-        self.checkpoint()
-        if self.bias is not None:
-            for place in self.places:
-                self.bias.save(place / "bias.npz")
-        wall = self.wall_before + time.monotonic() - began
-        reason = stop.reason if status == "stopped" else None
-        self._write(status, reason, wall)
-        return tuple(Outcome(Replica(place), status, reason, self.step, wall) for place in self.places)
-
-    def _advance(self, count: int) -> None:
+    def advance(self, most: int, total: int) -> int:
+        every, before = self.settings.report_steps, self.step
+        count = min((before // every + 1) * every, total, before + most) - before
         try:
-            if self.impulses is None:
+            with nullcontext() if self.impulses is None else self.impulses.stepping():
                 self.integrator.step(count)
-            else:
-                with self.impulses.stepping():
-                    self.integrator.step(count)
         except OpenMMException as error:
-            original = callback.take()
-            if original is not None and not isinstance(original, ArithmeticError):
-                raise original from None
-            self._fail(UnphysicalError(f"step {self.context.getStepCount()}: {original or error}"))
+            raise broken(error, f"step {self.context.getStepCount()}") from None
         self.step += count
+        if self.step % every == 0:
+            self._report()
+        return count
 
-    def _state(self) -> tuple[Vectors, Vectors]:
+    def _now(self) -> tuple[Vectors, Vectors]:
         state = self.context.getState(getPositions=True, getVelocities=True)
         return _rows(state.getPositions(asNumpy=True)), _rows(state.getVelocities(asNumpy=True))
 
     def _report(self) -> None:
-        positions, velocities = (split(array, self.copies) for array in self._state())
-        time_ps = self.step * self.settings.timestep_ps
+        positions, velocities = (split(array, self.copies) for array in self._now())
         for k, (x, v) in enumerate(zip(positions, velocities, strict=True)):
             kinetic = 0.5 * float((self.masses[:, None] * v * v).sum())
             try:
                 self.single.setPositions(x)
                 bias = 0.0 if self.bias is None else self.bias.energy(self.single)
                 potential = float(self.single.getState(getEnergy=True).getPotentialEnergy()._value) - bias
-                self.checks[k].accept(Snapshot(self.step, potential, kinetic, x))
-            except (UnphysicalError, OpenMMException) as error:
-                original = callback.take() or error
-                self._fail(UnphysicalError(f"replica {k}, step {self.step}: {original}"))
-            temperature = self.checks[k].temperature(kinetic)
-            with storage(self.directory):
-                self.frames[k].append(x)
-                self.logs[k].append((self.step, time_ps, potential, kinetic, temperature, bias))
+                self.reporters[k].report(Snapshot(self.step, potential, kinetic, x), bias)
+            except OpenMMException as error:
+                raise broken(error, f"replica {k}, step {self.step}") from None
+            except UnphysicalError as error:
+                raise UnphysicalError(f"replica {k}, {error}") from error
 
-    def _fail(self, error: UnphysicalError) -> None:
-        for check, place in zip(self.checks, self.places, strict=True):
-            check.save_last_good(place / "last_good.pdb")
-        failure = {"message": str(error), "step": self.step}
-        write_atomically(self.directory / "failure.json", json.dumps(failure, indent=2) + "\n")
-        self._write("failed", str(error), self.wall_before)
-        raise UnphysicalError(f"{error}; last good states in replica-*/last_good.pdb; try a smaller --timestep-fs")
+    def state(self) -> tuple[bytes, dict[str, NDArray[Any]]]:
+        positions, velocities = self._now()
+        return b"", {"positions": positions, "velocities": velocities, **own_noise.take(self.integrator)}
 
-    def _write(self, status: str, reason: str | None, wall: float) -> None:
-        ending = {"status": status, "reason": reason, "step": self.step, "wall_seconds": round(wall, 3)}
-        for place, own in zip(self.places, self.own, strict=True):
-            record.write(place, {"status": status, **own, **self.record, **ending})
+    def finish(self) -> None:
+        if self.bias is not None:
+            for path in self.directories:
+                self.bias.save(path / "bias.npz")
 
-    def checkpoint(self) -> None:
-        """Write streams, then the checkpoint that refers to them."""
-        with storage(self.directory):
-            sizes = {name: stream.sync() for name, stream in self.streams.items()}
-        positions, velocities = self._state()
-        arrays = {"positions": positions, "velocities": velocities, **own_noise.take(self.integrator)}
-        Checkpoint(self.step, b"", sizes, self.identity, arrays).save(self.directory)
+    def worst_atom(self) -> str:
+        return self.reporters[0].check.worst_atom(self.context)
+
+    def record(self) -> RunRecord:
+        n, molecule = self.molecule.n_atoms, self.molecule
+        return RunRecord(
+            engine="shared",
+            status="running",
+            seed=self.seeds[0],
+            copies=self.copies,
+            settings=self.settings.model_dump(mode="json"),
+            molecule=SoluteNote(name=molecule.name, digest=molecule.digest, solute_atoms=n, atoms=n),
+            potential=self.potential.describe(),
+            bias=None if self.bias is None else self.bias.describe(),
+            platform=self.platform.describe(),
+            versions=versions(),
+            command=command_line(),
+        )
+
+    def records(self) -> Iterable[tuple[Path, Mapping[str, Any]]]:
+        own = zip(self.directories, self.seeds, self.alone, strict=True)
+        return [(path, {"seed": seed, "identity": alone}) for path, seed, alone in own]
 
 
 def _rows(quantity: Any) -> Vectors:
     return np.array(quantity._value)
-
-
-def chosen_platform(
-    molecule: Molecule,
-    potential: Potential,
-    settings: RunSettings,
-    copies: int,
-    impulses: Impulses | None,
-    directory: Path,
-    start: str,
-) -> platforms.PlatformChoice:
-    """The platform of a shared Context: as recorded, as asked for, or the fastest for ``auto``."""
-    if start == "resume" and settings.platform == "auto":
-        for place in sorted(directory.glob("replica-*")):
-            used = record.read(place).get("platform", {})
-            return platforms.PlatformChoice(str(used["name"]), dict(used["properties"]), float("nan"))
-    system = build_system(molecule, potential, settings.constraints, settings.hydrogen_mass_Da, 0, impulses, copies)
-
-    def fresh() -> Any:
-        return own_noise.integrator(settings, CONSTRAINT_TOLERANCE)
-
-    return platforms.choose(settings.platform, settings.threads, system, tiled(molecule.positions, copies), fresh)
 
 
 #: Platforms on which one Context for all replicas can be faster.

@@ -12,12 +12,11 @@ Only what a reference needs is offered: TIP3P, a fixed bias or none, constant vo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ from mlsim.md.settings import Biased
 from mlsim.md.signals import Progress, Stopped, StopRequest
 from mlsim.potentials.dihedral_bias import DihedralBias, load_grid
 from mlsim.potentials.explicit_water import ExplicitWater
-from mlsim.runs import record
+from mlsim.records import RUN_FILE, RunRecord, SoluteNote, command_line, digest_of, versions
 from mlsim.runs.restart import locked, storage, write_atomically
 from mlsim.runs.trajectory import Replica
 from mlsim.seeds import openmm_seed
@@ -88,7 +87,7 @@ def simulate_reference(
             water = starting_molecule(molecule, solvent, settings, seed, directory, box.equilibrate, stop)
         except Stopped:
             shutil.rmtree(directory if made else box.place, ignore_errors=True)
-            return Outcome(Replica(directory), "stopped", stop.reason, 0, time.monotonic() - began)
+            return Outcome("stopped", stop.reason, 0, time.monotonic() - began, Replica(directory))
         shutil.rmtree(box.place, ignore_errors=True)
         head = _head(molecule, water, settings, padding_nm, grid, seed)
         _same_or_new(directory, head)
@@ -97,7 +96,7 @@ def simulate_reference(
             run.prepare()
             molecule.to_pdb(directory / "topology.pdb")
             write_atomically(directory / "config.yaml", settings.to_yaml())
-        record.write(directory, {**head, "status": "running", "step": run.steps()})
+        head.model_copy(update={"step": run.steps()}).write(directory)
         began = time.monotonic()
         run.extend()
         run.execute(progress, stop)
@@ -109,8 +108,8 @@ def simulate_reference(
         wall = time.monotonic() - began
         status: Literal["complete", "stopped"] = "complete" if complete else "stopped"
         ending = {"status": status, "reason": reason, "step": step, "wall_seconds": round(wall, 3)}
-        record.write(directory, {**head, **ending})
-    return Outcome(Replica(directory), status, reason, step, wall)
+        head.model_copy(update=ending).write(directory)
+    return Outcome(status, reason, step, wall, Replica(directory))
 
 
 def steps_done(directory: Path, timestep_fs: float, record_ps: float) -> int:
@@ -136,35 +135,31 @@ def _head(
     padding_nm: float,
     grid: NDArray[np.float64] | None,
     seed: int,
-) -> dict[str, Any]:
-    bias = None if grid is None else {"kind": "fixed grid", "sha256": hashlib.sha256(grid.tobytes()).hexdigest()[:16]}
+) -> RunRecord:
+    bias = None if grid is None else {"kind": "fixed grid", "sha256": digest_of(grid.tobytes())}
     # only what differs from the defaults, so that a setting added to mlsim later does not orphan old runs
     free = {"ns", "max_hours", "threads", "checkpoint_minutes", "bias", "platform"}
     kept = json.dumps(settings.model_dump(mode="json", exclude_defaults=True, exclude=free), sort_keys=True)
-    return {
-        "engine": "gromacs",
-        "seed": seed,
-        "settings": settings.model_dump(mode="json"),
-        "molecule": {
-            "name": molecule.name,
-            "digest": molecule.digest,
-            "solute_atoms": molecule.n_atoms,
-            "atoms": water.n_atoms,
-        },
-        "potential": ExplicitWater(padding_nm).describe(),
-        "bias": bias,
-        "platform": {"name": "GROMACS", "program": Path(executable()).name, "version": version()},
-        "identity": hashlib.sha256(f"{kept}{bias}{molecule.digest}{seed}".encode()).hexdigest()[:16],
-        "versions": record.versions(),
-        "command": record.command_line(),
-    }
+    n = molecule.n_atoms
+    return RunRecord(
+        engine="gromacs",
+        status="running",
+        seed=seed,
+        settings=settings.model_dump(mode="json"),
+        molecule=SoluteNote(name=molecule.name, digest=molecule.digest, solute_atoms=n, atoms=water.n_atoms),
+        potential=ExplicitWater(padding_nm).describe(),
+        bias=bias,
+        platform={"name": "GROMACS", "properties": {"program": Path(executable()).name, "version": version()}},
+        identity=digest_of(f"{kept}{bias}{molecule.digest}{seed}"),
+        versions=versions(),
+        command=command_line(),
+    )
 
 
-def _same_or_new(directory: Path, head: dict[str, Any]) -> None:
-    if not (directory / record.FILE).exists():
+def _same_or_new(directory: Path, head: RunRecord) -> None:
+    if not (directory / RUN_FILE).exists():
         return
-    found = record.read(directory).get("identity")
-    if found != head["identity"]:
+    if RunRecord.read(directory).identity != head.identity:
         raise CheckpointError(
             f"{directory}: holds a run with other settings, molecule, bias or engine; repeat its options or choose "
             "another directory"

@@ -27,7 +27,7 @@ from mlsim.md.settings import Dynamics
 from mlsim.potentials.dihedral_bias import BIAS_GROUP
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
-from mlsim.runs import record
+from mlsim.records import RunRecord
 from mlsim.runs.streams import RecordStream, Stream
 from mlsim.units import steps_for
 
@@ -128,9 +128,9 @@ def collect(solute: Molecule, directories: Sequence[Path]) -> ForceFrames:
         parts.append(
             (x[: count * size].reshape(shape), f[: count * size].reshape(shape), table, np.full(count, number))
         )
-        sources.append(record.read(directory))
+        sources.append(RunRecord.read(directory))
     positions, forces, scalars, run = (np.concatenate([p[k] for p in parts]) for k in range(4))
-    keys = ("settings", "seed", "platform", "potential", "versions")
+    keys = {"settings", "seed", "platform", "potential", "versions"}
     return ForceFrames(
         positions=positions,
         forces=forces,
@@ -143,5 +143,5 @@ def collect(solute: Molecule, directories: Sequence[Path]) -> ForceFrames:
         charges=solute.charges,
         elements=solute.elements,
         molecule_digest=solute.digest,
-        provenance={"runs": [{k: source.get(k) for k in keys} for source in sources]},
+        provenance={"runs": [source.model_dump(mode="json", include=keys) for source in sources]},
     )
