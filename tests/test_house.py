@@ -147,13 +147,12 @@ CIRCLES = {"mlsim.chem.molecule"}
 SHARED_NAMES = {"ebm", "exchange", "label", "reference", "refine", "run"}
 LONG_SIGNATURES = {
     "mlsim.md.engines.replica_exchange:exchange",
-    "mlsim.md.engines.shared:simulate_together",
     "mlsim.md.engines.single:simulate",
     "mlsim.train.solvent.force_matching:carry_out",
     "mlsim.train.solvent.population_matching:fit",
     "mlsim.workflow.refine:collect",
 }
-BROKEN_REFERENCES = {"mlsim/md/session.py: simulate"}
+BROKEN_REFERENCES: set[str] = set()
 #: Modules that wait for their command.
 UNREACHED = {
     "mlsim.models.transferable.born_pairs",
