@@ -24,15 +24,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from mlsim.errors import InputError, UnphysicalError
+from mlsim.errors import InputError
 from mlsim.repr.beit import masking
 from mlsim.repr.beit.beit_encoder import BeitEncoder
 from mlsim.repr.beit.beit_network import NetworkSettings, masked_model
 from mlsim.repr.beit.masking import Masking
 from mlsim.repr.beit.patch_target import Target, Words
 from mlsim.repr.encoder import InputSettings, Progress
-from mlsim.repr.encoder_files import load_checkpoint, save_checkpoint
 from mlsim.settings import Settings
+from mlsim.train import steps
+from mlsim.train.steps import Kept, Plan, Trained
 
 
 class PretrainSettings(Settings):
@@ -98,33 +99,24 @@ def pretrain(
         masked_model(network, target.width, seed=seed), mean, std, target.tokenizer, inputs or InputSettings()
     )
     wanted = target.prepare(pixels)
-    model, rng = encoder.model.train(), np.random.default_rng(seed)
-    optimizer = torch.optim.AdamW(_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.999))
-    identity = f"{network.digest()}-{settings.digest()}-{seed}-{target.width}-{float(pixels.double().sum()):.10g}"
-    first = _restore(checkpoint, identity, model, optimizer, rng)
+    model, draws = encoder.model, _Draws(np.random.default_rng(seed))
     count = max(1, round(settings.masked_fraction * network.grid[0] * network.grid[1]))
-    for step in range(first, settings.steps):
+
+    def loss(step: int) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed((seed * 1_000_003 + step) % 2**63)  # stochastic depth draws from the global generator
-            chosen = torch.from_numpy(rng.integers(0, len(pixels), settings.batch))
+            chosen = torch.from_numpy(draws.rng.integers(0, len(pixels), settings.batch))
             hidden = torch.from_numpy(
-                masking.draw(settings.masking, network.grid, count, settings.batch, rng, settings.min_block)
+                masking.draw(settings.masking, network.grid, count, settings.batch, draws.rng, settings.min_block)
             )
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, settings)
             output = model(encoder.pixels(pixels[chosen]), bool_masked_pos=hidden).logits
-            loss = target.loss(output[hidden], wanted[chosen][hidden])
-            if not torch.isfinite(loss):
-                raise UnphysicalError(f"pre-training: loss is {loss.item()} at step {step}; lower the learning rate")
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-            optimizer.step()
-        if checkpoint is not None and ((step + 1) % settings.every == 0 or step + 1 == settings.steps):
-            _store(checkpoint, identity, step + 1, model, optimizer, rng)
-        if progress is not None:
-            progress(step + 1, settings.steps)
-    model.eval()
+            return target.loss(output[hidden], wanted[chosen][hidden])
+
+    optimizer = torch.optim.AdamW(_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.999))
+    identity = f"{network.digest()}-{settings.digest()}-{seed}-{target.width}-{float(pixels.double().sum()):.10g}"
+    kept = None if checkpoint is None else Kept(checkpoint, identity, settings.every, draws)
+    plan = Plan(settings.steps, lambda step, _: learning_rate(step, settings), settings.clip)
+    steps.run(Trained(model, optimizer), loss, plan, kept, progress)
     return encoder
 
 
@@ -207,26 +199,16 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def _store(
-    path: Path, identity: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator
-) -> None:
-    content = {
-        "step": step,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "rng": json.dumps(rng.bit_generator.state),
-    }
-    save_checkpoint(path, identity, content)
+class _Draws:
+    """The generator of batches and masks, which a checkpoint remembers."""
 
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
 
-def _restore(
-    path: Path | None, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator
-) -> int:
-    """Steps already done."""
-    if path is None or not path.is_file():
-        return 0
-    content = load_checkpoint(path, identity)
-    model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
-    rng.bit_generator.state = json.loads(content["rng"])
-    return int(content["step"])
+    def remembered(self) -> dict[str, str]:
+        """State of the generator, as JSON."""
+        return {"rng": json.dumps(self.rng.bit_generator.state)}
+
+    def recall(self, remembered: dict[str, str]) -> None:
+        """Set the state of the generator."""
+        self.rng.bit_generator.state = json.loads(remembered["rng"])

@@ -19,13 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 from transformers import BeitForImageClassification, BeitForMaskedImageModeling
 
 from mlsim.errors import InputError
 from mlsim.repr.beit.beit_encoder import BeitEncoder
 from mlsim.repr.encoder import Progress
 from mlsim.settings import Settings
+from mlsim.train import steps
+from mlsim.train.steps import Plan, Trained
 
 _HEAD_WIDTH = 0.02
 
@@ -83,22 +85,18 @@ def fine_tune(
     optimizer = torch.optim.AdamW(_groups(model, settings), lr=settings.learning_rate)
     generator = torch.Generator().manual_seed(seed)
     result = BeitEncoder(model, encoder.mean, encoder.std, None, encoder.inputs)
-    model.train()
-    for step in range(settings.steps):
+
+    def loss(step: int) -> Tensor:
         rows = torch.randint(len(checked), (settings.batch,), generator=generator)
-        factor = _factor(step, settings)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * factor * group["scale"]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed((seed * 1_000_003 + step) % 2**63)  # stochastic depth draws from the global generator
-            loss = nn.functional.cross_entropy(model(result.pixels(checked[rows])).logits, classes[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimizer.step()
-        if progress is not None:
-            progress(step + 1, settings.steps)
-    model.eval()
+            return nn.functional.cross_entropy(model(result.pixels(checked[rows])).logits, classes[rows])
+
+    def rate(step: int, group: dict[str, Any]) -> float:
+        return float(settings.learning_rate * _factor(step, settings) * group["scale"])
+
+    plan = Plan(settings.steps, rate, settings.clip)
+    steps.run(Trained(model, optimizer), loss, plan, progress=progress)
     return result
 
 

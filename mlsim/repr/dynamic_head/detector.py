@@ -17,20 +17,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlsim.errors import ArtifactError, InputError, MissingError, StorageError
+from mlsim.errors import ArtifactError, InputError, MissingError
 from mlsim.repr.dynamic_head.assignment.assign import Points, boxes_at, points
 from mlsim.repr.dynamic_head.assignment.boxes import suppress
 from mlsim.repr.dynamic_head.assignment.detection_losses import detection_loss
@@ -39,6 +37,7 @@ from mlsim.repr.dynamic_head.network.neck import DyHeadNeck
 from mlsim.repr.dynamic_head.network.pyramid import ConvolutionTower, Pyramid
 from mlsim.repr.dynamic_head.scenes.scene import Detections, Scene
 from mlsim.repr.encoder import fill, read_state
+from mlsim.repr.encoder_files import whole
 from mlsim.settings import Settings
 from mlsim.shapes import Floats, require_shape
 
@@ -186,8 +185,10 @@ class Detector(nn.Module):
         directory = Path(directory)
         record = {"format": FORMAT, "version": VERSION, "settings": self.settings.model_dump(mode="json")}
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        write_whole(directory / WEIGHTS, lambda path: save_file(state, path))
-        write_whole(directory / CONFIG, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+        with whole(directory / WEIGHTS) as partial:
+            partial.write_bytes(save(state))
+        with whole(directory / CONFIG) as partial:
+            partial.write_text(json.dumps(record, indent=1) + "\n")
         return directory
 
     @classmethod
@@ -223,25 +224,6 @@ class Detector(nn.Module):
 def available() -> tuple[str, ...]:
     """Names of the shipped detectors."""
     return tuple(sorted(path.parent.name for path in TRAINED.glob(f"*/{CONFIG}")))
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside ``path`` and move into place, so that a reader never meets half a file.
-
-    Raises
-    ------
-    StorageError
-        If the file system refuses; nothing new is left behind then.
-    """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"{path}: could not be written: {error}; free space or choose another place") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _rows(level: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,15 @@ from typing import Any
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
-from mlsim.errors import CheckpointError, UnphysicalError
-from mlsim.repr.dynamic_head.detector import Detector, write_whole
+from mlsim.repr.dynamic_head.detector import Detector
 from mlsim.repr.dynamic_head.network.attention import SpatialAttention
 from mlsim.repr.dynamic_head.scenes.scene import Maker
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
+from mlsim.train import steps
+from mlsim.train.steps import Kept, Plan, Trained
 
 CHECKPOINT = "checkpoint.pt"
 #: Steps over which the recorded loss is averaged.
@@ -87,44 +88,18 @@ def fit(
     """
     settings = settings or FitSettings()
     optimizer = torch.optim.AdamW(_groups(detector, settings), weight_decay=settings.weight_decay, betas=(0.9, 0.99))
-    identity = _identity(detector, settings)
-    done, losses, running = 0, [], 0.0
-    if directory is not None and (directory / CHECKPOINT).is_file():
-        found = _load(directory / CHECKPOINT, identity)
-        detector.load_state_dict(found["weights"])
-        optimizer.load_state_dict(found["optimizer"])
-        done, losses, running = found["step"], list(found["losses"]), found["running"]
-    detector.train()
-    for step in range(done, settings.steps):
+    plan = Plan(settings.steps, lambda step, group: group["initial_lr"] * _schedule(step, settings), settings.clip_norm)
+    kept = None
+    if directory is not None:
+        kept = Kept(directory / CHECKPOINT, _identity(detector, settings), settings.checkpoint_steps)
+
+    def loss(step: int) -> Tensor:
         generator = numpy_stream(settings.seed, f"scenes/{step}")
-        for group in optimizer.param_groups:
-            group["lr"] = group["highest"] * _schedule(step, settings)
-        loss = detector.loss([maker(generator) for _ in range(settings.batch_size)])
-        if not torch.isfinite(loss):
-            raise UnphysicalError(f"detector training: the loss is {loss.item()} at step {step}; lower learning_rate")
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(detector.parameters(), settings.clip_norm)
-        optimizer.step()
-        running += loss.item() / _RECORD
-        if (step + 1) % _RECORD == 0:
-            losses.append(running)
-            running = 0.0
-        last = step + 1 == settings.steps
-        if directory is not None and (last or (step + 1) % settings.checkpoint_steps == 0):
-            state = {
-                "identity": identity,
-                "step": step + 1,
-                "weights": detector.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "losses": losses,
-                "running": running,
-            }
-            write_whole(directory / CHECKPOINT, lambda path, state=state: torch.save(state, path))  # type: ignore[misc]
-        if progress is not None:
-            progress(step + 1, settings.steps)
-    detector.eval()
-    return FitResult(tuple(losses), settings.steps)
+        return detector.loss([maker(generator) for _ in range(settings.batch_size)])
+
+    losses = steps.run(Trained(detector, optimizer), loss, plan, kept, progress)
+    whole = range(0, len(losses) - _RECORD + 1, _RECORD)
+    return FitResult(tuple(sum(x / _RECORD for x in losses[k : k + _RECORD]) for k in whole), settings.steps)
 
 
 def _groups(detector: Detector, settings: FitSettings) -> list[dict[str, Any]]:
@@ -133,9 +108,7 @@ def _groups(detector: Detector, settings: FitSettings) -> list[dict[str, Any]]:
     numbers = {id(p) for p in moving}
     rest = [p for p in detector.parameters() if id(p) not in numbers]
     rates = (settings.learning_rate, settings.learning_rate * settings.offset_rate)
-    groups: list[dict[str, Any]] = [
-        {"params": part, "lr": r, "highest": r} for part, r in zip((rest, moving), rates, strict=True)
-    ]
+    groups: list[dict[str, Any]] = [{"params": part, "lr": r} for part, r in zip((rest, moving), rates, strict=True)]
     return [group for group in groups if group["params"]]
 
 
@@ -148,18 +121,3 @@ def _identity(detector: Detector, settings: FitSettings) -> str:
     kept = settings.model_dump(mode="json", exclude={"checkpoint_steps"})
     text = json.dumps([detector.settings.model_dump(mode="json"), kept], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _load(path: Path, identity: str) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        own = found["identity"]
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError) as error:
-        reason = str(error).split("\n")[0][:120]
-        raise CheckpointError(f"{path}: damaged or no detector checkpoint ({reason}); start elsewhere") from None
-    if own != identity:
-        raise CheckpointError(
-            f"{path}: belongs to a training with other settings (identity {own}, this one {identity}); "
-            "use the same ones or another directory"
-        )
-    return found

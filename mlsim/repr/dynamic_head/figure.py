@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlsim.repr.dynamic_head.detector import write_whole
 from mlsim.repr.dynamic_head.scenes.scene import Detections
+from mlsim.repr.encoder_files import whole
 from mlsim.shapes import Floats
 
 _COLOURS = ("tab:red", "tab:orange", "tab:cyan", "tab:pink", "tab:green", "white")
@@ -67,7 +67,8 @@ def draw(
             place = (corner[0], corner[1] + (size[1] if window else 0.0))
             text = f"{found.classes[int(label)]} {score:.2f}"
             axes.text(*place, text, color=colour, fontsize=7, va="bottom", clip_on=True)
-    write_whole(path, lambda partial: figure.savefig(partial, dpi=150, format="png"))
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=150, format="png")
 
 
 def _copies(box: Floats, rows: int, columns: int) -> list[Floats]:

@@ -1,4 +1,4 @@
-"""The training loop that all objectives share: pairs of views in, a trained backbone out.
+"""What all objectives share: pairs of views in, a trained backbone out.
 
 Where the views come from (augmented images, frames a lag apart) is a callable, so that nothing here knows about either.
 Adam with a cosine from ``learning_rate`` to zero after a linear rise over the first twentieth of the steps.
@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from mlsim.errors import UnphysicalError
 from mlsim.repr.encoder import Progress
 from mlsim.repr.hsic.networks import Network
 from mlsim.repr.hsic.objectives import ObjectiveSettings, objective_for
 from mlsim.repr.hsic.twins import Twins
 from mlsim.seeds import torch_stream
 from mlsim.settings import Settings
+from mlsim.train import steps
+from mlsim.train.steps import Plan, Trained
 
 #: ``views(n, generator)`` gives two batches of n inputs, row by row two views of the same thing.
 ViewSource = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
@@ -71,28 +73,19 @@ def pretrain(
     objective = objective_for(settings.objective)
     trained = [p for p in twins.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    losses: list[float] = []
-    twins.train()
-    for step in range(settings.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _share(step, settings.steps)
-        first, second = views(settings.batch_size, draws)
-        found = twins(first, second)
-        loss = objective(found, draws)
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise UnphysicalError(
-                f"loss became {losses[-1]} in step {step + 1}; lower learning_rate or check the inputs"
-            )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        objective.after_step(found)
+    last: list[Any] = []
+
+    def loss(step: int) -> Tensor:
+        pair = twins(*views(settings.batch_size, draws))
+        last[:] = [pair]
+        return objective(pair, draws)
+
+    def after() -> None:
+        objective.after_step(last[0])
         twins.after_step()
-        if progress is not None:
-            progress(step + 1, settings.steps)
-    twins.eval()
-    return losses
+
+    plan = Plan(settings.steps, lambda step, group: group["initial_lr"] * _share(step, settings.steps))
+    return steps.run(Trained(twins, optimizer, after), loss, plan, progress=progress)
 
 
 def _share(step: int, total: int) -> float:

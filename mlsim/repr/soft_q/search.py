@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from mlsim.errors import InputError, UnphysicalError
-from mlsim.repr.encoder_files import load_checkpoint, save_checkpoint
 from mlsim.repr.soft_q import path_losses
 from mlsim.repr.soft_q.alphabet import Alphabet
 from mlsim.repr.soft_q.diversity import unique_fraction
@@ -36,6 +35,7 @@ from mlsim.repr.soft_q.policy import tiny
 from mlsim.repr.soft_q.rewards import Remembered, Reward
 from mlsim.repr.soft_q.settings import CONSISTENCIES, SoftQSettings
 from mlsim.seeds import derive, torch_stream
+from mlsim.train.state_file import load_state, save_state
 
 CHECKPOINT = "search.pt"
 #: Share of the old baseline of the policy gradient that is kept in a step.
@@ -138,19 +138,19 @@ class SoftQ:
         """
         place = None if directory is None else directory / CHECKPOINT
         if place is not None and place.is_file():
-            self.restore(load_checkpoint(place, self.identity))
+            self.restore(load_state(place, self.identity))
         while not self.finished:
             row = self.advance()
             if self.step % log_every == 0 or self.finished:
                 self.history.append(row)
             if place is not None and self.step % checkpoint_every == 0:
-                save_checkpoint(place, self.identity, self.state())
+                save_state(place, self.identity, self.state())
             if progress is not None:
                 progress(self.step, self.settings.steps)
             if stop is not None and stop():
                 break
         if place is not None:
-            save_checkpoint(place, self.identity, self.state())
+            save_state(place, self.identity, self.state())
 
     def advance(self) -> dict[str, float]:
         """One step; returns its row of the log."""

@@ -1,16 +1,11 @@
-"""The training loop of everything here: AdamW, linear warm-up and decay, checkpoints from which a run goes on exactly.
+"""The training of everything here: AdamW, linear warm-up and decay, on the loop of :mod:`mlsim.train.steps`.
 
-Batches, masks and dropout of a step depend on the seed and the number of the step only, so that weights, optimizer
-moments and the losses so far are the whole state: a run that was killed and resumed ends with the same weights as one
-that was not.
-
-A checkpoint is one file, replaced atomically, and removed by nobody: a finished run that is started again returns at
-once. It is read with ``weights_only=True``.
+Batches, masks and dropout of a step depend on the seed and the number of the step only. The checkpoint is removed by
+nobody: a finished run that is started again returns at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -20,13 +15,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from mlsim.errors import UnphysicalError
-from mlsim.repr.encoder_files import load_checkpoint, save_checkpoint
 from mlsim.seeds import derive, numpy_stream
 from mlsim.settings import Settings
+from mlsim.train import steps
+from mlsim.train.steps import Kept, Plan, Progress, Trained
 
 CHECKPOINT = "checkpoint.pt"
-Progress = Callable[[int, int], None]
 
 
 class LoopSettings(Settings):
@@ -104,36 +98,17 @@ def run(
         If the checkpoint cannot be written.
     """
     module = objective.module
-    identity = f"{identity}-{settings.digest()}"
-    optimizer = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    losses: list[float] = []
-    if directory is not None and (directory / CHECKPOINT).is_file():
-        content = load_checkpoint(directory / CHECKPOINT, identity)
-        module.load_state_dict(content["module"])
-        optimizer.load_state_dict(content["optimizer"])
-        losses = list(content["losses"])
-    module.train()
-    for step in range(len(losses), settings.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(step, settings)
+
+    def loss(step: int) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(settings.seed, f"dropout-{step}"))
-            loss = objective.loss(batch_of(step, len(objective), settings), numpy_stream(settings.seed, f"step-{step}"))
-            optimizer.zero_grad()
-            loss.backward()
-        losses.append(float(loss.detach()))
-        if not np.isfinite(losses[-1]):
-            raise UnphysicalError(f"step {step}: the loss is {losses[-1]}; lower the learning rate")
-        nn.utils.clip_grad_norm_(module.parameters(), settings.clip)
-        optimizer.step()
-        done = step + 1
-        if directory is not None and (done % settings.checkpoint_every == 0 or done == settings.steps):
-            content = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}
-            save_checkpoint(directory / CHECKPOINT, identity, content)
-        if progress is not None:
-            progress(done, settings.steps)
-    module.eval()
-    return losses
+            return objective.loss(batch_of(step, len(objective), settings), numpy_stream(settings.seed, f"step-{step}"))
+
+    optimizer = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    plan = Plan(settings.steps, lambda step, group: group["initial_lr"] * _schedule(step, settings), settings.clip)
+    owner = f"{identity}-{settings.digest()}"
+    kept = None if directory is None else Kept(directory / CHECKPOINT, owner, settings.checkpoint_every)
+    return steps.run(Trained(module, optimizer), loss, plan, kept, progress)
 
 
 def _schedule(step: int, settings: LoopSettings) -> float:
