@@ -74,10 +74,11 @@ def detect(
     if output is None:
         return
     if output.suffix == ".json":
-        from mlsim.repr.dynamic_head.detector import write_whole
+        from mlsim.repr.encoder_files import whole
 
         facts = {"source": str(source), "detector": detector, "score": score, "found": records}
-        write_whole(output, lambda path: path.write_text(json.dumps(facts, indent=1) + "\n"))
+        with whole(output) as partial:
+            partial.write_text(json.dumps(facts, indent=1) + "\n")
     else:
         _draw(picture, found, output, source.stem)
     typer.echo(f"wrote {output}")
