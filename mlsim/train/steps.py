@@ -112,7 +112,7 @@ def run(
         losses.append(value.item())
         if not math.isfinite(losses[-1]):
             raise UnphysicalError(
-                f"the loss became {losses[-1]} in step {step + 1}; lower the learning rate or check the inputs"
+                f"the loss became {losses[-1]} in step {step + 1}; lower learning_rate or check the inputs"
             )
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
