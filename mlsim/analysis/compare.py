@@ -1,45 +1,60 @@
 r"""How far candidate surfaces are from a reference, corrected for the noise of both.
 
-What: ``compare(reference, candidates)`` -> ``Comparison``, one row per candidate, every number with an interval.
+What: ``compare(reference, candidates)`` -> ``Comparison``, one row per candidate. An interval stands only where it
+holds.
 
-Compared bins: those with F_ref < 3 kcal/mol. D = F_cand - F_ref there, its mean taken out (free energies have no zero):
+Compared bins: those with F_ref < 3 kcal/mol. The RMSE is taken over those of them that both sides can tell: the
+reference has at least ``LEAST_VISITS`` independent visits, as many would be expected of the candidate if it were like
+the reference (p_ref times its independent samples: its own counts do not decide, they would favour lucky bins), the
+bin was visited, and neither side calls the bin's basin unconverged. D = F_cand - F_ref there, its mean taken out:
 
     RMSE_raw^2 = mean D^2
-    RMSE^2     = RMSE_raw^2 - noise_ref^2 - noise_cand^2        (corrected; 0 where that is negative)
+    RMSE^2     = RMSE_raw^2 - mean e^2                     (corrected; 0 where that is negative)
     JS         = 1/2 sum_b p ln(p/m) + 1/2 sum_b q ln(q/m),  m = (p + q)/2        (nats, all bins, 0 .. ln 2)
 
-with each noise from independent runs or halves (``noise.own``, over the same bins). Intervals:
+e are bootstrap deviations of the difference, each bin's scaled up to the variance by its own correlation (``noise``).
+Interval of the corrected RMSE: all true distances t for which the observed RMSE_raw is not surprising. With
+u = D/|D|, the prediction for t is the distribution of mean (t u + e)^2; t belongs to the interval if RMSE_raw^2 lies
+between its tails. "0.00 [0.00, 0.07]" therefore says: not told from zero, and below 0.07. The raw RMSE and JS are
+what was observed, without an interval: noise makes both larger than the truth, in short runs many times.
 
-* raw RMSE^2 and JS: bootstrap replicates of both sides, re-centred on the estimate (a replicate has the noise twice);
-* corrected RMSE: all true distances t for which the observed RMSE_raw is not surprising. With u = D/|D| and e_b the
-  b-th bootstrap deviation of the difference, the prediction for t is the distribution of mean (t u + e_b)^2; t belongs
-  to the interval if RMSE_raw^2 lies between its tails. The deviations are scaled up where independent runs show more
-  noise than the bootstrap. "0.00 [0.00, 0.07]" therefore says: not told from zero, and below 0.07.
+Bins that the candidate missed are told apart (``bins_missed``, and ``population_missed``, the reference's population
+there), no frame is invented for them. Where some of them should have been visited ``SURELY`` times, the distance over
+all bins has no upper end: with n bins used and m missed it is at least sqrt(n / (n + m)) times that over the used ones.
 
-A reference bin that the candidate missed counts by the rule of ``histogram`` (one typical sample, but at least the
-cutoff), so it enlarges the distance; ``bins_missed`` and ``population_missed`` (the reference's population there) say
-how much was missed. That part of the distance is never taken for noise: it stays in the corrected RMSE.
-Basin free energies are relative to PII; a basin never visited counts with one effective frame.
+Differences between basins follow from draws of both sides' distributions (``occupancy``), where both have one. Basin
+free energies are relative to PII.
 
-Symbols: D -> ``difference``; e_b -> ``deviations``; t -> ``distances``; p, q -> ``probability``.
+Symbols: D -> ``difference``; e -> ``deviations``; t -> ``distances``; p, q -> ``probability``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from mlsim.analysis.occupancy import Occupancy
+from mlsim.analysis.surfaces import basins as basin_rules
 from mlsim.analysis.surfaces import noise
 from mlsim.analysis.surfaces.basins import ORIGIN
 from mlsim.analysis.surfaces.histogram import CUTOFF_KCAL_MOL
 from mlsim.analysis.surfaces.pool import require_same_grid
-from mlsim.analysis.surfaces.surface import FreeEnergySurface, Populations
-from mlsim.analysis.uncertainty import Estimate, percentile_interval, recentred_interval
+from mlsim.analysis.surfaces.subject import require_same_molecule
+from mlsim.analysis.surfaces.surface import FreeEnergySurface
+from mlsim.analysis.uncertainty import Estimate, percentile_interval
 from mlsim.errors import InputError
+from mlsim.seeds import numpy_stream
 from mlsim.shapes import Floats
 from mlsim.units import kT
+
+#: Independent visits that a bin needs on both sides to enter the RMSE.
+LEAST_VISITS = 5.0
+#: Independent visits expected of a candidate in a bin that it surely misses if it has none.
+SURELY = 8.0
+_DRAWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -47,14 +62,21 @@ class BasinRow:
     """One basin of one candidate against the reference.
 
     ``population`` and ``population_difference`` are fractions of 1; ``free_energy_difference`` is
-    [F_b - F_PII] of the candidate minus that of the reference, kJ/mol (exactly 0 for PII).
+    [F_b - F_PII] of the candidate minus that of the reference, kJ/mol (exactly 0 for PII). Numbers that the data of
+    either side cannot give are NaN; ``known`` and ``known_reference`` say what was seen.
     """
 
     name: str
     population: Estimate
     population_difference: Estimate
     free_energy_difference: Estimate
-    visited: bool
+    known: Occupancy
+    known_reference: Occupancy
+
+    @property
+    def visited(self) -> bool:
+        """Whether the candidate has a frame in it."""
+        return self.known.verdict != "never visited"
 
 
 @dataclass(frozen=True)
@@ -64,31 +86,33 @@ class Row:
     Attributes
     ----------
     rmse, rmse_corrected : Estimate
-        Raw and noise-corrected RMSE.
+        Raw RMSE (no interval) and the noise-corrected one; NaN if fewer than two bins could be used.
     noise : float
         Candidate's own noise from independent parts.
-    noise_bootstrap : float
-        The same from the block bootstrap (a check: it should agree within its scatter).
+    noise_used : float
+        Noise of both sides that was taken off, from each bin's own correlation.
     js : Estimate
-        Jensen-Shannon divergence from the reference.
+        Jensen-Shannon divergence from the reference (no interval).
     js_noise : float
         What the noise of both sides alone contributes to ``js``.
+    bins_used : int
+        Compared bins that the RMSE is over.
     bins_missed : int
         Compared bins without a single candidate frame.
     population_missed : float
         Reference population of those bins.
     bins_thin : int
-        Compared bins without four independent visits of the candidate (missed ones included): many of them make
-        the corrected RMSE too large.
+        Compared bins, not missed, that one of both sides cannot tell.
     """
 
     surface: FreeEnergySurface
     rmse: Estimate
     rmse_corrected: Estimate
     noise: float
-    noise_bootstrap: float
+    noise_used: float
     js: Estimate
     js_noise: float
+    bins_used: int
     bins_missed: int
     population_missed: float
     bins_thin: int
@@ -131,6 +155,7 @@ def compare(
     *,
     cutoff_kcal_mol: float = CUTOFF_KCAL_MOL,
     confidence: float = 0.95,
+    molecules: Literal["same", "any"] = "same",
 ) -> Comparison:
     """Compare candidate surfaces with a reference.
 
@@ -144,16 +169,30 @@ def compare(
         Bins with a reference free energy below this are compared, kcal/mol.
     confidence : float
         Central probability of every interval.
+    molecules : {"same", "any"}
+        Whether candidates may be of another molecule than the reference.
 
     Raises
     ------
     InputError
-        If there is no candidate, a grid or temperature differs, or fewer than two bins are left to compare.
+        If there is no candidate, a grid, temperature or molecule differs, two candidates have one label, or fewer than
+        two bins are left to compare.
     """
     if not candidates:
         raise InputError("compare: expected at least one candidate, got none")
     for candidate in candidates:
         require_same_grid(reference, candidate)
+        if reference.subject is not None and candidate.subject is not None and molecules == "same":
+            require_same_molecule(
+                f"the reference '{reference.label}'",
+                reference.subject,
+                f"'{candidate.label}'",
+                candidate.subject,
+                "different molecules are compared only if that is asked for (--molecules any)",
+            )
+    labels = [candidate.label for candidate in candidates]
+    for label in {name for name in labels if labels.count(name) > 1 and name}:
+        raise InputError(f"compare: two candidates are called '{label}'; expected a name for each")
     mask = reference.populated(cutoff_kcal_mol)
     if mask.sum() < 2:
         raise InputError(f"compare: expected two or more bins with F < {cutoff_kcal_mol:g} kcal/mol, got {mask.sum()}")
@@ -223,73 +262,118 @@ def corrected_interval(
     return Estimate(value, min(value, float(accepted.min())), max(value, float(accepted.max())))
 
 
+def bins_told(
+    reference: FreeEnergySurface, candidate: FreeEnergySurface, cutoff_kcal_mol: float = CUTOFF_KCAL_MOL
+) -> tuple[np.ndarray, np.ndarray]:
+    """Masks [bins, ...] of the bins that the RMSE is over, and of those that the candidate surely misses."""
+    mask = reference.populated(cutoff_kcal_mol)
+    missed = mask & (candidate.probability <= 0.0)
+    expected = reference.probability * _independent_samples(candidate)
+    told = (reference.independent >= LEAST_VISITS) & (expected >= LEAST_VISITS)
+    told &= _settled(reference) & _settled(candidate)
+    return mask & told & ~missed, missed & (expected >= SURELY)
+
+
 def _row(
     reference: FreeEnergySurface, candidate: FreeEnergySurface, mask: np.ndarray, cutoff: float, confidence: float
 ) -> Row:
-    count = min(len(reference.replicates), len(candidate.replicates))
-    ours = noise.deviations(candidate, candidate.replicates[:count], mask)
-    # Replicates of the two sides are paired with an offset: equal seeds must not make equal draws.
-    deviations = ours - np.roll(noise.deviations(reference, reference.replicates[:count], mask), 1, axis=0)
-    difference = _masked(candidate, mask, cutoff) - _masked(reference, mask, cutoff)
-    raw_squared = float(np.mean(np.square(difference)))
-    unit = difference / np.sqrt(raw_squared) if raw_squared > 0.0 else difference
-    noise_reference, noise_candidate = noise.own(reference, mask), noise.own(candidate, mask)
-    tail = 0.5 * (1.0 - confidence)
-
-    squared = recentred_interval(raw_squared, np.square(difference + deviations).mean(axis=1), confidence)
-    flat = [s.reshape(len(s), -1) for s in (candidate.replicates[:count], np.roll(reference.replicates[:count], 1, 0))]
-    js = float(jensen_shannon(candidate.probability.ravel(), reference.probability.ravel()))
     missed = mask & (candidate.probability <= 0.0)
+    used, surely_missed = bins_told(reference, candidate, cutoff)
+    raw, corrected, taken_off = Estimate.unbounded(np.nan), Estimate.unbounded(np.nan), float("nan")
+    if used.sum() >= 2:
+        raw, corrected, taken_off = _distance(reference, candidate, used, confidence)
+        surely = int(surely_missed.sum())
+        if surely:
+            share = float(np.sqrt(used.sum() / (used.sum() + surely)))
+            corrected = Estimate(corrected.value * share, corrected.low * share, np.inf)
+        if reference.too_short or candidate.too_short:
+            corrected = Estimate.unbounded(corrected.value)
+    js = float(jensen_shannon(candidate.probability.ravel(), reference.probability.ravel()))
     return Row(
         surface=candidate,
-        rmse=Estimate(*(float(np.sqrt(v)) for v in (squared.value, squared.low, squared.high))),
-        rmse_corrected=corrected_interval(raw_squared, unit, deviations, noise_reference**2 + noise_candidate**2, tail),
-        noise=noise_candidate,
-        noise_bootstrap=float(np.sqrt(np.mean(np.square(ours)))),
-        js=recentred_interval(js, jensen_shannon(*flat), confidence),
+        rmse=raw,
+        rmse_corrected=corrected,
+        noise=noise.own(candidate, mask),
+        noise_used=taken_off,
+        js=Estimate.unbounded(js),
         js_noise=sum(noise.from_splits(pairwise(s.splits), s.split_shares) for s in (reference, candidate)),
+        bins_used=int(used.sum()),
         bins_missed=int(missed.sum()),
         population_missed=float(reference.probability[missed].sum()),
-        bins_thin=int((mask & noise.thin(candidate)).sum()),
+        bins_thin=int((mask & ~used & ~missed).sum()),
         basins=_basin_rows(reference, candidate, confidence),
     )
 
 
-def _masked(surface: FreeEnergySurface, mask: np.ndarray, cutoff: float) -> Floats:
-    """Free energies [n] of the compared bins, kJ/mol, mean zero."""
-    values = surface.filled(surface.probability[None], cutoff_kcal_mol=cutoff)[0][mask]
-    return values - values.mean()
+def _distance(
+    reference: FreeEnergySurface, candidate: FreeEnergySurface, used: np.ndarray, confidence: float
+) -> tuple[Estimate, Estimate, float]:
+    """RMSE over the used bins, raw and corrected, and the noise taken off (kJ/mol)."""
+    count = min(len(reference.replicates), len(candidate.replicates))
+    # Replicates of the two sides are paired with an offset: equal seeds must not make equal draws.
+    theirs = np.roll(noise.log_deviations(reference, used)[:count], 1, axis=0)
+    deviations = noise.log_deviations(candidate, used)[:count] - theirs
+    deviations -= deviations.mean(axis=1, keepdims=True)
+    difference = candidate.free_energy[used] - reference.free_energy[used]
+    difference -= difference.mean()
+    raw_squared, noise_squared = float(np.mean(np.square(difference))), float(np.mean(np.square(deviations)))
+    unit = difference / np.sqrt(raw_squared) if raw_squared > 0.0 else difference
+    corrected = corrected_interval(raw_squared, unit, deviations, noise_squared, 0.5 * (1.0 - confidence))
+    return Estimate.unbounded(float(np.sqrt(raw_squared))), corrected, float(np.sqrt(noise_squared))
+
+
+def _independent_samples(surface: FreeEnergySurface) -> float:
+    """Independent samples behind the bins of a surface: the median over its weight."""
+    seen = surface.independent > 0.0
+    if not seen.any():
+        return 0.0
+    samples, weight = (surface.independent[seen] / surface.probability[seen]), surface.probability[seen]
+    order = np.argsort(samples)
+    middle = np.searchsorted(np.cumsum(weight[order]), 0.5 * weight.sum())
+    return float(samples[order][min(middle, len(order) - 1)])
+
+
+def _settled(surface: FreeEnergySurface) -> np.ndarray:
+    """Mask of the bins whose basin the surface can tell (all, if it has no basins)."""
+    if surface.basins is None:
+        return np.ones(surface.probability.shape, dtype=bool)
+    region = basin_rules.masks(*np.meshgrid(*surface.centres, indexing="ij"))
+    unsettled = [region[name] for name in surface.basins.unsettled]
+    return ~np.any(unsettled, axis=0) if unsettled else np.ones(surface.probability.shape, dtype=bool)
 
 
 def _basin_rows(reference: FreeEnergySurface, candidate: FreeEnergySurface, confidence: float) -> tuple[BasinRow, ...]:
     if reference.basins is None or candidate.basins is None:
         return ()
-    ours, theirs = candidate.basins, reference.basins
-    count = min(len(ours.replicates), len(theirs.replicates))
-    energy = [_basin_energy(candidate, ours, ours.replicates[:count]), _basin_energy(candidate, ours, ours.value[None])]
-    other = [_basin_energy(reference, theirs, theirs.replicates[:count])]
-    other += [_basin_energy(reference, theirs, theirs.value[None])]
     rows = []
-    for index, name in enumerate(ours.names):
-        p, q = ours.replicates[:count, index], np.roll(theirs.replicates[:count, index], 1)
-        free = energy[0][:, index] - np.roll(other[0][:, index], 1)
+    for index, name in enumerate(candidate.basins.names):
+        ours, theirs = candidate.basins.whole[index], reference.basins.whole[index]
+        away = (candidate.basins.relative[index], reference.basins.relative[index])
+        free = Estimate(0.0, 0.0, 0.0)
+        if name != ORIGIN:
+            free = _difference(*away, lambda q: -np.log(q / (1.0 - q)), confidence).scaled(kT(reference.temperature_K))
         rows.append(
             BasinRow(
                 name=name,
-                population=candidate.population(name, confidence),
-                population_difference=percentile_interval(ours.value[index] - theirs.value[index], p - q, confidence),
-                free_energy_difference=percentile_interval(energy[1][0, index] - other[1][0, index], free, confidence),
-                visited=bool(ours.value[index] > 0.0),
+                population=ours.interval(confidence),
+                population_difference=_difference(ours, theirs, lambda p: p, confidence),
+                free_energy_difference=free,
+                known=ours,
+                known_reference=theirs,
             )
         )
     return tuple(rows)
 
 
-def _basin_energy(surface: FreeEnergySurface, populations: Populations, values: Floats) -> Floats:
-    """Basin free energies [K, B] relative to PII, kJ/mol."""
-    least = np.maximum(values, 1.0 / surface.n_effective)
-    energy = -kT(surface.temperature_K) * np.log(least)
-    return np.asarray(energy - energy[:, [populations.names.index(ORIGIN)]])
+def _difference(ours: Occupancy, theirs: Occupancy, measure: Callable[[Floats], Floats], confidence: float) -> Estimate:
+    """Difference of a measure of two populations, by draws from both; NaN unless both have a distribution."""
+    if ours.verdict != "converged" or theirs.verdict != "converged":
+        return Estimate.unbounded(np.nan)
+    generator = numpy_stream(0, "basins")
+    value = float(measure(np.array(ours.value)) - measure(np.array(theirs.value)))
+    draws = [measure(found.draws(_DRAWS, generator, confidence)) for found in (ours, theirs)]
+    found = percentile_interval(value, draws[0] - draws[1], confidence)
+    return Estimate(value, min(value, found.low), max(value, found.high))
 
 
 def _completed(p: Floats) -> Floats:

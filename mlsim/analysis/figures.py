@@ -7,6 +7,7 @@ keep no global matplotlib state, so that they work without a display and from th
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +29,14 @@ from mlsim.units import KJ_PER_KCAL
 TOP_KCAL_MOL = 5.0
 _COLOURS = "YlGnBu_r"
 _SYMBOLS = {"phi": "φ", "psi": "ψ", "chi1": "χ₁"}
-_BASIN_SYMBOLS = {"alphaR": "α$_R$", "alphaL": "α$_L$", "PII": "P$_{II}$", "C5": "C5"}
+_BASIN_SYMBOLS = {
+    "alphaR": "α$_R$",
+    "alphaL": "α$_L$",
+    "PII": "P$_{II}$",
+    "C5": "C5",
+    "C7eq": "C7$_{eq}$",
+    "C7ax": "C7$_{ax}$",
+}
 _LABEL_AT = {"alphaR": (-165, -105), "PII": (-28, 158), "C5": (-165, 158), "alphaL": (18, 158)}
 
 
@@ -55,16 +63,16 @@ def panels(surfaces: Sequence[FreeEnergySurface], path: str | Path, notes: Seque
         ax = axes.flat[index]
         mesh = _panel(ax, surface)
         note = notes[index] if index < len(notes) else ""
-        ax.set_title(note, fontsize=8.5, color="0.3", pad=4)
+        ax.set_title(_plain(note), fontsize=8.5, color="0.3", pad=4)
         ax.annotate(
-            surface.label,
+            _title(surface.label),
             (0.5, 1.0),
             (0.0, 16.0 if note else 4.0),
             xycoords="axes fraction",
             textcoords="offset points",
             ha="center",
             va="bottom",
-            fontsize=11,
+            fontsize=11 if len(surface.label) < 24 else 9,
             fontweight="bold",
         )
         if index % columns == 0:
@@ -82,7 +90,7 @@ def panels(surfaces: Sequence[FreeEnergySurface], path: str | Path, notes: Seque
 
 
 def profiles(surfaces: Sequence[FreeEnergySurface], path: str | Path) -> None:
-    """Write surfaces over one CV as curves with bands of one bootstrap standard error.
+    """Write surfaces over one CV as curves with bands of their 95 % intervals, where they have one.
 
     Parameters
     ----------
@@ -130,7 +138,7 @@ def _panel(ax: Axes, surface: FreeEnergySurface) -> QuadMesh:
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[0], y[-1])
     if observables.same_residue(surface.cv_names):
-        _draw_basins(ax)
+        _draw_basins(ax, surface.solvent)
     for axis, periodic in zip((ax.xaxis, ax.yaxis), surface.periodic, strict=True):
         if periodic:
             axis.set_ticks([-180, -90, 0, 90, 180])
@@ -139,16 +147,16 @@ def _panel(ax: Axes, surface: FreeEnergySurface) -> QuadMesh:
     return mesh
 
 
-def _draw_basins(ax: Axes) -> None:
+def _draw_basins(ax: Axes, solvent: str) -> None:
     borders = [[(0, -180), (0, 180)], [(130, -180), (130, 180)]]
     borders += [[(low, psi), (high, psi)] for psi in (-120, 50) for low, high in ((-180, 0), (130, 180))]
     borders += [[(-110, low), (-110, high)] for low, high in ((50, 180), (-180, -120))]
     ax.add_collection(LineCollection(borders, colors="0.15", linestyles=(0, (4, 3)), linewidths=0.8))
-    for name in basins.BASINS:
+    for name, shown in zip(basins.BASINS, basins.shown(basins.BASINS, [solvent]), strict=True):
         x, y = _LABEL_AT[name]
         box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
         align = "right" if name == "PII" else "left"
-        ax.text(x + (24 if name == "PII" else 0), y, _BASIN_SYMBOLS[name], fontsize=8, ha=align, va="center", bbox=box)
+        ax.text(x + (24 if name == "PII" else 0), y, _BASIN_SYMBOLS[shown], fontsize=8, ha=align, va="center", bbox=box)
 
 
 def _curves(ax: Axes, surfaces: Sequence[FreeEnergySurface]) -> None:
@@ -157,10 +165,18 @@ def _curves(ax: Axes, surfaces: Sequence[FreeEnergySurface]) -> None:
         name = surface.cv_names[0]
         edges = _displayed(surface.edges[0], name)
         x = 0.5 * (edges[1:] + edges[:-1])
-        y, error = surface.free_energy / KJ_PER_KCAL, surface.stderr / KJ_PER_KCAL
+        y = surface.free_energy / KJ_PER_KCAL
+        low, high = (end / KJ_PER_KCAL for end in surface.band())
         colour = "black" if index == 0 else palette[(index - 1) % len(palette)]
-        ax.fill_between(x, y - error, y + error, color=colour, alpha=0.18, linewidth=0)
-        ax.plot(x, y, color=colour, linewidth=1.8 if index == 0 else 1.3, label=surface.label, zorder=3 - (index > 0))
+        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        ax.plot(
+            x,
+            y,
+            color=colour,
+            linewidth=1.8 if index == 0 else 1.3,
+            label=_plain(surface.label),
+            zorder=3 - (index > 0),
+        )
         ax.set_xlim(edges[0], edges[-1])
         ax.set_xlabel(_axis_label(name))
         if surface.periodic[0]:
@@ -168,6 +184,16 @@ def _curves(ax: Axes, surfaces: Sequence[FreeEnergySurface]) -> None:
     ax.set_ylim(-0.15, TOP_KCAL_MOL + 1.0)
     ax.tick_params(labelsize=8.5, length=3)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not read as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def _title(label: str) -> str:
+    """A label for the width of a panel: system and solvent below each other."""
+    return "\n".join(textwrap.wrap(_plain(label), 34, break_long_words=True)) or label
 
 
 def _displayed(edges: Floats, name: str) -> Floats:

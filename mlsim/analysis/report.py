@@ -1,95 +1,37 @@
-"""Reports: surfaces and comparisons as plain text, JSON, CSV and figures.
+"""Reports: surfaces and comparisons as plain text (``tables``), JSON, CSV and figures.
 
-What: ``summary`` and ``table`` are the texts that the command line prints (kcal/mol, nats, per cent);
-``surface_record`` and ``comparison_record`` are JSON-able with the unit in every key; ``write_surface`` and
+What: ``surface_record`` and ``comparison_record`` are JSON-able with the unit in every key; ``write_surface`` and
 ``write_comparison`` put everything into a directory, the texts and records only after all of it could be computed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlsim.analysis.compare import Comparison, Row
+from mlsim.analysis.occupancy import Occupancy
 from mlsim.analysis.surfaces import noise
-from mlsim.analysis.surfaces.basins import ORIGIN
 from mlsim.analysis.surfaces.surface import FreeEnergySurface
+from mlsim.analysis.tables import notes, summary, table
 from mlsim.analysis.uncertainty import Estimate
 from mlsim.errors import StorageError
 from mlsim.units import KJ_PER_KCAL
 
 _TO_KCAL = 1.0 / KJ_PER_KCAL
 
-
-def summary(surface: FreeEnergySurface) -> str:
-    """A surface in a few lines of text."""
-    populated = surface.populated()
-    lines = [
-        f"{surface.label}: free energy over {' '.join(surface.cv_names)} at {surface.temperature_K:g} K",
-        _amount(surface),
-        f"noise {noise.own(surface) * _TO_KCAL:.2f} kcal/mol over {populated.sum()} bins with F < 3 kcal/mol "
-        f"(independent parts differ by {noise.between_parts(surface) * _TO_KCAL:.2f}); "
-        f"median error per bin {np.nanmedian(surface.stderr[populated]) * _TO_KCAL:.2f}",
-    ]
-    if surface.basins is not None:
-        lines.append("basin populations, % [95 % interval]")
-        parts = [(name, surface.population(name).scaled(100.0)) for name in surface.basins.names]
-        lines += [f"  {name:7s} {_bracket(value, 1)}" for name, value in parts]
-    return "\n".join(lines)
-
-
-def table(comparison: Comparison) -> str:
-    """A comparison as aligned plain text."""
-    reference = comparison.reference
-    lines = [
-        f"reference {reference.label}: {_amount(reference)}",
-        f"its noise: {comparison.noise * _TO_KCAL:.3f} kcal/mol (independent parts differ by "
-        f"{comparison.split_rmse * _TO_KCAL:.3f} kcal/mol and JS {comparison.js_splits:.4f} nats)",
-        f"compared: {comparison.bins_compared} bins with F < {comparison.cutoff_kcal_mol:g} kcal/mol over "
-        f"{' '.join(reference.cv_names)} at {reference.temperature_K:g} K, constant taken out; "
-        f"[{100 * comparison.confidence:g} % intervals]",
-        "",
-    ]
-    rows = [["", "RMSE kcal/mol", "noise-corrected", "own noise", "JS nats", "JS by noise", "missed", "eff. frames"]]
-    for row in comparison.rows:
-        rows.append(
-            [
-                row.label,
-                _bracket(row.rmse.scaled(_TO_KCAL), 2),
-                _bracket(row.rmse_corrected.scaled(_TO_KCAL), 2),
-                f"{row.noise * _TO_KCAL:.2f}",
-                _bracket(row.js, 3),
-                f"{row.js_noise:.3f}",
-                f"{row.bins_missed}" + (f" ({100 * row.population_missed:.1f} %)" if row.bins_missed else ""),
-                f"{row.surface.n_effective:.0f} of {row.surface.n_frames}",
-            ]
-        )
-    lines += _aligned(rows)
-    if reference.basins is not None and all(row.basins for row in comparison.rows):
-        names = reference.basins.names
-        lines += ["", "basin populations, %"]
-        own = [_bracket(reference.population(n, comparison.confidence).scaled(100.0), 1) for n in names]
-        body = [[reference.label, *own]]
-        body += [[r.label, *(_bracket(b.population.scaled(100.0), 1) for b in r.basins)] for r in comparison.rows]
-        lines += _aligned([["", *names], *body])
-        lines += ["", f"basin free energies relative to {ORIGIN}, candidate minus reference, kcal/mol"]
-        others = [n for n in names if n != ORIGIN]
-        lines += _aligned([["", *others], *([r.label, *_basin_cells(r, reference)] for r in comparison.rows)])
-    lines += _remarks(comparison)
-    return "\n".join(lines)
-
-
-def notes(comparison: Comparison) -> list[str]:
-    """One line per panel: the reference's noise, then each candidate's corrected RMSE (kcal/mol)."""
-    first = f"noise {comparison.noise * _TO_KCAL:.2f}"
-    return [
-        first,
-        *(f"corrected RMSE {_bracket(r.rmse_corrected.scaled(_TO_KCAL), 2)}" for r in comparison.rows),
-    ]
+__all__ = [
+    "comparison_record",
+    "notes",
+    "summary",
+    "surface_record",
+    "table",
+    "write_comparison",
+    "write_surface",
+]
 
 
 def surface_record(surface: FreeEnergySurface) -> dict[str, Any]:
@@ -110,10 +52,14 @@ def surface_record(surface: FreeEnergySurface) -> dict[str, Any]:
         "free_energy_kcal_mol": _nullable(surface.free_energy * _TO_KCAL),
         "stderr_kJ_mol": _nullable(surface.stderr),
         "stderr_kcal_mol": _nullable(surface.stderr * _TO_KCAL),
+        "low_95_kcal_mol": _nullable(surface.band()[0] * _TO_KCAL),
+        "high_95_kcal_mol": _nullable(surface.band()[1] * _TO_KCAL),
+        "length_correlation_times": surface.length,
+        "subject": None if surface.subject is None else surface.subject.record(),
         "provenance": surface.provenance,
     }
     if surface.basins is not None:
-        record["basin_population"] = {n: _estimate(surface.population(n)) for n in surface.basins.names}
+        record["basin_population"] = _basin_record(surface, 0.95)
     return record
 
 
@@ -124,6 +70,7 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
     return {
         "reference": {
             "label": reference.label,
+            "subject": None if reference.subject is None else reference.subject.record(),
             "n_frames": reference.n_frames,
             "n_runs": reference.n_runs,
             "n_effective": reference.n_effective,
@@ -131,9 +78,7 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
             "between_parts_kcal_mol": comparison.split_rmse * _TO_KCAL,
             "js_between_parts_nats": comparison.js_splits,
             "bins_thin": comparison.bins_thin,
-            "basin_population": {}
-            if populations is None
-            else {n: _estimate(reference.population(n, comparison.confidence)) for n in populations.names},
+            "basin_population": {} if populations is None else _basin_record(reference, comparison.confidence),
             "provenance": reference.provenance,
         },
         "cv_names": list(reference.cv_names),
@@ -179,60 +124,27 @@ def write_comparison(comparison: Comparison, directory: str | Path) -> list[Path
         figures.marginals(comparison.surfaces, written[3])
     else:
         figures.profiles(comparison.surfaces, written[2])
-    for surface, name in zip(comparison.surfaces, ["reference", *(r.label for r in comparison.rows)], strict=True):
-        path = stored / f"{_file_name(name)}.npz"
+    kept = [stored / f"{name}.npz" for name in _file_names(comparison)]
+    for earlier in stored.glob("*.npz"):
+        if earlier not in kept:
+            earlier.unlink()  # of an earlier comparison in this directory
+    for surface, path in zip(comparison.surfaces, kept, strict=True):
         surface.save(path)
         written.append(path)
     return written
 
 
-def _amount(surface: FreeEnergySurface) -> str:
-    runs = "run" if surface.n_runs == 1 else "runs"
-    return (
-        f"{surface.n_runs} {runs}, {surface.n_frames} frames ({surface.n_effective:.0f} effective, "
-        f"statistical inefficiency {surface.statistical_inefficiency:.0f} frames, {surface.n_blocks} bootstrap blocks)"
-    )
-
-
-def _basin_cells(row: Row, reference: FreeEnergySurface) -> list[str]:
-    cells = []
-    for basin in row.basins:
-        value = basin.free_energy_difference.scaled(_TO_KCAL)
-        if basin.name == ORIGIN:
-            continue
-        if reference.population(basin.name).value == 0.0:
-            cells.append("not in reference")
-        else:
-            bound = f" (> {value.value:+.2f})" if value.value > 0.0 else ""
-            cells.append(_bracket(value, 2, "+") if basin.visited else f"never visited{bound}")
-    return cells
-
-
-def _remarks(comparison: Comparison) -> list[str]:
-    lines = []
-    if comparison.bins_thin:
-        lines.append(
-            f"note: {comparison.bins_thin} of {comparison.bins_compared} compared bins have fewer than 4 independent "
-            "visits of the reference"
-        )
-    for row in comparison.rows:
-        if row.bins_thin:
-            lines.append(
-                f"note: {row.bins_thin} of {comparison.bins_compared} compared bins have fewer than 4 independent "
-                f"visits of {row.label} ({row.bins_missed} have none): its corrected RMSE is an upper estimate"
-            )
-    return ["", *lines] if lines else []
-
-
 def _row_record(row: Row) -> dict[str, Any]:
     return {
         "label": row.label,
+        "subject": None if row.surface.subject is None else row.surface.subject.record(),
         "rmse_kcal_mol": _estimate(row.rmse.scaled(_TO_KCAL)),
         "rmse_corrected_kcal_mol": _estimate(row.rmse_corrected.scaled(_TO_KCAL)),
         "noise_kcal_mol": row.noise * _TO_KCAL,
-        "noise_bootstrap_kcal_mol": row.noise_bootstrap * _TO_KCAL,
+        "noise_taken_off_kcal_mol": _finite(row.noise_used * _TO_KCAL),
         "js_nats": _estimate(row.js),
         "js_by_noise_nats": row.js_noise,
+        "bins_used": row.bins_used,
         "bins_missed": row.bins_missed,
         "population_missed": row.population_missed,
         "bins_thin": row.bins_thin,
@@ -241,10 +153,11 @@ def _row_record(row: Row) -> dict[str, Any]:
         "n_effective": row.surface.n_effective,
         "basins": {
             basin.name: {
-                "population": _estimate(basin.population),
+                "population": _estimate(basin.population if basin.population.bounded else Estimate.unbounded(np.nan)),
                 "population_difference": _estimate(basin.population_difference),
                 "free_energy_difference_kcal_mol": _estimate(basin.free_energy_difference.scaled(_TO_KCAL)),
                 "visited": basin.visited,
+                **_visits(basin.known),
             }
             for basin in row.basins
         },
@@ -252,17 +165,28 @@ def _row_record(row: Row) -> dict[str, Any]:
     }
 
 
-def _estimate(value: Estimate) -> dict[str, float]:
-    return {"value": value.value, "low": value.low, "high": value.high}
+def _estimate(value: Estimate) -> dict[str, float | None]:
+    """An estimate in JSON: ``null`` for what the data do not give."""
+    return {"value": _finite(value.value), "low": _finite(value.low), "high": _finite(value.high)}
 
 
-def _bracket(value: Estimate, digits: int, sign: str = "") -> str:
-    return f"{value.value:{sign}.{digits}f} [{value.low:{sign}.{digits}f}, {value.high:{sign}.{digits}f}]"
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def _visits(known: Occupancy) -> dict[str, Any]:
+    return {"verdict": known.verdict, "entries": known.entries, "exits": known.exits, "frames_inside": known.frames}
+
+
+def _basin_record(surface: FreeEnergySurface, confidence: float) -> dict[str, Any]:
+    """Populations as fractions; without a value where the data do not tell it."""
+    assert surface.basins is not None
+    record = {}
+    for name in surface.basins.names:
+        known = surface.basin(name)
+        found = known.interval(confidence)
+        record[name] = {**_estimate(found if found.bounded else Estimate.unbounded(np.nan)), **_visits(known)}
+    return record
 
 
 def _nullable(values: np.ndarray) -> list[Any]:
@@ -271,11 +195,13 @@ def _nullable(values: np.ndarray) -> list[Any]:
 
 
 def _csv(surface: FreeEnergySurface) -> str:
-    """One line per bin: centres (rad or nm), free energy and its error in both units."""
+    """One line per bin: centres (rad or nm), free energy, its error in both units and its 95 % interval."""
     header = [*surface.cv_names, "free_energy_kJ_mol", "stderr_kJ_mol", "free_energy_kcal_mol", "stderr_kcal_mol"]
+    header += ["low_95_kcal_mol", "high_95_kcal_mol"]
     grids = np.meshgrid(*surface.centres, indexing="ij")
     energy, error = surface.free_energy, surface.stderr
-    columns = [g.ravel() for g in (*grids, energy, error, energy * _TO_KCAL, error * _TO_KCAL)]
+    ends = [end * _TO_KCAL for end in surface.band()]
+    columns = [g.ravel() for g in (*grids, energy, error, energy * _TO_KCAL, error * _TO_KCAL, *ends)]
     lines = [",".join(f"{value:.6g}" for value in row) for row in zip(*columns, strict=True)]
     return "\n".join([",".join(header), *lines]) + "\n"
 
@@ -299,5 +225,16 @@ def _write_text(path: Path, text: str) -> None:
         raise StorageError(f"{path}: could not be written: {error.strerror or error}") from None
 
 
-def _file_name(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in label) or "surface"
+def _file_names(comparison: Comparison) -> list[str]:
+    """A name without an ending for each surface, the reference first; no two are equal, whatever the labels hold."""
+    names: list[str] = []
+    for surface, prefix in zip(comparison.surfaces, ["reference-", *("" for _ in comparison.rows)], strict=True):
+        plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in surface.label.replace(", ", "-"))
+        name = (prefix + plain).strip("-.")[:100] or "surface"
+        taken = {known.casefold() for known in names}
+        number, unique = 1, name
+        while unique.casefold() in taken:
+            number += 1
+            unique = f"{name}-{number}"
+        names.append(unique)
+    return names

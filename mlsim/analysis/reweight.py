@@ -3,19 +3,24 @@ r"""Log weights that turn frames of one ensemble into another.
 What: every function returns log weights [F] for ``surface.estimate``; only their differences matter.
 
     static bias            ln w = +beta V(s_t)
-    final bias             ln w = +beta V_final(s_t), frames after the growth of a well-tempered metadynamics bias
+    growing bias           ln w = +beta [V(s_t, t) - c(t)]
     another Hamiltonian    ln w = -beta [U_target(x_t) - U_sampled(x_t)] + beta V(s_t)
     several static biases  ln w = -ln sum_k N_k exp[f_k - beta V_k(x_t)]           (MBAR, target without bias)
 
-Why the final bias: at late times the well-tempered bias only breathes around V_final, which is then as good as static;
-frames from before are not at equilibrium with it and must be discarded (``discard``). Weights are never clipped or
-smoothed: that trades a visible variance for an invisible error. Look at the effective number of samples instead,
-(sum w)^2 / sum w^2 (Kish): far below the number of frames means that the two ensembles hardly overlap.
+Why not the final bias for all frames of a metadynamics run: the bias of that time was another one, and what a run has
+not seen yet looks forbidden under its final bias, most of all to MBAR. With the constant c(t) of Tiwary and Parrinello
+every frame has the weight of its own time. That is exact for a bias that changes slowly; the exact way is a second run
+under the finished bias. Weights are never clipped or smoothed: that trades a visible variance for an invisible error.
+Look at the effective number of samples instead, (sum w)^2 / sum w^2 (Kish).
 
-Symbols: beta = 1 / ``kT``; V -> ``bias``; U -> ``energy``; N_k -> ``n_frames``; f_k -> pymbar's ``f_k``.
+MBAR needs runs that overlap: the overlap is 1 - lambda_2 with the second eigenvalue lambda_2 of the matrix
+O_kl = N_l sum_t w_k(t) w_l(t); at 0 the runs fall into groups whose relative weight nothing in the data says.
 
-References: A. M. Ferrenberg and R. H. Swendsen, Phys. Rev. Lett. 61, 2635 (1988); A. Barducci, G. Bussi, M. Parrinello,
-Phys. Rev. Lett. 100, 020603 (2008); M. R. Shirts and J. D. Chodera, J. Chem. Phys. 129, 124105 (2008).
+Symbols: beta = 1 / ``kT``; V -> ``bias``; c -> ``offset``; U -> ``energy``; N_k -> ``n_frames``; f_k -> ``f``.
+
+References: A. M. Ferrenberg and R. H. Swendsen, Phys. Rev. Lett. 61, 2635 (1988); P. Tiwary and M. Parrinello, J. Phys.
+Chem. B 119, 736 (2015); M. R. Shirts and J. D. Chodera, J. Chem. Phys. 129, 124105 (2008); P. V. Klimovich,
+M. R. Shirts, D. L. Mobley, J. Comput. Aided Mol. Des. 29, 397 (2015).
 """
 
 from __future__ import annotations
@@ -34,12 +39,20 @@ from mlsim.errors import InputError
 from mlsim.shapes import Floats, Ints, require_shape
 from mlsim.units import kT
 
+#: Overlap of several runs (0 .. 1) below which they are not joined.
+LEAST_OVERLAP = 0.01
+#: Largest error of a run's free energy, kT.
+_SELF_CONSISTENT = 1e-3
+
 __all__ = [
+    "LEAST_OVERLAP",
     "bias_on_grid",
     "discard",
     "effective_samples",
+    "growing_bias",
     "hamiltonian",
     "mbar",
+    "mbar_with_overlap",
     "normalise_runs",
     "static_bias",
 ]
@@ -56,6 +69,22 @@ def static_bias(bias: Floats, temperature_K: float) -> Floats:
         Temperature of the simulation, K.
     """
     return require_shape(bias, (None,), "bias (kJ/mol)").astype(np.float64) / kT(temperature_K)
+
+
+def growing_bias(bias: Floats, offset: Floats, temperature_K: float) -> Floats:
+    """Log weights [F] of frames that were sampled while a well-tempered bias grew.
+
+    Parameters
+    ----------
+    bias : [F]
+        V(s, t): bias of its own time at each frame, kJ/mol.
+    offset : [F]
+        c(t) at each frame, kJ/mol.
+    temperature_K : float
+        Temperature of the simulation, K.
+    """
+    offset = require_shape(offset, (len(bias),), "offset c(t) (kJ/mol)").astype(np.float64)
+    return static_bias(bias - offset, temperature_K)
 
 
 def hamiltonian(
@@ -165,20 +194,50 @@ def mbar(bias: Floats, n_frames: Sequence[int], temperature_K: float) -> Floats:
     Raises
     ------
     InputError
-        If shapes disagree or the runs do not overlap enough for a solution.
+        If shapes disagree, the runs overlap by less than ``LEAST_OVERLAP``, or no self-consistent f_k are found.
     """
+    return mbar_with_overlap(bias, n_frames, temperature_K)[0]
+
+
+def mbar_with_overlap(bias: Floats, n_frames: Sequence[int], temperature_K: float) -> tuple[Floats, float]:
+    """As ``mbar``, with the overlap of the runs (1: one ensemble; 0: groups that share no conformation)."""
     counts = np.asarray(n_frames, dtype=np.int64)
     reduced = require_shape(bias, (len(counts), int(counts.sum())), "bias (kJ/mol)").astype(np.float64)
     reduced = reduced / kT(temperature_K)
+    reduced = reduced - reduced.min(axis=1, keepdims=True)  # a constant in one bias decides nothing
     with _quiet_pymbar() as pymbar:
         try:
             solution = pymbar.MBAR(reduced, counts, solver_protocol="robust")
         except (ArithmeticError, ValueError, RuntimeError) as error:
             raise InputError(f"MBAR: no solution for {len(counts)} runs ({error}); do their biases overlap?") from None
-    exponent = np.log(counts)[:, None] + np.asarray(solution.f_k)[:, None] - reduced
+    f = np.asarray(solution.f_k, dtype=np.float64)
+    exponent = np.log(counts)[:, None] + f[:, None] - reduced
     if not np.isfinite(exponent).all():
         raise InputError(f"MBAR: no finite solution for {len(counts)} runs; do their biases overlap?")
-    return -np.asarray(np.logaddexp.reduce(exponent, axis=0))
+    log_weights = -np.asarray(np.logaddexp.reduce(exponent, axis=0))
+    weights = np.exp(f[:, None] - reduced + log_weights)  # [K, F]; rows sum to 1 where f is self-consistent
+    overlap = _overlap(weights / weights.sum(axis=1, keepdims=True), counts)
+    if overlap < LEAST_OVERLAP:
+        raise InputError(
+            f"MBAR: the {len(counts)} runs overlap by {overlap:.1g} (1 - second eigenvalue of the overlap matrix), "
+            f"expected at least {LEAST_OVERLAP:g}; nothing says how much their parts weigh: add runs between them"
+        )
+    residual = float(np.abs(np.log(weights.sum(axis=1))).max())
+    if residual > _SELF_CONSISTENT:
+        raise InputError(
+            f"MBAR: free energies of {len(counts)} runs are not self-consistent (off by {residual:.1g} kT, overlap "
+            f"{overlap:.2g}); add runs between them"
+        )
+    return log_weights, overlap
+
+
+def _overlap(weights: Floats, counts: Ints) -> float:
+    """1 - second eigenvalue of the overlap matrix; weights [K, F] with rows that sum to 1, counts [K]."""
+    if len(counts) == 1:
+        return 1.0
+    root = np.sqrt(counts)
+    matrix = root[:, None] * (weights @ weights.T) * root[None, :]  # similar to N_l sum w_k w_l, and symmetric
+    return float(max(0.0, 1.0 - np.sort(np.linalg.eigvalsh(matrix))[-2]))
 
 
 @contextmanager

@@ -1,18 +1,10 @@
-r"""Weighted frames of collective variables, read from runs or force data: what a surface is estimated from.
+"""Weighted frames of collective variables, read from runs or force data: what a surface is estimated from.
 
-What: ``from_runs`` pools the replicas of one or several runs of the same ensemble and finds their weights;
-``from_frames`` does it for force data. Every replica is an independent run for blocks and noise.
+What: ``from_runs`` pools the replicas of one or several runs of the same ensemble and finds their weights (``biased``);
+``from_frames`` does it for force data. Every replica is an independent run for blocks and noise. What is pooled is of
+one molecule, one potential and one temperature, and no run is there twice (``subject``).
 
-How a run is reweighted, by what its directory holds:
-
-    no bias                               equal weights
-    a fixed bias                          exp(+V/kT), V from the log
-    a grown (metadynamics) bias           exp(+V_final/kT), V_final = sum_r V_r(phi_r, psi_r) from ``bias.npz``
-    several runs, different biases        MBAR over their (final) biases; V_k of every run at the frames of all
-
-``discard_ps`` is cut from the start of every run; with a grown bias it should cover the growth phase.
-
-Symbols: V -> ``bias``; r -> residue.
+``discard_ps`` is cut from the start of every run.
 """
 
 from __future__ import annotations
@@ -25,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlsim.analysis import observables, reweight
+from mlsim.analysis import biased, observables, reweight
 from mlsim.analysis.surfaces import surface
+from mlsim.analysis.surfaces.subject import Subject, digest, require_one_ensemble
 from mlsim.errors import InputError
 from mlsim.shapes import Floats, Ints
 
@@ -52,7 +45,9 @@ class Samples:
     run : [F]
         Independent run of each frame, grouped.
     label : str
-        Name in tables and figures.
+        Name in tables and figures: system and solvent.
+    subject : Subject or None
+        Molecule, potential and runs; None for force data that do not say them.
     provenance : dict
         Where they came from.
     """
@@ -63,6 +58,7 @@ class Samples:
     log_weights: Floats | None
     run: Ints
     label: str
+    subject: Subject | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def surface(
@@ -78,17 +74,7 @@ class Samples:
             edges=edges,
             settings=settings,
         )
-        return bare.labelled(self.label, self.provenance)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """One replica after discarding: CVs [F, C], bias at its frames [F], its bias grid and the angles the grid is of."""
-
-    cv: Floats
-    bias: Floats
-    grid: Floats | None
-    angles: Floats | None
+        return bare.labelled(self.label, self.provenance, self.subject)
 
 
 def from_runs(
@@ -99,7 +85,7 @@ def from_runs(
     Parameters
     ----------
     runs : sequence of mlsim.runs.trajectory.Run
-        Runs of the same molecule and Hamiltonian; biases may differ.
+        Runs of the same molecule and Hamiltonian; fixed biases may differ.
     specs : sequence of str
         CV specs, see ``observables``.
     discard_ps : float
@@ -110,25 +96,56 @@ def from_runs(
     Raises
     ------
     InputError
-        If temperatures differ, nothing is left, or a grown bias was not saved.
+        If temperatures, molecules or potentials differ, a run is there twice, nothing is left, or the runs' biases
+        cannot be pooled.
     """
     if not runs:
         raise InputError("samples: expected at least one run, got none")
     temperature = _one_temperature([(str(r.directory), r.temperature_K) for r in runs], temperature_K)
-    pieces = [_piece(replica, specs, discard_ps) for run in runs for replica in run.replicas]
+    replicas = [replica for run in runs for replica in run.replicas]
+    subject = require_one_ensemble([(str(r.directory), _subject(r, k)) for k, r in enumerate(replicas)])
+    pieces = [_piece(replica, specs, discard_ps) for replica in replicas]
+    run = np.repeat(np.arange(len(pieces)), [len(cv) for cv, _ in pieces])
+    log_weights, remarks = biased.pooled_log_weights([bias for _, bias in pieces], run, temperature)
     return Samples(
-        cv=np.concatenate([p.cv for p in pieces]),
+        cv=np.concatenate([cv for cv, _ in pieces]),
         cv_names=tuple(specs),
         temperature_K=temperature,
-        log_weights=_pooled_log_weights(pieces, temperature),
-        run=np.repeat(np.arange(len(pieces)), [len(p.cv) for p in pieces]),
-        label=runs[0].label,
+        log_weights=log_weights,
+        run=run,
+        label=subject.label,
+        subject=subject,
         provenance={
             "runs": [str(r.directory) for r in runs],
             "records": [r.record.model_dump(include={"seed", "potential", "versions"}) for r in runs],
             "discard_ps": discard_ps,
+            "reweighting": remarks,
         },
     )
+
+
+def _subject(replica: Replica, index: int) -> Subject:
+    """What a replica's record says that it is of.
+
+    Raises
+    ------
+    InputError
+        If the record lacks its molecule, potential, settings or identity.
+    """
+    record = replica.record
+    try:
+        molecule, potential = record["molecule"], record["potential"]
+        return Subject(
+            system=str(molecule["name"]),
+            molecule=str(molecule["digest"]),
+            solvent=str(record["settings"]["solvent"]),
+            potential=digest(potential),
+            sources=(digest([str(molecule["digest"]), potential, record["identity"], record["seed"]]),),
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{replica.directory}/run.json: the record lacks {error}; expected one written by mlsim run or reference"
+        ) from None
 
 
 def from_frames(
@@ -169,26 +186,14 @@ def _one_temperature(found: Sequence[tuple[str, float]], expected: float | None)
     return float(wanted)
 
 
-def _piece(replica: Replica, specs: Sequence[str], discard_ps: float) -> _Piece:
+def _piece(replica: Replica, specs: Sequence[str], discard_ps: float) -> tuple[Floats, biased.FrameBias]:
+    """CVs of one replica after discarding [F, C], and the bias at its frames."""
     times = replica.times_ps()
     if len(times) == 0:
         raise InputError(f"{replica.directory}: the run has no frames yet")
     keep = _after(times, discard_ps, replica.directory)
     positions = replica.positions()[keep]
-    cv = observables.evaluate(positions, replica.topology, specs)
-    bias = np.asarray(replica.bias(), dtype=np.float64)[keep]
-    path = Path(replica.directory) / "bias.npz"
-    if not bias.any():
-        return _Piece(cv, bias, None, None)
-    if not path.is_file():
-        raise InputError(f"{replica.directory}: the run is biased but bias.npz is missing; finish it with --resume")
-    with np.load(path, allow_pickle=False) as archive:
-        grid, residues, factor = archive["grid"], [str(r) for r in archive["residues"]], float(archive["bias_factor"])
-    numbers = [residue.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for residue in residues]
-    names = [f"{angle}:{number}" for number in numbers for angle in ("phi", "psi")]
-    angles = observables.evaluate(positions, replica.topology, names)
-    grown = np.isfinite(factor)
-    return _Piece(cv, _grid_bias(grid, angles) if grown else bias, grid, angles)
+    return observables.evaluate(positions, replica.topology, specs), biased.frame_bias(replica, keep, positions)
 
 
 def _after(times: Floats, discard_ps: float, directory: Path) -> np.ndarray:
@@ -196,30 +201,6 @@ def _after(times: Floats, discard_ps: float, directory: Path) -> np.ndarray:
         return reweight.discard(times, np.zeros(len(times), dtype=np.int64), discard_ps)
     except InputError as error:
         raise InputError(f"{directory}: {error}") from None
-
-
-def _grid_bias(grid: Floats, angles: Floats) -> Floats:
-    """Sum over residues of the gridded bias; grid [R, G, G] kJ/mol, angles [F, 2R] rad."""
-    return np.sum([reweight.bias_on_grid(g, angles[:, 2 * r : 2 * r + 2]) for r, g in enumerate(grid)], axis=0)
-
-
-def _pooled_log_weights(pieces: Sequence[_Piece], temperature_K: float) -> Floats | None:
-    biased = [p for p in pieces if p.grid is not None]
-    if not biased:
-        return None
-    own = reweight.static_bias(np.concatenate([p.bias for p in pieces]), temperature_K)
-    first = biased[0].grid
-    if len(biased) == len(pieces) and all(_same(p.grid, first) for p in pieces):
-        return own
-    if len(biased) < len(pieces):
-        raise InputError("samples: biased and unbiased runs cannot be pooled; compare them as two candidates")
-    angles = np.concatenate([p.angles for p in biased if p.angles is not None])
-    table = np.stack([_grid_bias(p.grid, angles) for p in biased if p.grid is not None])
-    return reweight.mbar(table, [len(p.cv) for p in pieces], temperature_K)
-
-
-def _same(first: Floats | None, second: Floats | None) -> bool:
-    return first is not None and second is not None and first.shape == second.shape and np.allclose(first, second)
 
 
 def _column_of(spec: str, names: Sequence[str]) -> int:

@@ -6,9 +6,15 @@ over five atoms with a tabulated cubic spline. Well-tempered metadynamics (Bardu
     V(s) += h exp(-V(s_t) / (kB T (gamma - 1))) exp(-|s - s_t|^2 / (2 w^2))
 
 every ``interval`` steps; V converges to -(1 - 1/gamma) F(s). A fixed grid never grows, so
-frames are reweighted exactly by exp(+V / kT).
+frames are reweighted exactly by exp(+V / kT). Under a growing one a frame of time t weighs exp[(V(s, t) - c(t)) / kT]
+with the constant of Tiwary and Parrinello (2015),
 
-symbol -> variable: h -> height_kJ_mol, gamma -> bias_factor, w -> width_rad, s -> (phi, psi), V -> grid.
+    c(t) = sum_r kT ln { int exp[gamma V_r / ((gamma - 1) kT)] ds / int exp[V_r / ((gamma - 1) kT)] ds }
+
+which needs the bias of that time. So the heights of all hills and c after each are kept (``HillHistory``), are part of
+every checkpoint, and are saved with the final grid.
+
+symbol -> variable: h -> height_kJ_mol, gamma -> bias_factor, w -> width_rad, s -> (phi, psi), V -> grid, c -> offset.
 
 Why not ``openmm.app.Metadynamics``: it goes through CustomCVForce, which keeps a second Context and doubles the
 cost of a peptide step; its state (hills, an unseeded random id, files shared through a directory) is not part of
@@ -30,7 +36,8 @@ from openmm import Context, Continuous2DFunction, CustomCompoundBondForce, Syste
 
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
-from mlsim.errors import InputError, MissingError
+from mlsim.errors import InputError
+from mlsim.runs.bias_file import HillHistory, SavedBias
 from mlsim.units import kT
 
 #: Force group of the bias, apart from the physical forces (group 0).
@@ -84,6 +91,8 @@ class DihedralBias:
         self.tempering = tempering
         self._temperature_K = temperature_K
         self._forces: list[CustomCompoundBondForce] = []
+        self._known: HillHistory | None = HillHistory.empty(residues)  # None: resumed from a checkpoint without one
+        self._hills: list[tuple[int, list[float], float]] = []
 
     # ---- force ----
 
@@ -129,26 +138,52 @@ class DihedralBias:
         if self.tempering is None:
             return
         positions = context.getState(getPositions=True).getPositions(asNumpy=True)._value
-        for residue, (phi, psi) in enumerate(self.angles(positions)):
-            self._deposit(residue, float(phi), float(psi))
+        heights = [self._deposit(r, float(phi), float(psi)) for r, (phi, psi) in enumerate(self.angles(positions))]
+        self._hills.append((step, heights, self.offset()))
         self._upload(context)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The grid."""
-        return {"grid": self.grid}
+        """The grid, and of a growing bias its history."""
+        history = self.history
+        return {"grid": self.grid, **(history.arrays() if self.tempering is not None and history is not None else {})}
 
     def restore(self, arrays: dict[str, NDArray[Any]], context: Context) -> None:
-        """Take up a checkpointed grid."""
+        """Take up a checkpointed grid and its history."""
         self.grid = np.array(arrays["grid"])
+        self._known, self._hills = HillHistory.read(arrays), []
         self._upload(context)
 
-    def _deposit(self, residue: int, phi: float, psi: float) -> None:
+    @property
+    def history(self) -> HillHistory | None:
+        """Hills so far; None if an older version, which kept none, began the run."""
+        if self._known is None or not self._hills:
+            return self._known
+        steps, heights, offsets = zip(*self._hills, strict=True)
+        self._known = HillHistory(
+            np.concatenate([self._known.step, np.array(steps, dtype=np.int64)]),
+            np.concatenate([self._known.height, np.array(heights)]),
+            np.concatenate([self._known.offset, np.array(offsets)]),
+        )
+        self._hills = []
+        return self._known
+
+    def offset(self) -> float:
+        """c(t) of the present grid, kJ/mol (0 for one that does not grow)."""
+        if self.tempering is None:
+            return 0.0
+        gamma, unit = self.tempering.bias_factor, kT(self._temperature_K)
+        flat = self.grid.reshape(len(self.grid), -1) / (unit * (gamma - 1.0))
+        return float(unit * (_log_mean_exp(gamma * flat) - _log_mean_exp(flat)).sum())
+
+    def _deposit(self, residue: int, phi: float, psi: float) -> float:
+        """Add one hill; its height, kJ/mol."""
         assert self.tempering is not None
         grid = self.grid[residue]
         here = _interpolate(grid, phi, psi)
         scale = kT(self._temperature_K) * (self.tempering.bias_factor - 1.0)
         height = self.tempering.height_kJ_mol * np.exp(-here / scale)
         grid += height * np.outer(self._bump(phi, grid.shape[0]), self._bump(psi, grid.shape[1]))
+        return float(height)
 
     def _bump(self, centre: float, points: int) -> NDArray[np.float64]:
         assert self.tempering is not None
@@ -173,10 +208,12 @@ class DihedralBias:
         return {"kind": "fixed grid", "sha256": hashlib.sha256(self.grid.tobytes()).hexdigest()[:16]}
 
     def save(self, path: Path) -> None:
-        """Write the grid and how it was made (``.npz``)."""
+        """Write the grid, how it was made, and the history of one that grew (``.npz``)."""
         factor = self.tempering.bias_factor if self.tempering else np.nan
+        history = self.history if self.tempering is not None else None
         np.savez_compressed(
             path,
+            **({} if history is None else history.arrays()),
             grid=self.grid,
             residues=np.array(self.labels),
             bias_factor=factor,
@@ -192,13 +229,13 @@ def load_grid(path: Path) -> NDArray[np.float64]:
     MissingError, InputError
         No such file, or not a bias file.
     """
-    if not path.is_file():
-        raise MissingError(f"{path}: no such file; expected the bias.npz of a run")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return np.array(archive["grid"], dtype=np.float64)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{path}: not a bias file of mlsim ({error})") from None
+    return SavedBias.load(path).grid
+
+
+def _log_mean_exp(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """ln of the mean of exp along the last axis."""
+    top = values.max(axis=-1, keepdims=True)
+    return np.asarray(top[..., 0] + np.log(np.exp(values - top).mean(axis=-1)))
 
 
 def _wrapped(grid: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -58,7 +58,7 @@ def test_blocks_are_even_and_never_straddle_runs(lengths: list[int], block_frame
 def test_the_block_length_follows_the_correlation_within_limits() -> None:
     assert uncertainty.choose_block_frames(10.0, 5_000) == 50.0
     assert uncertainty.choose_block_frames(1.0, 100_000) == 500.0
-    assert uncertainty.choose_block_frames(1e4, 2_000) == 100.0
+    assert uncertainty.choose_block_frames(1e4, 2_000) == 200.0
 
 
 def test_the_bootstrap_variance_of_a_mean_is_unbiased_even_for_few_blocks() -> None:

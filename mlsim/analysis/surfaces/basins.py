@@ -16,6 +16,8 @@ F_b = -kT ln(p_b / p_PII), kJ/mol.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mlsim.shapes import Floats, Ints
@@ -33,6 +35,27 @@ BOXES: tuple[tuple[str, float, float, float, float], ...] = (
     ("PII", -110.0, 0.0, -180.0, -120.0),
     ("C5", -180.0, -110.0, -180.0, -120.0),
 )
+
+
+#: What chemists call two of them where nothing is around the molecule.
+_IN_VACUUM = {"PII": "C7eq", "alphaL": "C7ax"}
+
+
+def shown(names: Sequence[str], solvents: Sequence[str]) -> list[str]:
+    """Names for people: C7eq and C7ax in vacuum, both names where vacuum stands beside a solvent.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Basins.
+    solvents : sequence of str
+        Solvents of the surfaces that are shown together.
+    """
+    bare = [solvent == "vacuum" for solvent in solvents]
+    if not any(bare):
+        return list(names)
+    both = {n: _IN_VACUUM.get(n, n) if all(bare) else "/".join(dict.fromkeys([n, _IN_VACUUM.get(n, n)])) for n in names}
+    return [both[name] for name in names]
 
 
 def wrap_degrees(angle_rad: Floats) -> Floats:

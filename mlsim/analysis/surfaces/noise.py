@@ -19,6 +19,7 @@ Symbols: S -> ``len(splits)``; s -> ``split_shares``; p -> ``probability``.
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import polygamma
 
 from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.shapes import Floats
@@ -70,6 +71,26 @@ def deviations(surface: FreeEnergySurface, probability: Floats, mask: np.ndarray
     change = np.where(whole > 0.0, (probability[:, mask] - whole) / safe, 0.0)
     values = -kT(surface.temperature_K) * change
     return np.asarray(values - values.mean(axis=1, keepdims=True))
+
+
+def log_deviations(surface: FreeEnergySurface, mask: np.ndarray) -> Floats:
+    """Deviations of F in the masked bins as draws of its noise, [R, n], kJ/mol.
+
+    Bootstrap deviations of first order carry how bins move together. Each bin's are scaled up where the variance by its
+    own correlation is larger, and from first order to that of the logarithm of m independent visits,
+    m psi_1(m) = m sum_k 1 / (m + k)^2.
+
+    Parameters
+    ----------
+    mask : [bins, ...]
+        Bins that were visited.
+    """
+    visits = np.maximum(surface.independent[mask], 1.0)
+    unit = kT(surface.temperature_K)
+    linear = -unit * (surface.replicates[:, mask] / surface.probability[mask] - 1.0)
+    drawn = np.maximum(linear.std(axis=0), 1e-12)
+    own = unit / np.sqrt(visits)
+    return np.asarray(linear * np.maximum(1.0, own / drawn) * np.sqrt(visits * polygamma(1, visits)))
 
 
 def thin(surface: FreeEnergySurface) -> np.ndarray:

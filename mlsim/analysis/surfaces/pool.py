@@ -12,7 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from mlsim.analysis.surfaces.surface import FreeEnergySurface, Populations
+from mlsim.analysis.surfaces.populations import Populations
+from mlsim.analysis.surfaces.subject import Subject, require_one_ensemble
+from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.errors import InputError
 from mlsim.shapes import Floats
 
@@ -25,7 +27,8 @@ def combine(surfaces: Sequence[FreeEnergySurface], label: str) -> FreeEnergySurf
     Raises
     ------
     InputError
-        If there are none, or their CVs, edges or temperatures differ.
+        If there are none, their CVs, edges or temperatures differ, they are of different molecules or potentials, or
+        one run is in two of them.
     """
     if not surfaces:
         raise InputError("combine: expected at least one surface, got none")
@@ -34,6 +37,7 @@ def combine(surfaces: Sequence[FreeEnergySurface], label: str) -> FreeEnergySurf
     first = surfaces[0]
     for other in surfaces[1:]:
         require_same_grid(first, other)
+    subject = _one_subject(surfaces)
     share = np.array([s.n_frames for s in surfaces], dtype=np.float64)
     share /= share.sum()
     rows = min(len(s.replicates) for s in surfaces)
@@ -41,21 +45,18 @@ def combine(surfaces: Sequence[FreeEnergySurface], label: str) -> FreeEnergySurf
     def mean(arrays: Sequence[Floats]) -> Floats:
         return np.asarray(np.tensordot(share, np.stack(arrays), axes=1))
 
-    populations = None
     known = [s.basins for s in surfaces if s.basins is not None]
-    if len(known) == len(surfaces):
-        populations = Populations(
-            known[0].names,
-            mean([b.value for b in known]),
-            mean([b.replicates[:rows] for b in known]),
-            np.stack([b.value for b in known]),
-        )
+    probability = mean([s.probability for s in surfaces])
+    marginals = []
+    for axis in range(len(first.marginals)):
+        each = [s.marginal(first.cv_names[axis]) for s in surfaces]
+        marginals.append((_variance(each, share), np.sum([s.entries for s in each], axis=0)))
     return FreeEnergySurface(
         label=label,
         cv_names=first.cv_names,
         edges=first.edges,
         temperature_K=first.temperature_K,
-        probability=mean([s.probability for s in surfaces]),
+        probability=probability,
         replicates=mean([s.replicates[:rows] for s in surfaces]),
         splits=np.stack([s.probability for s in surfaces]),
         split_shares=share,
@@ -64,9 +65,34 @@ def combine(surfaces: Sequence[FreeEnergySurface], label: str) -> FreeEnergySurf
         statistical_inefficiency=max(s.statistical_inefficiency for s in surfaces),
         n_blocks=sum(s.n_blocks for s in surfaces),
         n_runs=sum(s.n_runs for s in surfaces),
-        basins=populations,
+        variance=_variance(surfaces, share),
+        entries=np.sum([s.entries for s in surfaces], axis=0),
+        marginals=tuple(marginals),
+        basins=Populations.pooled(known, share) if len(known) == len(surfaces) else None,
+        subject=subject,
         provenance={"pooled": [s.label for s in surfaces], "parts": [s.provenance for s in surfaces]},
     )
+
+
+def _one_subject(surfaces: Sequence[FreeEnergySurface]) -> Subject | None:
+    """What all of them are of; surfaces of no molecule pool among themselves only."""
+    parts = [(f"surface {k + 1} ({s.label})", s.subject) for k, s in enumerate(surfaces) if s.subject is not None]
+    if not parts:
+        return None
+    if len(parts) < len(surfaces):
+        raise InputError("combine: some surfaces say of what molecule they are and some do not; they cannot be pooled")
+    return require_one_ensemble([(name, subject) for name, subject in parts])
+
+
+def _variance(surfaces: Sequence[FreeEnergySurface], share: Floats) -> Floats:
+    """Variance of the pooled bins; where a part never saw a bin, the spread between parts counts if it is larger."""
+    variances = np.stack([s.variance for s in surfaces])
+    parts = np.stack([s.probability for s in surfaces])
+    within = np.tensordot(np.square(share), variances, axes=1)
+    spread = np.square(parts - np.tensordot(share, parts, axes=1))
+    between = np.tensordot(np.square(share), spread, axes=1) * len(parts) / (len(parts) - 1)
+    unseen = (variances <= 0.0).any(axis=0)
+    return np.where(unseen, np.maximum(within, between), within)
 
 
 def require_same_grid(first: FreeEnergySurface, other: FreeEnergySurface) -> None:

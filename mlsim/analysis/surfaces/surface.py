@@ -4,10 +4,10 @@ What: ``estimate`` turns weighted frames into a ``FreeEnergySurface``: a histogr
 
     p_b = sum_{t in b} w_t / sum_t w_t,      F_b = -kT ln p_b   (kJ/mol, lowest bin 0, NaN where no frame fell)
 
-Why it keeps more than F: ``replicates`` are the same histogram from resampled blocks (block bootstrap, see
-``uncertainty``) and ``splits`` from independent parts of the data (runs, or halves of one run). From these two every
-later number (errors, basin populations, distances between surfaces) gets its interval without the trajectory, so that
-a reference surface can be shipped and compared with years later.
+Why it keeps more than F: every basin and every bin has a variance by its own correlation and a count of its visits
+(``occupancy``, ``bin_errors``), from which its interval comes, or none; ``replicates`` are the same histogram from
+resampled blocks (``uncertainty``), ``splits`` from independent parts of the data (runs, or halves of one run). So every
+later number gets its interval without the trajectory: a reference can be shipped and compared with years later.
 
 A frame outside the edges of a non-periodic CV still counts in the denominator: the histogram then sums to less than 1.
 Lengths have no Jacobian taken out: F(r) = -kT ln p(r).
@@ -28,9 +28,13 @@ from typing import Any
 import numpy as np
 
 from mlsim.analysis import observables, uncertainty
+from mlsim.analysis.occupancy import LEAST_LENGTH, LEAST_TRIPS, Occupancy
 from mlsim.analysis.surfaces import basins as basin_rules
-from mlsim.analysis.surfaces import histogram
+from mlsim.analysis.surfaces import bin_errors, histogram
 from mlsim.analysis.surfaces.histogram import CUTOFF_KCAL_MOL
+from mlsim.analysis.surfaces.populations import Populations
+from mlsim.analysis.surfaces.subject import Subject
+from mlsim.analysis.uncertainty import Estimate
 from mlsim.errors import InputError
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
@@ -49,21 +53,6 @@ class SurfaceSettings(Settings):
     block_frames: int | None = None
     #: Root seed of the bootstrap.
     seed: int = 1
-
-
-@dataclass(frozen=True)
-class Populations:
-    """Populations of named regions: ``value`` [B], ``replicates`` [R, B], ``splits`` [S, B], fractions of 1."""
-
-    names: tuple[str, ...]
-    value: Floats
-    replicates: Floats
-    splits: Floats
-
-    def interval(self, name: str, confidence: float = 0.95) -> uncertainty.Estimate:
-        """Population of one region with its bootstrap interval."""
-        index = self.names.index(name)
-        return uncertainty.percentile_interval(self.value[index], self.replicates[:, index], confidence)
 
 
 @dataclass(frozen=True)
@@ -93,9 +82,17 @@ class FreeEnergySurface:
     n_effective : float
         Kish's effective number of frames (equal to ``n_frames`` without reweighting).
     statistical_inefficiency : float
-        Frames per independent sample of the slowest observable.
+        Frames per independent sample of the slowest basin or CV.
+    variance : [bins, ...]
+        Variance of ``probability`` by each bin's own correlation (see ``bin_errors``).
+    entries : [bins, ...]
+        How often each bin was entered.
+    marginals : tuple of ([bins], [bins])
+        Variance and entries of the bins of each CV alone (empty for one CV).
     basins : Populations or None
         Populations of alphaR, PII, C5, alphaL where the CVs are phi and psi of one residue.
+    subject : Subject or None
+        Molecule, potential and runs; None for data that are of no molecule.
     provenance : dict
         JSON-able: where it came from.
     """
@@ -113,8 +110,17 @@ class FreeEnergySurface:
     statistical_inefficiency: float
     n_blocks: int
     n_runs: int
+    variance: Floats
+    entries: Ints
+    marginals: tuple[tuple[Floats, Ints], ...] = ()
     basins: Populations | None = None
+    subject: Subject | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def solvent(self) -> str:
+        """Solvent as the user named it; empty for data of no molecule."""
+        return "" if self.subject is None else self.subject.solvent
 
     @property
     def periodic(self) -> tuple[bool, ...]:
@@ -129,18 +135,43 @@ class FreeEnergySurface:
     @cached_property
     def free_energy(self) -> Floats:
         """Free energy [bins, ...], kJ/mol, lowest bin 0, NaN where unsampled."""
-        values = self._minus_log(self.probability)
-        return values - np.nanmin(values)
+        return self._minus_log(self.probability) - self._lowest
+
+    @property
+    def _lowest(self) -> float:
+        return float(np.nanmin(self._minus_log(self.probability)))
+
+    @property
+    def length(self) -> float:
+        """Length of the data in correlation times of its slowest observable."""
+        return 2.0 * self.n_frames / self.statistical_inefficiency
+
+    @property
+    def too_short(self) -> bool:
+        """Whether the data are too short for any interval."""
+        return self.length < LEAST_LENGTH
+
+    @cached_property
+    def independent(self) -> Floats:
+        """Independent visits of each bin [bins, ...]."""
+        return bin_errors.independent(self.probability, self.variance)
+
+    @cached_property
+    def told(self) -> np.ndarray:
+        """Mask of the bins that have an interval: entered often enough, in data that are long enough."""
+        return bin_errors.told(self.independent, self.entries) & (not self.too_short)
 
     @cached_property
     def stderr(self) -> Floats:
-        """Bootstrap standard error of F at fixed normalisation [bins, ...], kJ/mol; NaN where unsampled.
+        """Standard error of F [bins, ...], kJ/mol; NaN where the bin has no interval."""
+        values = kT(self.temperature_K) / np.sqrt(np.maximum(self.independent, 1e-9))
+        return np.where(self.told, values, np.nan)
 
-        A replicate that lost the bin counts it with one typical sample.
-        """
-        floor = 1.0 / self.n_effective
-        values = -kT(self.temperature_K) * np.log(np.where(self.replicates > 0.0, self.replicates, floor))
-        return np.where(self.probability > 0.0, values.std(axis=0, ddof=1), np.nan)
+    def band(self, confidence: float = 0.95) -> tuple[Floats, Floats]:
+        """Interval of F at fixed normalisation, lower and upper end [bins, ...], kJ/mol; NaN where there is none."""
+        low, high = bin_errors.bounds(self.probability, self.independent, self.entries, confidence)
+        values = [self._minus_log(np.where(self.told, end, 0.0)) - self._lowest for end in (high, low)]
+        return values[0], values[1]
 
     def populated(self, cutoff_kcal_mol: float = CUTOFF_KCAL_MOL) -> np.ndarray:
         """Mask of the bins with F below the cutoff (kcal/mol) [bins, ...]."""
@@ -161,12 +192,25 @@ class FreeEnergySurface:
         n_effective = self.n_effective * np.asarray(share)
         return histogram.filled_free_energy(probability, n_effective, self.temperature_K, cutoff_kcal_mol)
 
-    def labelled(self, label: str, provenance: dict[str, Any] | None = None) -> FreeEnergySurface:
-        """The same surface under another name (and with this provenance, if given)."""
-        return replace(self, label=label, provenance=self.provenance if provenance is None else provenance)
+    def labelled(
+        self, label: str, provenance: dict[str, Any] | None = None, subject: Subject | None = None
+    ) -> FreeEnergySurface:
+        """The same surface under another name (and with this provenance and subject, if given)."""
+        kept = self.provenance if provenance is None else provenance
+        return replace(self, label=label, provenance=kept, subject=subject or self.subject)
 
-    def population(self, basin: str, confidence: float = 0.95) -> uncertainty.Estimate:
-        """Population of a basin with its interval; one never visited is below 1 - (1 - confidence)^(1/n), n visits.
+    def population(self, basin: str, confidence: float = 0.95) -> Estimate:
+        """Population of a basin with its interval, or without where the data give none.
+
+        Raises
+        ------
+        InputError
+            If the CVs are not phi and psi of one residue.
+        """
+        return self.basin(basin).interval(confidence)
+
+    def basin(self, name: str) -> Occupancy:
+        """What is known of a basin.
 
         Raises
         ------
@@ -175,11 +219,7 @@ class FreeEnergySurface:
         """
         if self.basins is None:
             raise InputError(f"basins: expected phi and psi of one residue, got {' '.join(self.cv_names)}")
-        found = self.basins.interval(basin, confidence)
-        if found.value > 0.0:
-            return found
-        visits = max(1.0, self.n_effective / self.statistical_inefficiency)
-        return uncertainty.Estimate(0.0, 0.0, 1.0 - (1.0 - confidence) ** (1.0 / visits))
+        return self.basins.whole[self.basins.names.index(name)]
 
     def marginal(self, name: str) -> FreeEnergySurface:
         """The one-dimensional surface of one CV."""
@@ -193,6 +233,8 @@ class FreeEnergySurface:
             probability=self.probability.sum(axis=others),
             replicates=self.replicates.sum(axis=shifted),
             splits=self.splits.sum(axis=shifted),
+            variance=self.marginals[axis][0],
+            entries=self.marginals[axis][1],
             basins=None,
         )
 
@@ -275,9 +317,8 @@ def estimate(
         raise InputError(f"surface: no frame lies inside the edges of {', '.join(cv_names)}")
     region = basin_rules.assign(cv[:, 0], cv[:, 1]) if observables.same_residue(cv_names) else None
 
-    inefficiency = max(
-        uncertainty.statistical_inefficiency(series, weights, runs) for series in _slow_series(cv, cv_names, region)
-    )
+    known = None if region is None else Populations.of(region, basin_rules.BASINS, weights, runs)
+    inefficiency = _inefficiency(cv, cv_names, weights, runs, known)
     block_frames = settings.block_frames or uncertainty.choose_block_frames(inefficiency, n_frames)
     blocks = uncertainty.block_labels(runs, block_frames)
     n_blocks = int(blocks.max()) + 1
@@ -303,9 +344,9 @@ def estimate(
     whole, replicates, splits = histograms(np.where(index < 0, size, index), size + 1)
     if not (splits[:, :-1].sum(axis=1) > 0.0).all():
         raise InputError("surface: one of the independent parts has no frame inside the edges; give longer runs")
-    populations = None
-    if region is not None:
-        populations = Populations(basin_rules.BASINS, *histograms(region, len(basin_rules.BASINS)))
+    flat = np.where(index < 0, size, index)
+    variance, entries = bin_errors.variances(flat, size + 1, weights, runs)
+    marginals = bin_errors.marginals(cv, cv_names, edges, weights, runs) if len(cv_names) == 2 else ()
     return FreeEnergySurface(
         label="",
         cv_names=tuple(cv_names),
@@ -320,7 +361,10 @@ def estimate(
         statistical_inefficiency=inefficiency,
         n_blocks=n_blocks,
         n_runs=len(np.unique(runs)),
-        basins=populations,
+        variance=variance[:-1].reshape(shape),
+        entries=entries[:-1].reshape(shape),
+        marginals=marginals,
+        basins=known,
     )
 
 
@@ -336,11 +380,13 @@ def _log_weights(n_frames: int, temperature_K: float, bias: Floats | None, log_w
     return np.zeros(n_frames)
 
 
-def _slow_series(cv: Floats, cv_names: Sequence[str], region: Ints | None) -> list[Floats]:
-    """Observables whose correlation decides the block length: CVs (angles as cos, sin) and basin indicators."""
+def _inefficiency(cv: Floats, cv_names: Sequence[str], weights: Floats, runs: Ints, known: Populations | None) -> float:
+    """g of the slowest basin that was entered and left often enough, or of the slowest CV (angles as cos, sin)."""
+    if known is not None:
+        seen = [found.length for found in known.whole if found.round_trips >= LEAST_TRIPS]
+        if seen:
+            return max(1.0, 2.0 * len(cv) / min(seen))
     series: list[Floats] = []
     for column, name in zip(cv.T, cv_names, strict=True):
         series += [np.cos(column), np.sin(column)] if observables.parse(name).periodic else [column]
-    if region is not None:
-        series += [(region == number).astype(np.float64) for number in range(len(basin_rules.BASINS))]
-    return series
+    return max(uncertainty.statistical_inefficiency(values, weights, runs) for values in series)

@@ -1,0 +1,148 @@
+"""``bias.npz``: the bias that a run leaves on its backbone torsions, and what it was while it grew.
+
+Why a history: a frame of time t that was sampled while a bias grew weighs exp[(V(s, t) - c(t)) / kT] (Tiwary and
+Parrinello 2015), and neither V nor c of that time can be told from the final grid. V(s, t) of every frame is in the
+run's log; c(t) after every hill is here.
+
+Symbols: V -> ``grid`` (final); c -> ``HillHistory.offset``.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsim.errors import InputError, MissingError
+
+FILE = "bias.npz"
+#: Largest file that is opened, bytes unpacked: more residues and hills than any run leaves.
+_LARGEST = 2 * 1024**3
+_HISTORY = ("hill_step", "hill_height", "offset")
+
+
+@dataclass(frozen=True)
+class HillHistory:
+    """What a growing bias was at every time, as far as reweighting needs it.
+
+    Attributes
+    ----------
+    step : int64 [H]
+        Step of each hill, rising.
+    height : [H, R]
+        Height of the hill of each residue, kJ/mol.
+    offset : [H]
+        c(t) from this hill to the next, kJ/mol.
+    """
+
+    step: NDArray[np.int64]
+    height: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, residues: int) -> HillHistory:
+        """No hill yet."""
+        return cls(np.zeros(0, dtype=np.int64), np.zeros((0, residues)), np.zeros(0))
+
+    @classmethod
+    def read(cls, arrays: Mapping[str, NDArray[Any]]) -> HillHistory | None:
+        """The history among the arrays of a checkpoint or bias file; None if an older version wrote none."""
+        if not set(_HISTORY) <= set(arrays):
+            return None
+        step, height, offset = (np.asarray(arrays[name]) for name in _HISTORY)
+        return cls(step.astype(np.int64), height.astype(np.float64), offset.astype(np.float64))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """As arrays to store."""
+        return dict(zip(_HISTORY, (self.step, self.height, self.offset), strict=True))
+
+    def before(self, step: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What acted while the frames of these steps [F] were sampled.
+
+        Returns
+        -------
+        offset : [F]
+            c(t) without a hill of the very step, kJ/mol.
+        own : [F]
+            Height of that hill, kJ/mol: the bias that is logged after it is higher by this at its own frame.
+        """
+        index = np.searchsorted(self.step, step, side="left")
+        offset = np.concatenate([[0.0], self.offset])[index]
+        heights = np.concatenate([self.height.sum(axis=1), [0.0]])
+        own = np.where(np.append(self.step, -1)[index] == step, heights[index], 0.0)
+        return offset, own
+
+
+@dataclass(frozen=True)
+class SavedBias:
+    """Contents of ``bias.npz``.
+
+    Attributes
+    ----------
+    grid : [R, G, G]
+        Bias of each residue, kJ/mol, axes (phi, psi); point g of an axis lies at -pi + 2 pi g / G.
+    residues : tuple of str
+        Residue of each grid, name and number (``ALA2``).
+    grown : bool
+        Whether the bias grew during the run.
+    history : HillHistory or None
+        Of a bias that grew; None if an older version wrote none.
+    """
+
+    grid: NDArray[np.float64]
+    residues: tuple[str, ...]
+    grown: bool
+    history: HillHistory | None
+
+    @classmethod
+    def load(cls, path: Path) -> SavedBias:
+        """Read a bias file.
+
+        Raises
+        ------
+        MissingError, InputError
+            No such file, or not a bias file.
+        """
+        if not path.is_file():
+            raise MissingError(f"{path}: no such file; expected the bias.npz of a run")
+        try:
+            with zipfile.ZipFile(path) as archive:
+                size = sum(part.file_size for part in archive.infolist())
+            if size > _LARGEST:
+                raise InputError(f"{path}: unpacks to {size} bytes; expected a bias file of at most {_LARGEST}")
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            grid = np.array(arrays["grid"], dtype=np.float64)
+            residues = tuple(str(name) for name in arrays["residues"])
+            grown = bool(np.isfinite(float(arrays["bias_factor"])))
+            history = HillHistory.read(arrays) if grown else None
+        except KeyError as error:
+            raise InputError(f"{path}: not a bias file of mlsim (it has no {error})") from None
+        except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: not a bias file of mlsim ({type(error).__name__})") from None
+        _require_shapes(path, grid, residues, history)
+        return cls(grid, residues, grown, history)
+
+
+def _require_shapes(
+    path: Path, grid: NDArray[np.float64], residues: tuple[str, ...], history: HillHistory | None
+) -> None:
+    if grid.ndim != 3 or grid.shape[1] != grid.shape[2] or grid.shape[1] < 4 or len(grid) != len(residues):
+        raise InputError(
+            f"{path}: expected one square grid [G, G], G >= 4, for each of {len(residues)} residues, "
+            f"got shape {list(grid.shape)}"
+        )
+    if not np.isfinite(grid).all():
+        raise InputError(f"{path}: the bias has values that are not finite")
+    if history is None:
+        return
+    hills = len(history.step)
+    if history.height.shape != (hills, len(grid)) or history.offset.shape != (hills,):
+        raise InputError(f"{path}: expected heights [{hills}, {len(grid)}] and offsets [{hills}] of {hills} hills")
+    if (np.diff(history.step) <= 0).any():
+        raise InputError(f"{path}: expected hills at rising steps")
