@@ -79,9 +79,8 @@ def frame_bias(replica: Replica, keep: np.ndarray, positions: Floats) -> FrameBi
     """
     bias = np.asarray(replica.bias(), dtype=np.float64)[keep]
     if not np.isfinite(bias).all():
-        raise InputError(
-            f"{replica.directory}: the log has {(~np.isfinite(bias)).sum()} bias energies that are no number"
-        )
+        count = int((~np.isfinite(bias)).sum())
+        raise InputError(f"{replica.directory}/log.csv: {count} bias energies are no number")
     path = Path(replica.directory) / FILE
     if not bias.any():
         return FrameBias(bias, np.zeros_like(bias), None, None)

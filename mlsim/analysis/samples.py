@@ -167,15 +167,53 @@ def from_frames(
     bias = np.asarray(frames.bias, dtype=np.float64)[keep]
     run = np.asarray(frames.run, dtype=np.int64)[keep]
     log_weights = None if not bias.any() else reweight.static_bias(bias, temperature_K)
+    subject = _frames_subject(frames, label)
     return Samples(
         cv=np.asarray(frames.cvs, dtype=np.float64)[keep][:, columns],
         cv_names=tuple(specs),
         temperature_K=temperature_K,
         log_weights=log_weights,
         run=run,
-        label=label,
+        label=label if subject is None else subject.label,
+        subject=subject,
         provenance={"frames": dict(frames.provenance), "discard_ps": discard_ps},
     )
+
+
+def records_of(frames: ForceFrames) -> list[dict[str, Any]]:
+    """Records of the runs behind force data, also of files that were joined."""
+
+    def flat(provenance: dict[str, Any]) -> list[dict[str, Any]]:
+        inner = [record for part in provenance.get("joined", []) for record in flat(part)]
+        return [record for record in provenance.get("runs", []) if isinstance(record, dict)] + inner
+
+    return flat(dict(frames.provenance))
+
+
+def _frames_subject(frames: ForceFrames, label: str) -> Subject | None:
+    """What force data are of; None if they do not say their potential.
+
+    Raises
+    ------
+    InputError
+        If they hold runs of several potentials.
+    """
+    parts = []
+    for record in records_of(frames):
+        settings, potential = record.get("settings") or {}, record.get("potential")
+        if potential is None or "solvent" not in settings:
+            return None
+        decisive = {k: v for k, v in settings.items() if k not in ("ns", "max_hours", "checkpoint_minutes")}
+        parts.append(
+            Subject(
+                system=str(settings.get("system", label)),
+                molecule=frames.molecule_digest,
+                solvent=str(settings["solvent"]),
+                potential=digest(potential),
+                sources=(digest([frames.molecule_digest, potential, decisive, record.get("seed")]),),
+            )
+        )
+    return require_one_ensemble([(f"{label}, run {k + 1}", part) for k, part in enumerate(parts)]) if parts else None
 
 
 def _one_temperature(found: Sequence[tuple[str, float]], expected: float | None) -> float:

@@ -191,7 +191,7 @@ def _remarks(comparison: Comparison) -> list[str]:
         if row.bins_thin:
             lines.append(
                 f"note: {row.label}: {row.bins_thin} compared bins are left out of its RMSE: one side has too few "
-                "independent visits there, or does not know their basin"
+                f"independent visits there{', or does not know their basin' if row.basins else ''}"
             )
         if row.bins_missed:
             lines.append(

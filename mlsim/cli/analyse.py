@@ -1,13 +1,15 @@
 """``mlsim fes`` and ``mlsim compare``: free-energy surfaces of runs, and how far they are from a reference.
 
-A RUN is a run directory, a directory of ``mlsim reference`` (its seeds are pooled), a file of force data (``.h5``), or
-a saved surface (``.npz``, or a directory with ``surface.npz``).
+A RUN is a run directory, a directory of ``mlsim reference`` (its seeds are pooled), a file of force data (``.h5``), a
+saved surface (``.npz``, or a directory with ``surface.npz``), or a directory with several (``surface-*.npz``, those
+over the asked CVs are pooled). What is pooled must be of one molecule, potential and temperature, every run once.
 Both verbs print their result; with ``-o`` they also write it as text, JSON, figure and reusable surfaces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
     from mlsim.dataset.frames import ForceFrames
 
 _CV = "Collective variable(s): phi psi chi1 (phi:3 for residue 3), distance:2.NZ,4.CD, end-to-end, rg."
+
+
+class Molecules(str, Enum):
+    """Whether candidates may be of another molecule than the reference."""
+
+    same = "same"
+    any = "any"
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +68,7 @@ def fes(
     discard_ps: Annotated[float, typer.Option(min=0.0, help="Start of every run to leave out, ps.")] = 0.0,
     temperature: Annotated[float | None, typer.Option(help="Temperature, K, if the data do not say.")] = None,
 ) -> None:
-    """Free-energy surface of a run, in kJ/mol and kcal/mol, with block-bootstrap errors and basin populations."""
+    """Free-energy surface of a run, in kJ/mol and kcal/mol, and basin populations, with intervals where they hold."""
     from mlsim.analysis import report
     from mlsim.analysis.surfaces import pool
     from mlsim.analysis.surfaces.surface import SurfaceSettings
@@ -84,8 +93,11 @@ def compare(
         float | None, typer.Option(min=0.0, help="The same for the reference (default: as for candidates), ps.")
     ] = None,
     temperature: Annotated[float | None, typer.Option(help="Temperature, K, if the data do not say.")] = None,
+    molecules: Annotated[
+        Molecules, typer.Option(help="Candidates of the reference's molecule only (same), or of any.")
+    ] = Molecules.same,
 ) -> None:
-    """Compare runs with a reference: FES RMSE (raw and noise-corrected), JS divergence, basins, all with intervals."""
+    """Compare runs with a reference: FES RMSE (raw and noise-corrected), JS divergence, basins."""
     from mlsim.analysis import compare as comparing
     from mlsim.analysis import report
     from mlsim.analysis.surfaces import pool
@@ -93,13 +105,15 @@ def compare(
 
     cut = discard_ps if reference_discard_ps is None else reference_discard_ps
     known = _read(reference, cv or ["phi", "psi"], cut, temperature)
-    others = [source for path in run for source in _read([path], cv or ["phi", "psi"], discard_ps, temperature)]
-    stored = [s for s in [*known, *others] if isinstance(s, FreeEnergySurface)]
+    others = [_read([path], cv or ["phi", "psi"], discard_ps, temperature) for path in run]
+    flat = [source for sources in others for source in sources]
+    stored = [s for s in [*known, *flat] if isinstance(s, FreeEnergySurface)]
     edges = stored[0].edges if stored and bins is None else None
-    estimated = _surfaces([*known, *others], SurfaceSettings(bins=bins or 24), edges)
-    first = estimated[: len(known)]
-    truth = pool.combine(first, first[0].label)
-    result = comparing.compare(truth, _distinct(estimated[len(known) :], run))
+    estimated = iter(_surfaces([*known, *flat], SurfaceSettings(bins=bins or 24), edges))
+    truth, *candidates = [
+        pool.combine([next(estimated) for _ in sources], sources[0].label) for sources in [known, *others]
+    ]
+    result = comparing.compare(truth, _distinct(candidates, run), molecules=molecules.value)
     typer.echo(report.table(result))
     if output is not None:
         for path in report.write_comparison(result, output):
@@ -111,25 +125,28 @@ def _read(
 ) -> list[Samples | FreeEnergySurface]:
     """Samples or stored surfaces behind ``paths``; run directories among them are pooled into one Samples."""
     from mlsim.analysis import observables, samples
-    from mlsim.errors import MissingError
+    from mlsim.dataset.frames import ForceFrames
+    from mlsim.errors import InputError, MissingError
+    from mlsim.runs.trajectory import Run, members
 
     for spec in cv:
         observables.parse(spec)
     result: list[Samples | FreeEnergySurface] = []
     runs = []
     for path in map(Path, paths):
-        seeds = sorted(seed.parent for seed in path.glob("seed-*/run.json"))
+        seeds = members(path, "seed") if path.is_dir() else []
+        if (path / "state-00").is_dir():
+            states = ", ".join(sorted(p.name for p in path.glob("state-*"))[:3])
+            raise InputError(f"{path}: a replica exchange has one ensemble per state; give one of them ({states} ...)")
         if (path / "run.json").is_file() or seeds:
-            from mlsim.runs.trajectory import Run
-
             runs += [Run.open(directory) for directory in seeds or [path]]
         elif (path / "surface.npz").is_file():
             result.append(_stored(path / "surface.npz", cv))
+        elif path.is_dir() and any(path.glob("surface-*.npz")):
+            result += _stored_over(path, cv)
         elif path.suffix == ".npz" and path.is_file():
             result.append(_stored(path, cv))
         elif path.suffix in (".h5", ".hdf5") and path.is_file():
-            from mlsim.dataset.frames import ForceFrames
-
             frames = ForceFrames.load(path)
             kelvin = _frames_temperature(frames, path, temperature)
             result.append(samples.from_frames(frames, cv, discard_ps=discard_ps, temperature_K=kelvin, label=path.stem))
@@ -153,12 +170,26 @@ def _stored(path: Path, cv: Sequence[str]) -> FreeEnergySurface:
     return found
 
 
+def _stored_over(directory: Path, cv: Sequence[str]) -> list[FreeEnergySurface]:
+    """All surfaces ``surface-*.npz`` of a directory that are over these CVs."""
+    from mlsim.analysis.surfaces.surface import FreeEnergySurface
+    from mlsim.errors import InputError
+
+    found = [FreeEnergySurface.load(path) for path in sorted(directory.glob("surface-*.npz"))]
+    fitting = [surface for surface in found if surface.cv_names == tuple(cv)]
+    if not fitting:
+        known = sorted({" ".join(surface.cv_names) for surface in found})
+        raise InputError(f"{directory}: no surface over {' '.join(cv)} (--cv); there are {', '.join(known)}")
+    return fitting
+
+
 def _frames_temperature(frames: ForceFrames, path: Path, temperature: float | None) -> float:
+    from mlsim.analysis import samples
     from mlsim.errors import InputError
 
     found = {
         float(source["settings"]["temperature_K"])
-        for source in frames.provenance.get("runs", [])
+        for source in samples.records_of(frames)
         if "temperature_K" in (source.get("settings") or {})
     }
     if temperature is not None:
@@ -187,9 +218,16 @@ def _surfaces(
 
 
 def _distinct(surfaces: Sequence[FreeEnergySurface], paths: Sequence[str]) -> list[FreeEnergySurface]:
-    """Surfaces with distinct names: a name that occurs twice gets the directory's name added."""
+    """Surfaces with distinct names: one that occurs twice gets so much of its path added that all are told apart."""
+    from mlsim.errors import InputError
+
     labels = [surface.label for surface in surfaces]
-    return [
-        surface if labels.count(surface.label) == 1 else surface.labelled(f"{surface.label} ({Path(path).name})")
-        for surface, path in zip(surfaces, paths, strict=True)
-    ]
+    parts = [Path(path).resolve().parts for path in paths]
+    result = []
+    for k, surface in enumerate(surfaces):
+        twins = [j for j, label in enumerate(labels) if label == surface.label and j != k]
+        depth = next((d for d in range(1, 99) if all(parts[j][-d:] != parts[k][-d:] for j in twins)), None)
+        if depth is None:
+            raise InputError(f"compare: '{paths[k]}' is given twice; expected every candidate once")
+        result.append(surface.labelled(f"{surface.label} ({'/'.join(parts[k][-depth:])})") if twins else surface)
+    return result

@@ -211,14 +211,14 @@ class DihedralBias:
         """Write the grid, how it was made, and the history of one that grew (``.npz``)."""
         factor = self.tempering.bias_factor if self.tempering else np.nan
         history = self.history if self.tempering is not None else None
-        np.savez_compressed(
-            path,
+        arrays: dict[str, Any] = {
+            "grid": self.grid,
+            "residues": np.array(self.labels),
+            "bias_factor": factor,
+            "temperature_K": self._temperature_K,
             **({} if history is None else history.arrays()),
-            grid=self.grid,
-            residues=np.array(self.labels),
-            bias_factor=factor,
-            temperature_K=self._temperature_K,
-        )
+        }
+        np.savez_compressed(path, **arrays)
 
 
 def load_grid(path: Path) -> NDArray[np.float64]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,12 @@ class Replica:
         return self.column("bias_kJ_mol")
 
 
+def members(directory: Path, kind: Literal["replica", "seed"]) -> list[Path]:
+    """Directories ``replica-NN`` or ``seed-NNNN`` of a run that hold a record; a copy by any other name is not one."""
+    named = [p for p in directory.glob(f"{kind}-*") if re.fullmatch(rf"{kind}-\d+", p.name)]
+    return sorted(p for p in named if (p / RUN_FILE).is_file())
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """A run directory: one or several replicas and the record."""
@@ -116,7 +123,7 @@ class Run:
         """
         directory = Path(directory)
         found = RunRecord.read(directory)
-        parts = sorted(p for p in directory.glob("replica-*") if (p / RUN_FILE).is_file())
+        parts = members(directory, "replica")
         return cls(directory, found, tuple(Replica(p) for p in parts) or (Replica(directory),))
 
     @property

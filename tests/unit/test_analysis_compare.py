@@ -49,8 +49,8 @@ def test_the_distance_does_not_depend_on_the_zero_of_energy_or_on_row_order() ->
     generator = np.random.default_rng(2)
     a, b, c = (surface.estimate(t.sample(20_000, generator), T) for t in (ALANINE, SHIFTED, ALANINE))
     both, alone = compare(a, [b, c]), compare(a, [c])
-    assert both.rows[1].rmse == alone.rows[0].rmse
-    mask = a.populated()
+    assert both.rows[1].rmse.value == alone.rows[0].rmse.value
+    mask, _ = comparing.bins_told(a, b)
     shifted = a.free_energy[mask] - b.free_energy[mask] + 7.0
     assert both.rows[0].rmse.value == pytest.approx(np.std(shifted), rel=1e-12)
 
@@ -61,8 +61,8 @@ def test_noise_correction_is_unbiased_for_samples_of_one_density() -> None:
     for _ in range(40):
         result = compare(_flat(ALANINE, 20_000, 0.5, generator), [_flat(ALANINE, 20_000, 0.5, generator)])
         row = result.rows[0]
-        excess.append(row.rmse.value**2 - result.noise**2 - row.noise**2)
-        noises.append(result.noise**2 + row.noise**2)
+        excess.append(row.rmse.value**2 - row.noise_used**2)
+        noises.append(row.noise_used**2)
         covered.append(row.rmse_corrected.low == 0.0)
     error = np.std(excess) / np.sqrt(len(excess))
     assert abs(np.mean(excess)) < 3.0 * error + 0.05 * np.mean(noises)
@@ -73,15 +73,15 @@ def test_corrected_rmse_covers_a_known_distance() -> None:
     generator = np.random.default_rng(4)
     hits, squares, truths = [], [], []
     for _ in range(40):
-        reference = _flat(ALANINE, 20_000, 0.5, generator)
-        mask = reference.populated()
+        reference, candidate = (_flat(t, 20_000, 0.5, generator) for t in (ALANINE, SHIFTED))
+        mask, _ = comparing.bins_told(reference, candidate)
+        assert mask.sum() > 50
         truth = float(np.std((_energy(SHIFTED) - _energy(ALANINE))[mask]))
-        result = compare(reference, [_flat(SHIFTED, 20_000, 0.5, generator)])
-        row = result.rows[0]
+        row = compare(reference, [candidate]).rows[0]
         hits.append(row.rmse_corrected.covers(truth))
-        squares.append(row.rmse.value**2 - result.noise**2 - row.noise**2)
+        squares.append(row.rmse.value**2 - row.noise_used**2)
         truths.append(truth**2)
-    assert np.mean(hits) >= 0.85
+    assert np.mean(hits) >= 0.9
     assert np.sqrt(np.mean(squares)) == pytest.approx(np.sqrt(np.mean(truths)), rel=0.15)
 
 
@@ -113,7 +113,7 @@ def test_populations_and_basin_free_energies_differ_by_the_known_amounts() -> No
         assert basin.population_difference.low < basin.population_difference.value < basin.population_difference.high
 
 
-def test_a_candidate_that_misses_a_basin_looks_bad() -> None:
+def test_a_candidate_that_misses_a_basin_has_no_upper_end_and_no_number_for_it() -> None:
     generator = np.random.default_rng(7)
     reference = _flat(ALANINE, 50_000, 0.0, generator)
     for count in (400, 4_000, 40_000):
@@ -124,11 +124,15 @@ def test_a_candidate_that_misses_a_basin_looks_bad() -> None:
         rows = compare(reference, [full, blind]).rows
         assert rows[1].bins_missed > rows[0].bins_missed
         assert rows[1].population_missed > 0.03
-        assert rows[1].rmse_corrected.value > max(rows[0].rmse_corrected.value, 0.35 * KJ_PER_KCAL)
+        assert rows[1].js.value > rows[0].js.value
         left = rows[1].basins[3]
         assert not left.visited
-        assert left.population.value == 0.0
-        assert left.free_energy_difference.value > 0.0
+        assert left.known.verdict == "never visited"
+        assert not left.population.bounded
+        assert np.isnan(left.free_energy_difference.value)
+        if count > 400:  # bins of the basin that should have been seen many times
+            assert np.isinf(rows[1].rmse_corrected.high)
+            assert rows[0].rmse_corrected.bounded
 
 
 def test_bins_that_rest_on_few_visits_are_counted() -> None:

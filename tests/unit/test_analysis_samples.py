@@ -14,6 +14,7 @@ from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.records import RunRecord
+from mlsim.runs.bias_file import HillHistory
 from mlsim.units import kT
 
 T = 300.0
@@ -29,6 +30,7 @@ class FakeReplica:
     x: np.ndarray
     v: np.ndarray
     spacing_ps: float = 1.0
+    record: dict[str, Any] = field(default_factory=dict)
 
     def positions(self) -> np.ndarray:
         return self.x
@@ -38,6 +40,10 @@ class FakeReplica:
 
     def times_ps(self) -> np.ndarray:
         return self.spacing_ps * np.arange(1, len(self.x) + 1)
+
+    def column(self, name: str) -> np.ndarray:
+        assert name == "step"
+        return 250.0 * np.arange(1, len(self.x) + 1)
 
 
 def toy_record() -> RunRecord:
@@ -70,7 +76,15 @@ def _positions(ala2: Molecule, count: int, seed: int) -> np.ndarray:
 def _replica(ala2: Molecule, directory: Path, count: int, seed: int, bias: np.ndarray | None = None) -> FakeReplica:
     directory.mkdir(parents=True, exist_ok=True)
     topology = mdtraj.Topology.from_openmm(ala2.topology)
-    return FakeReplica(directory, topology, _positions(ala2, count, seed), np.zeros(count) if bias is None else bias)
+    record = {
+        "molecule": {"name": ala2.name, "digest": ala2.digest},
+        "potential": {"name": "gbn2"},
+        "settings": {"solvent": "gbn2", "temperature_K": T},
+        "identity": f"run {seed}",
+        "seed": seed,
+    }
+    bias = np.zeros(count) if bias is None else bias
+    return FakeReplica(directory, topology, _positions(ala2, count, seed), bias, record=record)
 
 
 def _grid(shift: float) -> np.ndarray:
@@ -78,8 +92,15 @@ def _grid(shift: float) -> np.ndarray:
     return 6.0 * np.exp(np.cos(phi - shift) + np.cos(psi + shift)) + 40.0 * shift
 
 
-def _save(directory: Path, grid: np.ndarray, factor: float) -> None:
-    np.savez(directory / "bias.npz", grid=grid[None], residues=np.array(["ALA2"]), bias_factor=factor)
+def _save(directory: Path, grid: np.ndarray, factor: float, history: HillHistory | None = None) -> None:
+    arrays = {} if history is None else history.arrays()
+    np.savez(directory / "bias.npz", grid=grid[None], residues=np.array(["ALA2"]), bias_factor=factor, **arrays)
+
+
+def _history(offset: np.ndarray, every: int = 500) -> HillHistory:
+    """One hill every ``every`` steps, 0.5 kJ/mol each, with these constants after them."""
+    hills = len(offset)
+    return HillHistory(every * np.arange(1, hills + 1), np.full((hills, 1), 0.5), offset)
 
 
 def test_an_unbiased_run_has_equal_weights_and_its_replicas_are_independent(ala2: Molecule, tmp_path: Path) -> None:
@@ -87,7 +108,7 @@ def test_an_unbiased_run_has_equal_weights_and_its_replicas_are_independent(ala2
     found = samples.from_runs([run], ("phi", "psi"))  # type: ignore[list-item]
     assert found.log_weights is None
     assert found.run.tolist() == [0] * 10 + [1] * 6
-    assert (found.cv.shape, found.label, found.temperature_K) == ((16, 2), "gbn2", T)
+    assert (found.cv.shape, found.label, found.temperature_K) == ((16, 2), f"{ala2.name}, gbn2", T)
     assert found.provenance["records"] == [{"seed": 5, "potential": {"name": "gbn2"}, "versions": {}}]
 
 
@@ -108,26 +129,91 @@ def test_a_fixed_bias_is_taken_from_the_log(ala2: Molecule, tmp_path: Path) -> N
     np.testing.assert_allclose(found.log_weights, bias / kT(T))
 
 
-def test_a_grown_bias_is_replaced_by_its_final_form(ala2: Molecule, tmp_path: Path) -> None:
-    run = FakeRun(tmp_path, (_replica(ala2, tmp_path / "a", 12, 1, np.linspace(1.0, 9.0, 12)),))
+def test_frames_under_a_growing_bias_weigh_by_the_bias_and_the_constant_of_their_time(
+    ala2: Molecule, tmp_path: Path
+) -> None:
+    logged = np.linspace(1.0, 9.0, 12)
+    run = FakeRun(tmp_path, (_replica(ala2, tmp_path / "a", 12, 1, logged),))
+    offset = np.array([0.3, 0.9, 1.2, 1.9, 2.0, 2.6])
+    _save(tmp_path / "a", _grid(0.3), 6.0, _history(offset))
+    found = samples.from_runs([run], ("phi", "psi"))  # type: ignore[list-item]
+    # frames at steps 250, 500, ...: every second one coincides with a hill, which was added after it was sampled
+    acting = logged - np.tile([0.0, 0.5], 6)
+    constant = np.array([0.0, 0.0, *np.repeat(offset[:-1], 2)])
+    assert found.log_weights is not None
+    expected = (acting - constant) / kT(T)
+    np.testing.assert_allclose(found.log_weights - found.log_weights[0], expected - expected[0], atol=1e-9)
+    assert "rms) from its final form" in found.provenance["reweighting"]["bias"]
+
+
+def test_a_growing_bias_without_its_history_is_refused(ala2: Molecule, tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, (_replica(ala2, tmp_path / "a", 12, 1, np.ones(12)),))
     _save(tmp_path / "a", _grid(0.3), 6.0)
+    with pytest.raises(InputError, match="kept no history of it; sample under the finished bias"):
+        samples.from_runs([run], ("phi", "psi"))  # type: ignore[list-item]
+
+
+def test_runs_under_growing_biases_are_normalised_each_and_never_joined_by_mbar(
+    ala2: Molecule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reweight, "mbar_with_overlap", None)
+    parts = [("a", 1, 30), ("b", 2, 60)]
+    run = FakeRun(tmp_path, tuple(_replica(ala2, tmp_path / n, c, s, np.linspace(s, 9.0 * s, c)) for n, s, c in parts))
+    for name, seed, count in parts:
+        _save(tmp_path / name, _grid(0.1 * seed), 6.0, _history(np.linspace(0.1, 5.0, count // 2)))
     found = samples.from_runs([run], ("phi", "psi"))  # type: ignore[list-item]
     assert found.log_weights is not None
-    np.testing.assert_allclose(found.log_weights, reweight.bias_on_grid(_grid(0.3), found.cv) / kT(T), atol=1e-5)
+    weights = np.exp(found.log_weights)
+    assert weights[found.run == 0].sum() == pytest.approx(30.0)
+    assert weights[found.run == 1].sum() == pytest.approx(60.0)
 
 
-def test_different_biases_are_joined_by_mbar(ala2: Molecule, tmp_path: Path) -> None:
+def test_different_fixed_biases_are_joined_by_mbar(ala2: Molecule, tmp_path: Path) -> None:
     run = FakeRun(
         tmp_path,
         tuple(_replica(ala2, tmp_path / name, 30, seed, np.ones(30)) for name, seed in (("a", 1), ("b", 2))),
     )
     for name, shift in (("a", 0.2), ("b", 0.5)):
-        _save(tmp_path / name, _grid(shift), 6.0)
+        _save(tmp_path / name, _grid(shift), np.nan)
     found = samples.from_runs([run], ("phi", "psi"))  # type: ignore[list-item]
     assert found.log_weights is not None
     table = np.stack([reweight.bias_on_grid(_grid(shift), found.cv) for shift in (0.2, 0.5)])
     exact = reweight.mbar(table, [30, 30], T)
     np.testing.assert_allclose(found.log_weights - found.log_weights[0], exact - exact[0], atol=1e-4)
+    assert "overlap" in found.provenance["reweighting"]["bias"]
+
+
+@pytest.mark.parametrize(
+    ("what", "key", "message"),
+    [
+        ("potential", {"name": "vacuum"}, "another potential than"),
+        ("molecule", {"name": "valine-dipeptide", "digest": "f00"}, "is of valine-dipeptide, .* cannot be pooled"),
+        ("identity", "run 1", "is the same run as"),
+    ],
+)
+def test_runs_of_another_potential_or_molecule_or_the_same_run_twice_are_not_pooled(
+    ala2: Molecule, tmp_path: Path, what: str, key: Any, message: str
+) -> None:
+    parts = (_replica(ala2, tmp_path / "a", 10, 1), _replica(ala2, tmp_path / "b", 10, 1))
+    parts[1].record[what] = key
+    if what != "identity":
+        parts[1].record["identity"] = "run 7"
+    with pytest.raises(InputError, match=message):
+        samples.from_runs([FakeRun(tmp_path, parts)], ("phi", "psi"))  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("fact", ["molecule", "potential", "settings", "identity", "seed"])
+def test_a_record_without_its_facts_is_refused(ala2: Molecule, tmp_path: Path, fact: str) -> None:
+    part = _replica(ala2, tmp_path / "a", 10, 1)
+    del part.record[fact]
+    with pytest.raises(InputError, match=f"the record lacks '{fact}'"):
+        samples.from_runs([FakeRun(tmp_path, (part,))], ("phi", "psi"))  # type: ignore[list-item]
+
+
+def test_bias_energies_that_are_no_number_are_refused(ala2: Molecule, tmp_path: Path) -> None:
+    part = _replica(ala2, tmp_path / "a", 10, 1, np.array([1.0] * 8 + [np.nan] * 2))
+    with pytest.raises(InputError, match="2 bias energies are no number"):
+        samples.from_runs([FakeRun(tmp_path, (part,))], ("phi", "psi"))  # type: ignore[list-item]
 
 
 def test_a_biased_run_without_its_final_bias_is_refused(ala2: Molecule, tmp_path: Path) -> None:
@@ -138,8 +224,8 @@ def test_a_biased_run_without_its_final_bias_is_refused(ala2: Molecule, tmp_path
 
 def test_biased_and_unbiased_runs_are_not_pooled(ala2: Molecule, tmp_path: Path) -> None:
     run = FakeRun(tmp_path, (_replica(ala2, tmp_path / "a", 12, 1, np.ones(12)), _replica(ala2, tmp_path / "b", 12, 2)))
-    _save(tmp_path / "a", _grid(0.0), 6.0)
-    with pytest.raises(InputError, match="cannot be pooled"):
+    _save(tmp_path / "a", _grid(0.0), np.nan)
+    with pytest.raises(InputError, match="a fixed bias and no bias cannot be pooled"):
         samples.from_runs([run], ("phi", "psi"))  # type: ignore[list-item]
 
 

@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from mlsim.analysis.surfaces import surface
+from mlsim.analysis.surfaces.subject import Subject
 from mlsim.chem.molecule import Molecule
 from mlsim.cli import analyse
 from mlsim.dataset.frames import ForceFrames
@@ -29,11 +30,15 @@ def _run(*words: str | Path) -> str:
     return result.output
 
 
-def _surface(directory: Path, density: Torus, label: str, seed: int) -> Path:
-    directory.mkdir()
+def _surface(directory: Path, density: Torus, label: str, seed: int, subject: Subject | None = None) -> Path:
+    directory.mkdir(parents=True)
     cv = density.chain(20_000, 0.3, np.random.default_rng(seed))
-    surface.estimate(cv, 300.0).labelled(label).save(directory / "surface.npz")
+    surface.estimate(cv, 300.0).labelled(label, subject=subject).save(directory / "surface.npz")
     return directory
+
+
+def _subject(system: str, solvent: str, run: str) -> Subject:
+    return Subject(system, f"digest of {system}", solvent, f"digest of {solvent}", (run,))
 
 
 def _frames(path: Path, molecule: Molecule, density: Torus, provenance: dict) -> Path:
@@ -82,8 +87,64 @@ def test_compare_prints_the_table_and_writes_every_file(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out" / "surfaces").iterdir()) == [
         "gbn2.npz",
         "issnet.npz",
-        "reference.npz",
+        "reference-tip3p.npz",
     ]
+
+
+def test_candidates_of_one_name_and_directory_stay_apart_in_rows_and_files(tmp_path: Path) -> None:
+    paths = [_surface(tmp_path / name, ALANINE, "obc2", n) for n, name in enumerate(("a/run", "b/run", "ref"))]
+    output = _run("compare", *paths[:2], "--reference", paths[2], "-o", tmp_path / "out")
+    assert "obc2 (a/run)" in output
+    assert "obc2 (b/run)" in output
+    names = sorted(path.name for path in (tmp_path / "out" / "surfaces").iterdir())
+    assert names == ["obc2--a-run.npz", "obc2--b-run.npz", "reference-obc2.npz"]
+    with pytest.raises(InputError, match="is given twice"):
+        _run("compare", paths[0], paths[0], "--reference", paths[2])
+
+
+def test_surfaces_of_an_earlier_comparison_do_not_stay(tmp_path: Path) -> None:
+    kinds = ((ALANINE, "obc2"), (SHIFTED, "gbn2"), (ALANINE, "tip3p"))
+    obc2, gbn2, tip3p = (_surface(tmp_path / label, kind, label, n) for n, (kind, label) in enumerate(kinds))
+    _run("compare", obc2, gbn2, "--reference", tip3p, "-o", tmp_path / "out")
+    _run("compare", gbn2, "--reference", tip3p, "-o", tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out" / "surfaces").iterdir())
+    assert names == ["gbn2.npz", "reference-tip3p.npz"]
+
+
+def test_surfaces_of_other_molecules_potentials_or_the_same_run_are_not_pooled(tmp_path: Path) -> None:
+    kinds = {
+        "ala": _subject("alanine-dipeptide", "obc2", "1"),
+        "val": _subject("valine-dipeptide", "obc2", "2"),
+        "vac": _subject("alanine-dipeptide", "vacuum", "3"),
+        "twin": _subject("alanine-dipeptide", "obc2", "1"),
+        "other": _subject("alanine-dipeptide", "obc2", "4"),
+    }
+    at = {n: _surface(tmp_path / n, ALANINE, s.label, k, s) for k, (n, s) in enumerate(kinds.items())}
+    for name, message in (("val", "is of valine"), ("vac", "another potential"), ("twin", "is the same run as")):
+        with pytest.raises(InputError, match=message):
+            _run("fes", at["ala"], at[name])
+        with pytest.raises(InputError, match=message):
+            _run("compare", at["other"], "--reference", at["ala"], "--reference", at[name])
+    assert "2 runs, 40000 frames" in _run("fes", at["ala"], at["other"])
+
+
+def test_a_candidate_of_another_molecule_is_compared_only_if_asked(tmp_path: Path) -> None:
+    ala, val = _subject("alanine-dipeptide", "obc2", "1"), _subject("valine-dipeptide", "obc2", "2")
+    first, second = (
+        _surface(tmp_path / name, ALANINE, s.label, k, s) for k, (name, s) in enumerate((("a", ala), ("v", val)))
+    )
+    with pytest.raises(InputError, match=r"is of valine-dipeptide, the reference .* of alanine-dipeptide.*--molecules"):
+        _run("compare", second, "--reference", first)
+    output = _run("compare", second, "--reference", first, "--molecules", "any")
+    assert "valine-dipeptide, obc2" in output
+    assert "reference alanine-dipeptide, obc2" in output
+
+
+def test_vacuum_has_its_own_names_of_two_basins(tmp_path: Path) -> None:
+    bare, wet = (_surface(tmp_path / s, ALANINE, s, n, _subject("ala", s, s)) for n, s in enumerate(("vacuum", "obc2")))
+    assert "C7ax" in _run("fes", bare)
+    assert "C7ax" not in _run("fes", wet)
+    assert "alphaL/C7ax" in _run("compare", bare, "--reference", wet)
 
 
 def test_candidates_of_one_name_stay_apart(tmp_path: Path) -> None:
@@ -125,7 +186,7 @@ def test_run_directories_are_pooled_and_compared(
         (tmp_path / name / "run.json").write_text("{}")
     assert "2 runs, 800 frames" in _run("fes", tmp_path / "reference", "--cv", "distance:1.CH3,3.C")
     output = _run("compare", tmp_path / "model3", "--reference", tmp_path / "reference", "--cv", "rg", "--bins", "10")
-    assert "reference gbn2: 2 runs, 800 frames" in output
+    assert "reference alanine-dipeptide, gbn2: 2 runs, 800 frames" in output
 
 
 @pytest.mark.parametrize(
