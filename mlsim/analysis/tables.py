@@ -129,6 +129,12 @@ def _of_the_visited(surface: FreeEnergySurface, shown: Sequence[str]) -> list[st
     return [f"  not known for {', '.join(names)}: the other populations are shares of what was visited"]
 
 
+def _shared_runs(first: FreeEnergySurface, other: FreeEnergySurface) -> int:
+    if first.subject is None or other.subject is None:
+        return 0
+    return len(set(first.subject.sources) & set(other.subject.sources))
+
+
 def _cell(known: Occupancy, confidence: float) -> str:
     found = known.interval(confidence)
     return _bracket(found.scaled(100.0), 1) if found.bounded else _unsettled(known)
@@ -186,6 +192,9 @@ def _remarks(comparison: Comparison) -> list[str]:
             "visits of the reference"
         )
     for row in comparison.rows:
+        shared = _shared_runs(comparison.reference, row.surface)
+        if shared:
+            lines.append(f"note: {row.label} shares {shared} run(s) with the reference: it is no independent candidate")
         if row.surface.too_short:
             lines.append(f"note: {row.label}: {_amount(row.surface)[1]}")
         if row.bins_thin:

@@ -171,9 +171,7 @@ class DihedralBias:
         """c(t) of the present grid, kJ/mol (0 for one that does not grow)."""
         if self.tempering is None:
             return 0.0
-        gamma, unit = self.tempering.bias_factor, kT(self._temperature_K)
-        flat = self.grid.reshape(len(self.grid), -1) / (unit * (gamma - 1.0))
-        return float(unit * (_log_mean_exp(gamma * flat) - _log_mean_exp(flat)).sum())
+        return offset_of(self.grid, self.tempering.bias_factor, self._temperature_K)
 
     def _deposit(self, residue: int, phi: float, psi: float) -> float:
         """Add one hill; its height, kJ/mol."""
@@ -230,6 +228,13 @@ def load_grid(path: Path) -> NDArray[np.float64]:
         No such file, or not a bias file.
     """
     return SavedBias.load(path).grid
+
+
+def offset_of(grid: NDArray[np.float64], bias_factor: float, temperature_K: float) -> float:
+    """c(t) of a well-tempered bias [R, ...] (one grid for each residue), kJ/mol: the sum over residues."""
+    unit = kT(temperature_K)
+    flat = grid.reshape(len(grid), -1) / (unit * (bias_factor - 1.0))
+    return float(unit * (_log_mean_exp(bias_factor * flat) - _log_mean_exp(flat)).sum())
 
 
 def _log_mean_exp(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ import pytest
 from mlsim.analysis import reweight
 from mlsim.analysis.surfaces import basins, noise, surface
 from mlsim.errors import InputError
+from mlsim.potentials.dihedral_bias import offset_of
 from mlsim.units import KJ_PER_KCAL, kT
 from tests.unit.torus_density import ALANINE, SHIFTED, WIDE, Torus
 
@@ -139,6 +140,83 @@ def test_mbar_joins_metadynamics_like_runs_on_the_torus() -> None:
     found = surface.estimate(cv, T, log_weights=log_weights, run=np.repeat([0, 1], 60_000)).basins
     assert found is not None
     np.testing.assert_allclose(found.value, ALANINE.populations(), atol=0.008)
+
+
+@pytest.mark.parametrize("apart", [1.5, 3.0])
+@pytest.mark.parametrize("constant", [0.0, 40.0])
+def test_mbar_of_runs_without_overlap_is_refused_with_its_number(apart: float, constant: float) -> None:
+    generator = np.random.default_rng(9)
+    width = np.sqrt(kT(T) / SPRING)
+    x = np.concatenate([generator.normal(c, width, size=5_000) for c in (0.0, apart)])
+    bias = np.stack([0.5 * SPRING * np.square(x - c) for c in (0.0, apart)]) + np.array([[0.0], [constant]])
+    with pytest.raises(InputError, match=r"MBAR: (the 2 runs overlap by [0-9.e-]+|.* not self-consistent)"):
+        reweight.mbar(bias, [5_000, 5_000], T)
+
+
+def test_a_constant_in_one_bias_changes_no_weight(wells: tuple[np.ndarray, ...]) -> None:
+    _, bias, log_weights = wells
+    shifted = reweight.mbar(bias + 40.0 * np.arange(5)[:, None], COUNTS, T)
+    np.testing.assert_allclose(shifted - shifted[0], log_weights - log_weights[0], atol=1e-4)
+
+
+def test_the_overlap_is_one_for_one_ensemble_and_falls_with_the_distance() -> None:
+    generator = np.random.default_rng(10)
+    width, found = np.sqrt(kT(T) / SPRING), []
+    for apart in (0.0, 0.2, 0.4, 0.6):
+        x = np.concatenate([generator.normal(c, width, size=4_000) for c in (0.0, apart)])
+        bias = np.stack([0.5 * SPRING * np.square(x - c) for c in (0.0, apart)])
+        found.append(reweight.mbar_with_overlap(bias, [4_000, 4_000], T)[1])
+    assert found[0] == pytest.approx(1.0, abs=1e-6)
+    assert found == sorted(found, reverse=True)
+
+
+def _metadynamics_on_a_circle(
+    energy: np.ndarray, walkers: int, steps: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Metropolis walkers on the G points of a circle, each with a well-tempered bias that grows every 10 steps.
+
+    Returns points [S, W], bias before the hill [S, W], c(t) [S, W] and the final bias [W, G], kJ/mol.
+    """
+    points, gamma, height = len(energy), 6.0, 0.6
+    away = np.abs(np.arange(points) - np.arange(points)[:, None])
+    bump = np.exp(-0.5 * np.square(np.minimum(away, points - away) / 3.0))
+    bias, place, all_walkers = np.zeros((walkers, points)), np.zeros(walkers, dtype=int), np.arange(walkers)
+    constant = np.zeros(walkers)
+    kept = np.zeros((3, steps, walkers))
+    for step in range(steps):
+        tried = (place + generator.integers(-3, 4, size=walkers)) % points
+        rise = energy[tried] - energy[place] + bias[all_walkers, tried] - bias[all_walkers, place]
+        place = np.where(generator.random(walkers) < np.exp(-np.clip(rise, 0.0, None) / kT(T)), tried, place)
+        here = bias[all_walkers, place]
+        kept[:, step] = place, here, constant
+        if step % 10 == 9:
+            bias += height * np.exp(-here / (kT(T) * (gamma - 1.0)))[:, None] * bump[place]
+            constant = np.array([offset_of(one[None], gamma, T) for one in bias])
+    return kept[0].astype(int), kept[1], kept[2], bias
+
+
+def test_frames_of_a_growing_bias_have_the_exact_populations_with_the_constant_of_their_time() -> None:
+    angle = np.linspace(-np.pi, np.pi, 60, endpoint=False)
+    energy = 9.0 * np.cos(2.0 * angle) + 3.0 * np.sin(angle)  # two wells, 18 kJ/mol between them
+    exact = np.exp(-energy / kT(T))
+    rare = angle > 0.0
+    truth = exact[rare].sum() / exact.sum()
+    assert 0.05 < truth < 0.12
+    place, bias, constant, final = _metadynamics_on_a_circle(energy, 24, 12_000, np.random.default_rng(11))
+    late = slice(2_000, None)
+    by_time, by_end = [], []
+    for w in range(24):
+        inside = rare[place[late, w]]
+        for found, log_weights in (
+            (by_time, reweight.growing_bias(bias[late, w], constant[late, w], T)),
+            (by_end, reweight.static_bias(final[w][place[late, w]], T)),
+        ):
+            weights = np.exp(log_weights - log_weights.max())
+            found.append(weights[inside].sum() / weights.sum())
+    error = np.std(by_time, ddof=1) / np.sqrt(len(by_time))
+    assert np.mean(by_time) == pytest.approx(truth, abs=3.0 * error)
+    assert error < 0.01
+    assert abs(np.mean(by_time) - truth) < abs(np.mean(by_end) - truth)
 
 
 def test_mbar_says_nothing_about_jax_and_leaves_logging_and_environment_alone() -> None:

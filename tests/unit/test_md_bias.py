@@ -16,7 +16,8 @@ from mlsim.errors import InputError, MissingError
 from mlsim.md.integrator import verlet
 from mlsim.md.prepare import bias_for
 from mlsim.md.settings import RunSettings
-from mlsim.potentials.dihedral_bias import GRID_POINTS, DihedralBias, Tempering, load_grid
+from mlsim.potentials.dihedral_bias import GRID_POINTS, DihedralBias, Tempering, load_grid, offset_of
+from mlsim.runs.bias_file import SavedBias
 from mlsim.units import kT
 
 
@@ -98,6 +99,69 @@ def test_hills_shrink_as_well_tempered_metadynamics_says(ala2: Molecule) -> None
         bias.observe(500, context)
         expected += np.exp(-expected / (kT(300.0) * 5.0))
     assert bias.energy(context) == pytest.approx(expected, rel=2e-2)  # the scale is bilinear between grid points
+
+
+def test_the_history_holds_every_hill_and_the_constant_after_it_also_over_a_restart(
+    ala2: Molecule, tmp_path: Path
+) -> None:
+    def grown(cut: int) -> DihedralBias:
+        bias = DihedralBias(ala2, 300.0, tempering=Tempering(height_kJ_mol=1.0, bias_factor=6.0))
+        context = context_of(bias, ala2)
+        for step in range(500, 3_001, 500):
+            if step == cut:
+                saved = {name: array.copy() for name, array in bias.state().items()}
+                bias = DihedralBias(ala2, 300.0, tempering=bias.tempering)
+                context = context_of(bias, ala2)
+                bias.restore(saved, context)
+            context.setPositions(turn(ala2, 1e-3 * step - 2.0, 1.0))
+            bias.observe(step, context)
+        return bias
+
+    whole, resumed = grown(0), grown(2_000)
+    assert whole.history is not None
+    assert resumed.history is not None
+    for name, array in whole.history.arrays().items():
+        np.testing.assert_array_equal(array, resumed.history.arrays()[name])
+    resumed.save(tmp_path / "bias.npz")
+    found = SavedBias.load(tmp_path / "bias.npz")
+    assert found.grown
+    assert found.history is not None
+    assert found.history.step.tolist() == [500, 1_000, 1_500, 2_000, 2_500, 3_000]
+    assert found.history.offset[-1] == pytest.approx(offset_of(found.grid, 6.0, 300.0))
+    assert (np.diff(found.history.offset) > 0.0).all()
+    offset, own = found.history.before(np.array([250, 500, 750, 3_000, 4_000]))
+    np.testing.assert_allclose(offset, [0.0, 0.0, *found.history.offset[[0, 4, 5]]])
+    np.testing.assert_allclose(own, [0.0, 1.0, 0.0, found.history.height[5, 0], 0.0])
+
+
+def test_the_constant_of_a_flat_and_of_a_deep_bias() -> None:
+    assert offset_of(np.full((1, 24, 24), 7.0), 6.0, 300.0) == pytest.approx(7.0)  # a constant is taken out whole
+    assert offset_of(np.full((3, 24, 24), 7.0), 6.0, 300.0) == pytest.approx(21.0)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"grid": np.zeros((1, 8, 8))}, "it has no 'residues'"),
+        ({"grid": np.zeros((2, 8, 8))}, "it has no 'residues'"),
+        ({"grid": np.zeros((1, 1, 1)), "residues": ["ALA2"], "bias_factor": 6.0}, "G >= 4"),
+        ({"grid": np.full((1, 8, 8), np.nan), "residues": ["ALA2"], "bias_factor": 6.0}, "not finite"),
+        (
+            {
+                **{"grid": np.zeros((1, 8, 8)), "residues": ["ALA2"], "bias_factor": 6.0},
+                **{"hill_step": [500, 500], "hill_height": np.ones((2, 1)), "offset": np.ones(2)},
+            },
+            "rising steps",
+        ),
+    ],
+)
+def test_a_damaged_bias_file_is_one_clear_error(arrays: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "bias.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        SavedBias.load(tmp_path / "bias.npz")
+    (tmp_path / "bias.npz").write_bytes(b"")
+    with pytest.raises(InputError, match="not a bias file"):
+        SavedBias.load(tmp_path / "bias.npz")
 
 
 def test_a_saved_bias_comes_back_the_same(ala2: Molecule, tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ sum ww' 1_b 1_b' - p_b (sum ww' 1_b + sum ww' 1_b') + p_b^2 sum ww'. Lags are ta
 of a quarter of the lag, rho in between on straight lines; each bin's sum ends where its rho, made to fall, first is
 not positive.
 
+What a bin shares with its whole basin is a long, low tail of rho that such a sum can lose in the noise. Blocks do not
+lose it, where they are long; so ``surface.estimate`` takes the larger of this variance and that of the block bootstrap.
+
 Symbols: p -> ``population``; rho -> ``rho``; tau -> ``lag``; g -> ``inefficiency``.
 """
 

@@ -361,7 +361,7 @@ def estimate(
         statistical_inefficiency=inefficiency,
         n_blocks=n_blocks,
         n_runs=len(np.unique(runs)),
-        variance=variance[:-1].reshape(shape),
+        variance=np.maximum(variance, replicates.var(axis=0, ddof=1))[:-1].reshape(shape),
         entries=entries[:-1].reshape(shape),
         marginals=marginals,
         basins=known,
