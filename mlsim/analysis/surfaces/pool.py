@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mlsim.analysis.surfaces.populations import Populations
+from mlsim.analysis.surfaces.basin_populations import Populations
 from mlsim.analysis.surfaces.subject import Subject, require_one_ensemble
 from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.errors import InputError

@@ -31,8 +31,8 @@ from mlsim.analysis import observables, uncertainty
 from mlsim.analysis.occupancy import LEAST_LENGTH, LEAST_TRIPS, Occupancy
 from mlsim.analysis.surfaces import basins as basin_rules
 from mlsim.analysis.surfaces import bin_errors, histogram
+from mlsim.analysis.surfaces.basin_populations import Populations
 from mlsim.analysis.surfaces.histogram import CUTOFF_KCAL_MOL
-from mlsim.analysis.surfaces.populations import Populations
 from mlsim.analysis.surfaces.subject import Subject
 from mlsim.analysis.uncertainty import Estimate
 from mlsim.errors import InputError

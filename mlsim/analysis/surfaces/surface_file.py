@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsim.analysis.occupancy import Occupancy
-from mlsim.analysis.surfaces.populations import Populations
+from mlsim.analysis.surfaces.basin_populations import Populations
 from mlsim.analysis.surfaces.subject import Subject
 from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.errors import InputError, MissingError, StorageError
