@@ -103,7 +103,7 @@ def from_runs(
         raise InputError("samples: expected at least one run, got none")
     temperature = _one_temperature([(str(r.directory), r.temperature_K) for r in runs], temperature_K)
     replicas = [replica for run in runs for replica in run.replicas]
-    subject = require_one_ensemble([(str(r.directory), _subject(r, k)) for k, r in enumerate(replicas)])
+    subject = require_one_ensemble([(str(replica.directory), _subject(replica)) for replica in replicas])
     pieces = [_piece(replica, specs, discard_ps) for replica in replicas]
     run = np.repeat(np.arange(len(pieces)), [len(cv) for cv, _ in pieces])
     log_weights, remarks = biased.pooled_log_weights([bias for _, bias in pieces], run, temperature)
@@ -124,28 +124,29 @@ def from_runs(
     )
 
 
-def _subject(replica: Replica, index: int) -> Subject:
+def _subject(replica: Replica) -> Subject:
     """What a replica's record says that it is of.
 
     Raises
     ------
     InputError
-        If the record lacks its molecule, potential, settings or identity.
+        If the record lacks its molecule, solvent or identity.
     """
     record = replica.record
-    try:
-        molecule, potential = record["molecule"], record["potential"]
-        return Subject(
-            system=str(molecule["name"]),
-            molecule=str(molecule["digest"]),
-            solvent=str(record["settings"]["solvent"]),
-            potential=digest(potential),
-            sources=(digest([str(molecule["digest"]), potential, record["identity"], record["seed"]]),),
-        )
-    except (KeyError, TypeError) as error:
+    molecule, solvent = record.molecule, record.settings.get("solvent")
+    facts = {"molecule": molecule, "settings.solvent": solvent, "identity": record.identity}
+    missing = [name for name, value in facts.items() if value is None]
+    if molecule is None or missing:
         raise InputError(
-            f"{replica.directory}/run.json: the record lacks {error}; expected one written by mlsim run or reference"
-        ) from None
+            f"{replica.directory}: its run.json lacks {', '.join(missing)}; expected a record of mlsim run or reference"
+        )
+    return Subject(
+        system=molecule.name,
+        molecule=molecule.digest,
+        solvent=str(solvent),
+        potential=digest(record.potential),
+        sources=(digest([molecule.digest, record.potential, record.identity, record.seed]),),
+    )
 
 
 def from_frames(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import mdtraj
 import numpy as np
@@ -13,7 +14,7 @@ from mlsim.analysis import reweight, samples
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
-from mlsim.records import RunRecord
+from mlsim.records import RunRecord, SoluteNote
 from mlsim.runs.bias_file import HillHistory
 from mlsim.units import kT
 
@@ -30,7 +31,7 @@ class FakeReplica:
     x: np.ndarray
     v: np.ndarray
     spacing_ps: float = 1.0
-    record: dict[str, Any] = field(default_factory=dict)
+    record: RunRecord = field(default_factory=lambda: toy_record())
 
     def positions(self) -> np.ndarray:
         return self.x
@@ -76,13 +77,9 @@ def _positions(ala2: Molecule, count: int, seed: int) -> np.ndarray:
 def _replica(ala2: Molecule, directory: Path, count: int, seed: int, bias: np.ndarray | None = None) -> FakeReplica:
     directory.mkdir(parents=True, exist_ok=True)
     topology = mdtraj.Topology.from_openmm(ala2.topology)
-    record = {
-        "molecule": {"name": ala2.name, "digest": ala2.digest},
-        "potential": {"name": "gbn2"},
-        "settings": {"solvent": "gbn2", "temperature_K": T},
-        "identity": f"run {seed}",
-        "seed": seed,
-    }
+    note = SoluteNote(name=ala2.name, digest=ala2.digest, solute_atoms=ala2.n_atoms, atoms=ala2.n_atoms)
+    facts = {"molecule": note, "settings": {"solvent": "gbn2", "temperature_K": T}, "identity": f"run {seed}"}
+    record = toy_record().model_copy(update={**facts, "seed": seed})
     bias = np.zeros(count) if bias is None else bias
     return FakeReplica(directory, topology, _positions(ala2, count, seed), bias, record=record)
 
@@ -184,29 +181,30 @@ def test_different_fixed_biases_are_joined_by_mbar(ala2: Molecule, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("what", "key", "message"),
+    ("changes", "message"),
     [
-        ("potential", {"name": "vacuum"}, "another potential than"),
-        ("molecule", {"name": "valine-dipeptide", "digest": "f00"}, "is of valine-dipeptide, .* cannot be pooled"),
-        ("identity", "run 1", "is the same run as"),
+        ({"potential": {"name": "vacuum"}, "identity": "run 7"}, "another potential than"),
+        (
+            {"molecule": SoluteNote(name="valine", digest="f00", solute_atoms=28, atoms=28), "identity": "run 7"},
+            "is of valine, .* cannot be pooled",
+        ),
+        ({}, "is the same run as"),
     ],
 )
 def test_runs_of_another_potential_or_molecule_or_the_same_run_twice_are_not_pooled(
-    ala2: Molecule, tmp_path: Path, what: str, key: Any, message: str
+    ala2: Molecule, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     parts = (_replica(ala2, tmp_path / "a", 10, 1), _replica(ala2, tmp_path / "b", 10, 1))
-    parts[1].record[what] = key
-    if what != "identity":
-        parts[1].record["identity"] = "run 7"
+    parts[1].record = parts[1].record.model_copy(update=changes)
     with pytest.raises(InputError, match=message):
         samples.from_runs([FakeRun(tmp_path, parts)], ("phi", "psi"))  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("fact", ["molecule", "potential", "settings", "identity", "seed"])
+@pytest.mark.parametrize("fact", ["molecule", "identity", "settings"])
 def test_a_record_without_its_facts_is_refused(ala2: Molecule, tmp_path: Path, fact: str) -> None:
     part = _replica(ala2, tmp_path / "a", 10, 1)
-    del part.record[fact]
-    with pytest.raises(InputError, match=f"the record lacks '{fact}'"):
+    part.record = part.record.model_copy(update={fact: {} if fact == "settings" else None})
+    with pytest.raises(InputError, match=f"its run.json lacks {fact}"):
         samples.from_runs([FakeRun(tmp_path, (part,))], ("phi", "psi"))  # type: ignore[list-item]
 
 
