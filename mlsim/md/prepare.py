@@ -6,7 +6,6 @@ and read back on resume, so that a resumed run has the same waters.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from openmm import Context, LocalEnergyMinimizer, MonteCarloBarostat, Platform, 
 
 from mlsim.chem.molecule import PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD, Molecule
 from mlsim.errors import InputError
+from mlsim.files import storage, write_npz
 from mlsim.md import platforms
 from mlsim.md.integrator import langevin_middle, verlet
 from mlsim.md.settings import Biased, Canonical, Recorded
@@ -23,7 +23,6 @@ from mlsim.md.signals import StopRequest
 from mlsim.potentials.contract import Potential
 from mlsim.potentials.dihedral_bias import DihedralBias, Tempering, load_grid
 from mlsim.potentials.system import build_system
-from mlsim.runs.restart import storage
 from mlsim.seeds import openmm_seed
 from mlsim.units import FS_PER_PS, steps_for
 
@@ -77,9 +76,8 @@ def starting_molecule(
         prepared = (equilibration or equilibrate_box)(prepared, potential, settings, seed, stop or StopRequest())
     with storage(stored):
         prepared.to_pdb(directory / "start.pdb")
-        fresh = directory / "start.new.npz"
-        np.savez(fresh, positions=prepared.positions, box=np.asarray(prepared.box), solute=prepared.solute)
-        os.replace(fresh, stored)
+    start = {"positions": prepared.positions, "box": np.asarray(prepared.box), "solute": prepared.solute}
+    write_npz(stored, start, compressed=False)
     return prepared
 
 
@@ -161,10 +159,13 @@ def _read(molecule: Molecule, directory: Path) -> Molecule:
     pdb = app.PDBFile(str(directory / "start.pdb"))
     with np.load(directory / "start.npz", allow_pickle=False) as archive:
         positions, box, solute = archive["positions"], archive["box"], archive["solute"]
-    found = Molecule(molecule.name, pdb.topology, positions, solute, box, (PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD))
-    if len(positions) != found.n_atoms or found.atom_names[: len(solute)] != molecule.solute_molecule().atom_names:
+    solvated = Molecule(molecule.name, pdb.topology, positions, solute, box, (PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD))
+    if (
+        len(positions) != solvated.n_atoms
+        or solvated.atom_names[: len(solute)] != molecule.solute_molecule().atom_names
+    ):
         raise InputError(f"{directory}: start.pdb does not hold {molecule.name} in water; start a new run")
-    return found
+    return solvated
 
 
 def bias_for(molecule: Molecule, settings: Biased) -> DihedralBias | None:

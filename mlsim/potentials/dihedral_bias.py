@@ -25,7 +25,6 @@ biased run need no reweighting (the bias force itself is not in the label).
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from openmm import Context, Continuous2DFunction, CustomCompoundBondForce, Syste
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.errors import InputError
+from mlsim.records import digest_of
 from mlsim.runs.bias_file import HillHistory, SavedBias
 from mlsim.units import kT
 
@@ -203,7 +203,7 @@ class DihedralBias:
         """JSON-able record: the growth, or the digest of a fixed grid."""
         if self.tempering is not None:
             return {"kind": "well-tempered metadynamics", **asdict(self.tempering)}
-        return {"kind": "fixed grid", "sha256": hashlib.sha256(self.grid.tobytes()).hexdigest()[:16]}
+        return {"kind": "fixed grid", "sha256": digest_of(self.grid.tobytes())}
 
     def save(self, path: Path) -> None:
         """Write the grid, how it was made, and the history of one that grew (``.npz``)."""

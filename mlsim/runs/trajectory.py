@@ -122,9 +122,11 @@ class Run:
             If it is not one.
         """
         directory = Path(directory)
-        found = RunRecord.read(directory)
+        record = RunRecord.read(directory)
+        if record.engine == "held":
+            raise MissingError(f"{directory}: no run in it, but labels of held conformations; expected a run directory")
         parts = members(directory, "replica")
-        return cls(directory, found, tuple(Replica(p) for p in parts) or (Replica(directory),))
+        return cls(directory, record, tuple(Replica(p) for p in parts) or (Replica(directory),))
 
     @property
     def temperature_K(self) -> float:

@@ -11,12 +11,12 @@ Processes take consecutive parts of a tour through the conformations, each with 
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,14 +25,14 @@ from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.spread import on_circle, tour
 from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, UnphysicalError
+from mlsim.files import PARTIAL, lock, make_directory, write_bytes, write_text
 from mlsim.md.engines.held_solute import HeldSolute, Label
 from mlsim.md.gromacs.held_frame import WATERS, HeldInFrame, keep_waters
 from mlsim.md.prepare import starting_molecule
 from mlsim.md.settings import LabelSettings, RunSettings
-from mlsim.md.signals import Progress, Stopped, StopRequest
+from mlsim.md.signals import Clock, Progress, Stopped, StopRequest
 from mlsim.potentials.explicit_water import ExplicitWater
-from mlsim.records import versions
-from mlsim.runs.restart import locked, storage, write_atomically
+from mlsim.records import Failure, RunRecord, SoluteNote, command_line, versions
 from mlsim.workflow.conformations import Conformations, choose, torsions
 from mlsim.workflow.fan_out import fan_out
 
@@ -41,8 +41,8 @@ SETTINGS, CHOSEN, BOX, LABELS, FRAMES = "label.yaml", "conformations.npz", "box"
 _LEAST_GAP_NM = 0.9
 
 
-#: Label of a number, or None if asked to stop; with progress, stop request and deadline.
-Measure = Callable[[int, Progress | None, StopRequest, float], Label | None]
+#: Label of a number, or None if asked to stop; with progress, time limit and stop request.
+Measure = Callable[[int, Progress | None, Clock], Label | None]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Labelled:
 
     done: int
     wall_seconds: float
+    platform: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,32 +65,33 @@ class LabelTask:
 
     def __call__(self, progress: Progress | None, stop: StopRequest) -> Labelled:
         """Make them in this process."""
-        began, done = time.monotonic(), 0
+        began, done, clock = time.monotonic(), 0, Clock(self.deadline, stop)
         molecule = load_system(self.settings.system)
         chosen = Conformations.from_bytes((self.directory / CHOSEN).read_bytes())
         water = _box(molecule, chosen, self.settings, self.directory)
-        measure = self._labeller(water, chosen)
+        measure, platform = self._labeller(water, chosen)
         for number in self.numbers:
             if stop.reason is not None:
                 break
             try:
-                label = measure(number, progress, stop, self.deadline)
+                label = measure(number, progress, clock)
             except UnphysicalError as error:
                 raise UnphysicalError(f"label {number}: {error}; try a smaller timestep_fs") from error
             if label is None:
                 break
             label.save(_path(self.directory, number))
             done += 1
-        return Labelled(done, time.monotonic() - began)
+        return Labelled(done, time.monotonic() - began, platform)
 
-    def _labeller(self, water: Molecule, chosen: Conformations) -> Measure:
-        """What makes the label of a number: by the settings' engine."""
+    def _labeller(self, water: Molecule, chosen: Conformations) -> tuple[Measure, dict[str, Any]]:
+        """What makes the label of a number, by the settings' engine, and the platform that it runs on."""
         if self.settings.engine == "gromacs":
             place = self.directory / f"scratch-{self.numbers[0]:05d}"
-            return HeldInFrame(water, self.settings, self.directory / WATERS, place).measure
+            frames = HeldInFrame(water, self.settings, self.directory / WATERS, place)
+            return frames.measure, frames.platform
         held = HeldSolute(water, self.settings, str(self.numbers[0]))
         held.settle()
-        return lambda number, *rest: held.measure(chosen.positions[number], *rest)
+        return lambda number, *rest: held.measure(chosen.positions[number], *rest), held.platform.describe()
 
 
 def prepare(
@@ -106,8 +108,7 @@ def prepare(
     CheckpointError
         If it holds labels made under other settings.
     """
-    with storage(directory):
-        (directory / LABELS).mkdir(parents=True, exist_ok=True)
+    make_directory(directory / LABELS)
     if (directory / SETTINGS).is_file():
         saved = LabelSettings.from_yaml(directory / SETTINGS)
         if saved.identity() != settings.identity():
@@ -117,18 +118,16 @@ def prepare(
                 f"{SETTINGS} or choose another -o (training joins several label files)"
             )
     else:
-        if any(p.name not in (".lock", LABELS, BOX, WATERS) for p in directory.iterdir()):
+        prepared = (".lock", LABELS, BOX, WATERS)
+        if any(p.name not in prepared and not p.name.startswith(PARTIAL) for p in directory.iterdir()):
             raise OccupiedError(f"{directory}: not empty and no labels; choose another -o")
         picked = conformations.take(choose(conformations, molecule, settings.count, settings.seed))
         ordered = picked.take(tour(on_circle(torsions(picked.positions, molecule)[1])))
         if settings.engine == "gromacs":
             exact = keep_waters(run or Path(), molecule, np.asarray(ordered.time_ps, float), directory / WATERS)
             ordered = replace(ordered, positions=exact)
-        fresh = directory / f".{CHOSEN}"
-        with storage(fresh):
-            fresh.write_bytes(ordered.to_bytes())
-            os.replace(fresh, directory / CHOSEN)
-        write_atomically(directory / SETTINGS, settings.to_yaml())
+        write_bytes(directory / CHOSEN, ordered.to_bytes())
+        write_text(directory / SETTINGS, settings.to_yaml())
     return tuple(k for k in range(settings.count) if not _path(directory, k).is_file())
 
 
@@ -167,26 +166,65 @@ def label(
     stop = stop or StopRequest()
     if settings.engine == "gromacs" and settings.stderr_kJ_mol_nm is not None:
         raise InputError("labels by GROMACS have a fixed length; use --stderr none and --max-ps")
-    deadline = np.inf if max_hours is None else time.monotonic() + 3600.0 * max_hours
+    deadline = Clock.of_hours(max_hours, stop).deadline
     molecule = load_system(settings.system)
-    with storage(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    with locked(directory):
+    make_directory(directory)
+    with lock(directory):
         missing = prepare(settings, molecule, conformations, directory, box)
         if box is not None:
             _take_box(box, directory / BOX)
         if missing:
             chosen = Conformations.from_bytes((directory / CHOSEN).read_bytes())
             try:
-                _box(molecule, chosen, settings, directory, stop)  # once, before the processes need it
+                water = _box(molecule, chosen, settings, directory, stop)  # once, before the processes need it
             except Stopped:
                 return gather(molecule, settings, directory)
             parts = [p for p in np.array_split(np.array(missing), max(1, processes)) if len(p)]
             tasks = [LabelTask(settings, directory, tuple(int(k) for k in p), deadline) for p in parts]
-            fan_out(tasks, processes, progress, stop)
+            record = _record(molecule, water, settings)
+            try:
+                done = fan_out(tasks, processes, progress, stop)
+            except UnphysicalError as error:
+                failure = Failure(message=str(error), step=_spent(settings, directory)[0])
+                _write(record.model_copy(update={"status": "failed", "failure": failure}), settings, directory)
+                raise
+            complete = finished(settings, directory) == settings.count
+            ending = {"status": "complete" if complete else "stopped", "reason": None if complete else stop.reason}
+            _write(
+                record.model_copy(update={**ending, "platform": done[0].platform if done else None}),
+                settings,
+                directory,
+            )
             for scratch in directory.glob("scratch-*"):
                 shutil.rmtree(scratch, ignore_errors=True)
         return gather(molecule, settings, directory)
+
+
+def _record(molecule: Molecule, water: Molecule, settings: LabelSettings) -> RunRecord:
+    n = molecule.n_atoms
+    return RunRecord(
+        engine="held",
+        status="running",
+        seed=settings.seed,
+        settings=settings.model_dump(mode="json"),
+        molecule=SoluteNote(name=molecule.name, digest=molecule.digest, solute_atoms=n, atoms=water.n_atoms),
+        potential=ExplicitWater(settings.padding_nm).describe(),
+        identity=settings.identity(),
+        versions=versions(),
+        command=command_line(),
+    )
+
+
+def _write(record: RunRecord, settings: LabelSettings, directory: Path) -> None:
+    step, seconds = _spent(settings, directory)
+    record.model_copy(update={"step": step, "wall_seconds": round(seconds, 3)}).write(directory)
+
+
+def _spent(settings: LabelSettings, directory: Path) -> tuple[int, float]:
+    """Integration steps and wall time of all finished labels, s."""
+    done = [Label.load(path) for k in range(settings.count) if (path := _path(directory, k)).is_file()]
+    steps = sum(round((one.sampled_ps + one.moved_ps) / settings.timestep_ps) for one in done)
+    return steps, sum(one.wall_seconds for one in done)
 
 
 def gather(molecule: Molecule, settings: LabelSettings, directory: Path) -> Path | None:
@@ -236,8 +274,7 @@ def _box(
     arms = chosen.positions - chosen.positions.mean(axis=1, keepdims=True)
     largest = int(np.linalg.norm(arms, axis=2).max(axis=1).argmax())
     place = directory / BOX
-    with storage(place):
-        place.mkdir(exist_ok=True)
+    make_directory(place)
     run = RunSettings.parse(
         {
             "ns": 1.0,
@@ -264,11 +301,8 @@ def _take_box(source: Path, place: Path) -> None:
         return
     if not (source / "start.npz").is_file():
         raise MissingError(f"{source}: no box here (no start.npz); expected a run in explicit water")
-    with storage(place):
-        place.mkdir(exist_ok=True)
-        for name in ("start.pdb", "start.npz"):  # the second one makes it a box
-            shutil.copyfile(source / name, place / f".{name}")
-            os.replace(place / f".{name}", place / name)
+    for name in ("start.pdb", "start.npz"):  # the second one makes it a box
+        write_bytes(place / name, (source / name).read_bytes())
 
 
 def finished(settings: LabelSettings, directory: Path) -> int:

@@ -18,7 +18,7 @@ from mlsim import seeds
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import CheckpointError, InputError, OccupiedError
-from mlsim.files import make_directory, write_text
+from mlsim.files import PARTIAL, make_directory, write_text
 from mlsim.md.engines.shared import faster_context, require_copies, simulate_together
 from mlsim.md.engines.single import simulate
 from mlsim.md.prepare import bias_for
@@ -33,7 +33,7 @@ from mlsim.workflow.fan_out import fan_out
 from mlsim.workflow.guard import guards_for
 
 #: What a run that was killed before its first step leaves behind; a new run takes it over.
-_PREPARED = {".lock", "start.npz", "start.new.npz", "start.pdb"}
+_PREPARED = {".lock", "start.npz", "start.pdb"}
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,8 @@ def run(
     if start == "new":
         if (directory / RUN_FILE).exists():
             raise OccupiedError(f"{directory}: already holds a run; continue it with --resume or choose another -o")
-        if directory.exists() and any(p.name not in _PREPARED for p in directory.iterdir()):
+        kept = [p.name for p in directory.iterdir()] if directory.exists() else []
+        if any(name not in _PREPARED and not name.startswith(PARTIAL) for name in kept):
             raise OccupiedError(f"{directory}: not empty and not a run; choose another -o")
     if settings.seed is None:
         settings = settings.model_copy(update={"seed": seeds.fresh_seed()})

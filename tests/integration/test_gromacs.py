@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ from mlsim.potentials.dihedral_bias import DihedralBias
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.potentials.system import build_system, skeleton
 from mlsim.potentials.vacuum import Vacuum
+from mlsim.records import RunRecord
 from mlsim.runs.trajectory import Run
 from mlsim.workflow.conformations import read
 from mlsim.workflow.label import label
@@ -75,6 +77,9 @@ def test_frames_have_the_form_of_the_other_engine(reference: Path, ala2: Molecul
     np.testing.assert_allclose(replica.positions(), found.positions, atol=6e-4)
     np.testing.assert_allclose(replica.bias(), found.bias, rtol=1e-9)
     assert done_steps(reference, [1], settings(reference / "given.npz", 0.002)) == 500
+    values = json.loads((seed_directory(reference, 1) / "run.json").read_text())
+    assert values.keys() == RunRecord.model_fields.keys()
+    assert (values["engine"], values["status"], values["step"]) == ("gromacs", "complete", 500)
 
 
 @NEEDS_GMX

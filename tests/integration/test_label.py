@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ from mlsim.errors import CheckpointError, InputError, OccupiedError
 from mlsim.md import prepare
 from mlsim.md.engines.held_solute import UNITS_PER_LABEL, HeldSolute, Label, superposition
 from mlsim.md.settings import LabelSettings, RunSettings
-from mlsim.md.signals import StopRequest
+from mlsim.md.signals import Clock, StopRequest
+from mlsim.records import RunRecord
 from mlsim.workflow.conformations import Conformations, choose, read, torsions
 from mlsim.workflow.label import label
 
@@ -105,6 +107,19 @@ def test_labels_carry_error_bars_and_provenance(made: Path, ala2: Molecule) -> N
     assert frames.provenance["conformations"] == "frames.h5"
 
 
+def test_labels_leave_the_record_that_every_engine_leaves(made: Path, ala2: Molecule) -> None:
+    values = json.loads((made / "run.json").read_text())
+    assert values.keys() == RunRecord.model_fields.keys()
+    record = RunRecord.read(made)
+    assert (record.engine, record.status, record.reason) == ("held", "complete", None)
+    assert record.molecule is not None
+    assert (record.molecule.digest, record.molecule.solute_atoms) == (ala2.digest, 22)
+    assert record.molecule.atoms > 1000
+    frames = ForceFrames.load(made / "labels.h5")
+    assert record.step * 0.004 >= sum(frames.provenance["sampled_ps"])  # type: ignore[operator]
+    assert record.platform is not None
+
+
 def test_what_comes_out_is_the_conformation_that_came_in_and_the_force_of_water_on_it(
     made: Path, some: Conformations
 ) -> None:
@@ -119,14 +134,14 @@ def test_the_solute_is_held_exactly_while_water_moves(made: Path, ala2: Molecule
     run = RunSettings(ns=1.0, platform="CPU", threads=1)
     water = prepare.starting_molecule(ala2, prepare_water(), run, 1, made / "box")
     held = HeldSolute(water, tiny(), "test")
-    found = held.measure(some.positions[7], None, StopRequest(), np.inf)
+    found = held.measure(some.positions[7], None, Clock(np.inf, StopRequest()))
     assert found is not None
     after = held.positions()
     here, there = after[:22], some.positions[7]
     np.testing.assert_allclose(distances(here), distances(there), atol=1e-5)
     assert np.abs(after[22:] - water.positions[22:]).max() > 0.01
     stop = StopRequest()
-    assert held.measure(some.positions[8], None, stop, 0.0) is None
+    assert held.measure(some.positions[8], None, Clock(0.0, stop)) is None
     assert stop.reason == "max_hours"
 
 

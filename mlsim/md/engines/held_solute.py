@@ -28,12 +28,10 @@ Symbols: f ``series`` (samples) and ``forces`` (mean), r ``positions``, R ``rota
 from __future__ import annotations
 
 import io
-import os
 import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,14 +40,15 @@ from openmm import Context, Platform
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.averaging import average, error_trace
 from mlsim.errors import InputError, UnphysicalError
+from mlsim.files import write_npz
 from mlsim.md import platforms
 from mlsim.md.integrator import langevin_middle, verlet
+from mlsim.md.session import RESPONSE_SECONDS
 from mlsim.md.settings import LabelSettings
-from mlsim.md.signals import Progress, StopRequest
+from mlsim.md.signals import Clock, Progress
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
-from mlsim.runs.restart import storage
 from mlsim.seeds import openmm_seed
 from mlsim.units import FS_PER_PS, steps_for
 
@@ -57,8 +56,6 @@ from mlsim.units import FS_PER_PS, steps_for
 UNITS_PER_LABEL = 1000
 #: Time between two displacements of a gliding solute, ps.
 _MOVE_PS = 0.02
-#: Wall time between two looks at the stop request, s.
-_RESPONSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,17 +90,7 @@ class Label:
 
     def save(self, path: Path) -> None:
         """Write a file that is there whole or not at all."""
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        with storage(path):
-            try:
-                content: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
-                with open(fresh, "wb") as handle:
-                    np.savez_compressed(handle, **content)
-                    handle.flush()
-                    os.fsync(handle.fileno())
-                os.replace(fresh, path)
-            finally:
-                fresh.unlink(missing_ok=True)
+        write_npz(path, {name: np.asarray(value) for name, value in vars(self).items()})
 
     @classmethod
     def load(cls, path: Path) -> Label:
@@ -170,15 +157,13 @@ class HeldSolute:
         if self.settings.equilibrate_ps > 0:
             self._step(steps_for(2 * self.settings.equilibrate_ps, self.settings.timestep_fs))
 
-    def measure(
-        self, positions: NDArray[np.float64], progress: Progress | None, stop: StopRequest, deadline: float
-    ) -> Label | None:
+    def measure(self, positions: NDArray[np.float64], progress: Progress | None, clock: Clock) -> Label | None:
         """Label of the conformation ``positions`` [n, 3] (nm); None if asked to stop before it is done.
 
         Parameters
         ----------
-        deadline : float
-            Value of ``time.monotonic()`` at which to stop.
+        clock : Clock
+            Time limit and stop request.
 
         Raises
         ------
@@ -193,7 +178,7 @@ class HeldSolute:
         if self.settings.equilibrate_ps > 0:
             self._step(steps_for(self.settings.equilibrate_ps, self.settings.timestep_fs))
             moved_ps += self.settings.equilibrate_ps
-        series = self._sample(progress, stop, deadline)
+        series = self._sample(progress, clock)
         if series is None:
             return None
         turned = (series.reshape(-1, self._n, 3) @ rotation.T).reshape(len(series), -1)
@@ -220,7 +205,7 @@ class HeldSolute:
             self._step(steps)
         return number * steps * self.settings.timestep_fs / FS_PER_PS
 
-    def _sample(self, progress: Progress | None, stop: StopRequest, deadline: float) -> NDArray[np.float64] | None:
+    def _sample(self, progress: Progress | None, clock: Clock) -> NDArray[np.float64] | None:
         """Explicit forces on the solute [K, 3n] until the error is small enough or the series long enough."""
         settings = self.settings
         series = np.empty((settings.samples, 3 * self._n))
@@ -238,18 +223,16 @@ class HeldSolute:
                 needed = min(settings.samples, int(count * (error / goal) ** 2) + 1)
                 look_at = count + max(1, count // 10)
             now = time.monotonic()
-            if now - looked > _RESPONSE_SECONDS:
+            if now - looked > RESPONSE_SECONDS:
                 looked = now
-                if now > deadline:
-                    stop.ask("max_hours", 0)
-                if stop.reason is not None:
+                if clock.is_over():
                     return None
                 credited += self._credit(progress, min(UNITS_PER_LABEL, UNITS_PER_LABEL * count // needed), credited)
-        found = series[:count]
-        if not np.isfinite(found).all():
+        samples = series[:count]
+        if not np.isfinite(samples).all():
             raise UnphysicalError("the force of the solvent on a held conformation is not finite")
         self._credit(progress, UNITS_PER_LABEL, credited)
-        return found
+        return samples
 
     @staticmethod
     def _credit(progress: Progress | None, reached: int, credited: int) -> int:

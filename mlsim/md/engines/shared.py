@@ -142,8 +142,8 @@ class _Copies:
         if self.bias is not None:
             self.bias.add_to(system, n)
         self.integrator = self._fresh()
-        place = Platform.getPlatformByName(self.platform.name)
-        self.context = Context(system, self.integrator, place, self.platform.properties)
+        platform = Platform.getPlatformByName(self.platform.name)
+        self.context = Context(system, self.integrator, platform, self.platform.properties)
         dof, limit = degrees_of_freedom(self.one), settings.runaway_temperature_K
         checks = [StabilityCheck(molecule.topology, dof, settings.temperature_K, limit) for _ in self.seeds]
         pairs = zip(self.directories, checks, strict=True)

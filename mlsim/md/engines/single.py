@@ -117,11 +117,11 @@ class _Single:
     def _fresh(self) -> Any:
         return canonical(self.settings, self.system, openmm_seed(self.seed, "integrator"), self.impulses)
 
-    def _prepare(self, platform: platforms.PlatformChoice) -> None:
-        self.platform = platform
+    def _prepare(self, choice: platforms.PlatformChoice) -> None:
+        self.platform = choice
         self.integrator = self._fresh()
-        place = Platform.getPlatformByName(platform.name)
-        self.context = Context(self.system, self.integrator, place, platform.properties)
+        platform = Platform.getPlatformByName(choice.name)
+        self.context = Context(self.system, self.integrator, platform, choice.properties)
 
     def _choose(self, positions: NDArray[np.float64]) -> platforms.PlatformChoice:
         return platforms.choose(

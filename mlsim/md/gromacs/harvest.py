@@ -12,7 +12,7 @@ A harvest starts anew each time: it is minutes at most, and GROMACS may have cut
 from __future__ import annotations
 
 import csv
-import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from openmm import Context, Platform
 
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
+from mlsim.files import replacing
 from mlsim.md.gromacs.input_files import add_cmap
 from mlsim.md.gromacs.trr import frames, whole
 from mlsim.md.integrator import verlet
@@ -29,7 +30,6 @@ from mlsim.md.settings import Biased
 from mlsim.potentials.dihedral_bias import BIAS_GROUP
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
-from mlsim.runs.restart import storage
 from mlsim.runs.trajectory import COLUMNS
 
 
@@ -52,35 +52,32 @@ def harvest(
 
     n, atoms = solute.n_atoms, ramachandran_atoms(solute)[1].reshape(-1, 4)
     inner = _Inner(solute, grid, settings)
-    fresh = [directory / f".{name}.new" for name in FILES]
     positions: list[NDArray[np.float32]] = []
     rows: list[tuple[float, ...]] = []
-    with storage(directory):
-        with open(fresh[0], "wb") as x_file, open(fresh[1], "wb") as f_file, open(fresh[2], "wb") as s_file:
-            for frame in frames(trajectory):
-                if frame.time_ps <= 0.0 or frame.forces is None:
-                    continue
-                time_ps, x, f = frame.time_ps, whole(frame.positions[:n], frame.box), frame.forces[:n]
-                forces, vacuum, bias = inner.evaluate(x)
-                x_file.write(x.astype("<f4").tobytes())
-                f_file.write((f - forces).astype("<f4").tobytes())
-                s_file.write(np.array([time_ps, bias, *dihedrals(x, atoms)], dtype="<f8").tobytes())
-                positions.append(x.astype(np.float32))
-                # the energy of the box is not needed by anyone; the solute's own is what a reader may want
-                rows.append((round(time_ps / settings.timestep_ps), time_ps, vacuum, np.nan, np.nan, bias))
-        for path, name in zip(fresh, FILES, strict=True):
-            os.replace(path, directory / name)
-        topology = mdtraj.load_topology(str(directory / "topology.pdb"))
-        xyz = np.array(positions) if positions else np.zeros((0, n, 3), dtype=np.float32)
-        if len(xyz):
-            new = directory / ".new.xtc"
-            mdtraj.Trajectory(xyz, topology, np.array([row[1] for row in rows])).save_xtc(str(new))
-            os.replace(new, directory / "trajectory.xtc")
-        with open(directory / ".log.new", "w", newline="") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(COLUMNS)
-            writer.writerows(rows)
-        os.replace(directory / ".log.new", directory / "log.csv")
+    with ExitStack() as stack:
+        x_file, f_file, s_file = (
+            stack.enter_context(open(stack.enter_context(replacing(directory / name)), "wb")) for name in FILES
+        )
+        for frame in frames(trajectory):
+            if frame.time_ps <= 0.0 or frame.forces is None:
+                continue
+            time_ps, x, f = frame.time_ps, whole(frame.positions[:n], frame.box), frame.forces[:n]
+            forces, vacuum, bias = inner.evaluate(x)
+            x_file.write(x.astype("<f4").tobytes())
+            f_file.write((f - forces).astype("<f4").tobytes())
+            s_file.write(np.array([time_ps, bias, *dihedrals(x, atoms)], dtype="<f8").tobytes())
+            positions.append(x.astype(np.float32))
+            # the energy of the box is not needed by anyone; the solute's own is what a reader may want
+            rows.append((round(time_ps / settings.timestep_ps), time_ps, vacuum, np.nan, np.nan, bias))
+    topology = mdtraj.load_topology(str(directory / "topology.pdb"))
+    if rows:
+        times = np.array([row[1] for row in rows])
+        with replacing(directory / "trajectory.xtc") as partial:
+            mdtraj.Trajectory(np.array(positions), topology, times).save_xtc(str(partial))
+    with replacing(directory / "log.csv") as partial, open(partial, "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
     return len(rows)
 
 

@@ -13,7 +13,6 @@ road, which needs no such run. Labels are of fixed length here.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from pathlib import Path
@@ -24,13 +23,13 @@ from numpy.typing import NDArray
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.averaging import average
 from mlsim.errors import InputError, MissingError, UnphysicalError
+from mlsim.files import write_npz
 from mlsim.md.engines.held_solute import UNITS_PER_LABEL, Label
 from mlsim.md.gromacs import input_files, trr
-from mlsim.md.gromacs.program import FOLDER, TRAJECTORY, Mdrun, executable
+from mlsim.md.gromacs.program import FOLDER, TRAJECTORY, Mdrun, executable, gromacs_platform
 from mlsim.md.observers.forces import ForceRecorder
 from mlsim.md.settings import LabelSettings, RunSettings
-from mlsim.md.signals import Progress, StopRequest
-from mlsim.runs.restart import storage
+from mlsim.md.signals import Clock, Progress
 from mlsim.seeds import openmm_seed
 from mlsim.units import FS_PER_PS, PS_PER_NS, steps_for
 
@@ -70,11 +69,7 @@ def keep_waters(run: Path, solute: Molecule, times_ps: NDArray[np.float64], targ
     if len(everything) != len(wanted):
         raise MissingError(f"{trajectory}: holds {len(everything)} of the {len(wanted)} frames asked for")
     kept = np.stack([everything[k] for k in range(len(wanted))])
-    fresh = target.with_name(f".{target.name}")
-    with storage(target):
-        with open(fresh, "wb") as handle:
-            np.savez(handle, positions=kept, box=box)
-        os.replace(fresh, target)
+    write_npz(target, {"positions": kept, "box": box}, compressed=False)
     return kept[:, : solute.n_atoms].astype(np.float64)
 
 
@@ -89,16 +84,16 @@ class HeldInFrame:
         Labels are ``max_ps`` long.
     waters : path
         Of :func:`keep_waters`.
-    place : path
+    directory : path
         Scratch directory of this process.
     """
 
-    def __init__(self, water: Molecule, settings: LabelSettings, waters: Path, place: Path) -> None:
+    def __init__(self, water: Molecule, settings: LabelSettings, waters: Path, directory: Path) -> None:
         with np.load(waters, allow_pickle=False) as archive:
             self._positions, self._box = archive["positions"], archive["box"]
         if self._positions.shape[1] != water.n_atoms:
             raise InputError(f"{waters}: frames of {self._positions.shape[1]} atoms, the box has {water.n_atoms}")
-        self._settings, self._water, self._place = settings, water, place
+        self._settings, self._water, self._directory = settings, water, directory
         steps = steps_for(settings.equilibrate_ps + settings.max_ps, settings.timestep_fs)
         self._run = RunSettings(
             ns=steps * settings.timestep_fs / FS_PER_PS / PS_PER_NS,
@@ -110,10 +105,11 @@ class HeldInFrame:
             constraints="none",
             threads=settings.threads,
         )
-        self._mdrun = Mdrun(executable(), place, self._run)
+        self.platform = gromacs_platform()
+        self._mdrun = Mdrun(executable(), directory, self._run)
         self._vacuum = ForceRecorder(water.solute_molecule(), self._run, settings.record_ps)
 
-    def measure(self, number: int, progress: Progress | None, stop: StopRequest, deadline: float) -> Label | None:
+    def measure(self, number: int, progress: Progress | None, clock: Clock) -> Label | None:
         """Label of kept frame ``number``; None if asked to stop before it is done.
 
         Raises
@@ -122,25 +118,25 @@ class HeldInFrame:
             If forces are not finite.
         """
         began, n, settings = time.monotonic(), len(self._water.solute), self._settings
-        if began > deadline:
-            stop.ask("max_hours", 0)
-        shutil.rmtree(self._place, ignore_errors=True)
-        self._place.mkdir(parents=True)
+        if clock.is_over():
+            return None
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.mkdir(parents=True)
         everything = self._positions[number].astype(np.float64)
         seed = openmm_seed(settings.seed, f"label {number}")
         box = np.diag(self._box.astype(np.float64))
         held = Molecule(
             self._water.name, self._water.topology, everything, self._water.solute, box, self._water.force_field
         )
-        input_files.write_inputs(held, None, self._run, seed, self._place)
-        (self._place / _INDEX).write_text(_groups(n, len(everything)))
+        input_files.write_inputs(held, None, self._run, seed, self._directory)
+        (self._directory / _INDEX).write_text(_groups(n, len(everything)))
         self._mdrun.parameters(input_files.PARAMETERS, seed, {"freezegrps": "solute", "freezedim": "Y Y Y"})
         self._mdrun.prepare(_INDEX)
-        self._mdrun.execute(None, stop)
-        if stop.reason is not None:
+        self._mdrun.execute(None, clock.stop)
+        if clock.is_over():
             return None
         kept, positions = [], everything[:n]
-        for frame in trr.frames(self._place / TRAJECTORY):
+        for frame in trr.frames(self._directory / TRAJECTORY):
             if frame.time_ps > settings.equilibrate_ps and frame.forces is not None:
                 kept.append(frame.forces[:n].ravel())
         mean = average(np.array(kept))

@@ -34,8 +34,8 @@ from openmm import CMAPTorsionForce, System, app, unit
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import ramachandran_atoms
 from mlsim.errors import DependencyError
+from mlsim.files import write_text
 from mlsim.md.settings import Canonical
-from mlsim.runs.restart import write_atomically
 from mlsim.units import ANGSTROM_PER_NM
 
 TOPOLOGY, COORDINATES, PARAMETERS = "system.top", "system.gro", "run.mdp"
@@ -119,8 +119,8 @@ def write_inputs(
     structure.save(str(directory / COORDINATES), overwrite=True, precision=8, combine="all")
     if grid is not None:
         text = (directory / TOPOLOGY).read_text()
-        write_atomically(directory / TOPOLOGY, _with_cmap(text, structure, residues, grid))
-    write_atomically(directory / PARAMETERS, parameters(settings, seed))
+        write_text(directory / TOPOLOGY, _with_cmap(text, structure, residues, grid))
+    write_text(directory / PARAMETERS, parameters(settings, seed))
 
 
 def parameters(settings: Canonical, seed: int, changes: Mapping[str, object] | None = None) -> str:

@@ -13,17 +13,18 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import DependencyError, InputError, StorageError
+from mlsim.files import write_bytes, write_text
 from mlsim.md.gromacs import input_files, trr
 from mlsim.md.prepare import NPT_PS, NPT_TIMESTEP_FS, PRESSURE_BAR, scaled_box
 from mlsim.md.settings import Biased, Canonical
-from mlsim.md.signals import Progress, StopRequest
+from mlsim.md.signals import Clock, Progress, StopRequest
 from mlsim.potentials.contract import Potential
-from mlsim.runs.restart import write_atomically
 from mlsim.seeds import openmm_seed
 from mlsim.units import FS_PER_PS, steps_for
 
@@ -53,17 +54,17 @@ def executable() -> str:
 
 
 class Mdrun:
-    """One appended run of ``program`` in ``place``."""
+    """One appended run of ``program`` in ``directory``."""
 
-    def __init__(self, program: str, place: Path, settings: Biased) -> None:
-        self.program, self.place, self.settings = program, place, settings
+    def __init__(self, program: str, directory: Path, settings: Biased) -> None:
+        self.program, self.directory, self.settings = program, directory, settings
 
     def equilibrate(
         self, molecule: Molecule, potential: Potential, settings: Canonical, seed: int, stop: StopRequest
     ) -> Molecule:
         """Minimise, run NPT, scale the box to the mean volume of the second half, minimise again."""
-        self.place.mkdir(exist_ok=True)
-        input_files.write_inputs(molecule, None, settings, openmm_seed(seed, "equilibration"), self.place)
+        self.directory.mkdir(exist_ok=True)
+        input_files.write_inputs(molecule, None, settings, openmm_seed(seed, "equilibration"), self.directory)
         self._minimise("system.gro", "relaxed.gro", stop)
         timestep_ps = NPT_TIMESTEP_FS / FS_PER_PS
         steps = steps_for(NPT_PS, NPT_TIMESTEP_FS)
@@ -72,14 +73,14 @@ class Mdrun:
         self.parameters("npt.mdp", openmm_seed(seed, "equilibration velocities"), npt)
         self._grompp("npt.mdp", "relaxed.gro", "npt.tpr")
         self._mdrun(stop, "-s", "npt.tpr", "-o", "npt.trr", "-c", "npt.gro")
-        frames = list(trr.frames(self.place / "npt.trr"))
+        frames = list(trr.frames(self.directory / "npt.trr"))
         last = frames[-1]
         edge = np.mean([frame.box.prod() for frame in frames[len(frames) // 2 :]]) ** (1 / 3)
         whole = trr.whole_molecules(molecule, last.positions, last.box)
         fixed = scaled_box(molecule, whole, np.diag(last.box), float(edge / last.box.prod() ** (1 / 3)))
-        input_files.write_inputs(fixed, None, settings, openmm_seed(seed, "equilibration"), self.place)
+        input_files.write_inputs(fixed, None, settings, openmm_seed(seed, "equilibration"), self.directory)
         self._minimise("system.gro", "relaxed.trr", stop)
-        relaxed = list(trr.frames(self.place / "relaxed.trr"))[-1]
+        relaxed = list(trr.frames(self.directory / "relaxed.trr"))[-1]
         return fixed.with_positions(trr.whole_molecules(molecule, relaxed.positions, relaxed.box))
 
     def _minimise(self, start: str, end: str, stop: StopRequest) -> None:
@@ -90,7 +91,7 @@ class Mdrun:
 
     def parameters(self, name: str, seed: int, changes: Mapping[str, object]) -> None:
         """Write run parameters with ``changes``."""
-        write_atomically(self.place / name, input_files.parameters(self.settings, seed, changes))
+        write_text(self.directory / name, input_files.parameters(self.settings, seed, changes))
 
     def _threads(self) -> tuple[str, ...]:
         return ("-ntmpi", "1", "-pin", "off", "-ntomp", str(self.settings.threads or os.cpu_count() or 1))
@@ -98,7 +99,7 @@ class Mdrun:
     def prepare(self, index: str | None = None) -> None:
         """Run-input file from the written inputs (``index``: file of atom groups)."""
         self._grompp(input_files.PARAMETERS, input_files.COORDINATES, "new.tpr", index)
-        os.replace(self.place / "new.tpr", self.place / TPR)
+        self._take("new.tpr")
 
     def _grompp(self, parameters: str, coordinates: str, target: str, index: str | None = None) -> None:
         inputs = ["-f", parameters, "-c", coordinates, "-p", input_files.TOPOLOGY]
@@ -109,28 +110,31 @@ class Mdrun:
         """Let the run end at the settings' total."""
         total = str(self.settings.total_steps)
         self._call("convert-tpr", "-s", TPR, "-nsteps", total, "-o", "longer.tpr")
-        os.replace(self.place / "longer.tpr", self.place / TPR)
+        self._take("longer.tpr")
+
+    def _take(self, name: str) -> None:
+        """Let a new run-input file replace the present one, whole or not at all."""
+        write_bytes(self.directory / TPR, (self.directory / name).read_bytes())
+        (self.directory / name).unlink()
 
     def steps(self) -> int:
         """Steps whose frames are on disk."""
-        return trr.last_step(self.place / TRAJECTORY, self.settings.report_steps)
+        return trr.last_step(self.directory / TRAJECTORY, self.settings.report_steps)
 
     def execute(self, progress: Progress | None, stop: StopRequest) -> None:
         """Run ``mdrun`` to its end, a stop request or the time limit."""
         if self.steps() >= self.settings.total_steps or stop.reason is not None:
             return
-        began, told = time.monotonic(), self.steps()
+        clock, told = Clock.of_hours(self.settings.max_hours, stop), self.steps()
         minutes = max(1.0, self.settings.checkpoint_minutes)
         command = [self.program, "mdrun", "-s", TPR, "-cpi", STATE, "-cpo", STATE, "-cpt", f"{minutes:g}"]
         command += ["-o", TRAJECTORY, "-g", LOG, "-e", "run.edr", "-c", "last.gro", *self._threads()]
-        with open(self.place / "mdrun.txt", "a") as output:
-            process = subprocess.Popen(command, cwd=self.place, stdout=output, stderr=subprocess.STDOUT)
+        with open(self.directory / "mdrun.txt", "a") as output:
+            process = subprocess.Popen(command, cwd=self.directory, stdout=output, stderr=subprocess.STDOUT)
             try:
                 while process.poll() is None:
                     time.sleep(_POLL_SECONDS)
-                    if self.settings.max_hours and time.monotonic() - began > 3600 * self.settings.max_hours:
-                        stop.ask("max_hours", 0)
-                    if stop.reason is not None:
+                    if clock.is_over():
                         process.send_signal(signal.SIGTERM)
                         process.wait()
                     now = self.steps()
@@ -142,7 +146,7 @@ class Mdrun:
                     process.terminate()
                     process.wait()
         if process.returncode != 0 and stop.reason is None:
-            raise StorageError(f"{self.place}: gmx mdrun failed: {_last_words(self.place / 'mdrun.txt')}")
+            raise StorageError(f"{self.directory}: gmx mdrun failed: {_last_words(self.directory / 'mdrun.txt')}")
 
     def _mdrun(self, stop: StopRequest, *arguments: str) -> None:
         """A run without a checkpoint, given up at a stop request."""
@@ -151,10 +155,10 @@ class Mdrun:
 
     def _call(self, *arguments: str, stop: StopRequest | None = None) -> None:
         """A program of GROMACS to its end, or until ``stop`` is asked for."""
-        words = self.place / "failure.txt"
+        words = self.directory / "failure.txt"
         with open(words, "w") as output:
             process = subprocess.Popen(
-                [self.program, *arguments], cwd=self.place, stdout=output, stderr=subprocess.STDOUT
+                [self.program, *arguments], cwd=self.directory, stdout=output, stderr=subprocess.STDOUT
             )
             try:
                 while process.poll() is None:
@@ -171,6 +175,11 @@ class Mdrun:
         if process.returncode != 0:
             raise InputError(f"gmx {arguments[0]} failed: {_last_words(words)}")
         words.unlink()
+
+
+def gromacs_platform() -> dict[str, Any]:
+    """What a record says of the platform."""
+    return {"name": "GROMACS", "properties": {"program": Path(executable()).name, "version": version()}}
 
 
 def version() -> str:

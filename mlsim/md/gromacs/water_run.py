@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import CheckpointError, InputError
+from mlsim.files import lock, make_directory, write_text
 from mlsim.md.gromacs import harvest, input_files, trr
-from mlsim.md.gromacs.program import FOLDER, TPR, TRAJECTORY, Mdrun, executable, version
+from mlsim.md.gromacs.program import FOLDER, TPR, TRAJECTORY, Mdrun, executable, gromacs_platform
 from mlsim.md.prepare import starting_molecule
 from mlsim.md.session import Outcome
 from mlsim.md.settings import Biased
@@ -32,7 +33,6 @@ from mlsim.md.signals import Progress, Stopped, StopRequest
 from mlsim.potentials.dihedral_bias import DihedralBias, load_grid
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.records import RUN_FILE, RunRecord, SoluteNote, command_line, digest_of, versions
-from mlsim.runs.restart import locked, storage, write_atomically
 from mlsim.runs.trajectory import Replica
 from mlsim.seeds import openmm_seed
 from mlsim.units import steps_for
@@ -77,32 +77,32 @@ def simulate_reference(
     """
     program, stop, made = executable(), stop or StopRequest(), not directory.exists()
     grid, began = _grid(settings), time.monotonic()
-    with storage(directory):
-        (directory / FOLDER).mkdir(parents=True, exist_ok=True)
-    with locked(directory):
+    make_directory(directory / FOLDER)
+    with lock(directory):
         run = Mdrun(program, directory / FOLDER, settings)
         box = Mdrun(program, directory / FOLDER / "box", settings)
         try:
             solvent = ExplicitWater(padding_nm)
             water = starting_molecule(molecule, solvent, settings, seed, directory, box.equilibrate, stop)
         except Stopped:
-            shutil.rmtree(directory if made else box.place, ignore_errors=True)
+            shutil.rmtree(directory if made else box.directory, ignore_errors=True)
             return Outcome("stopped", stop.reason, 0, time.monotonic() - began, Replica(directory))
-        shutil.rmtree(box.place, ignore_errors=True)
+        shutil.rmtree(box.directory, ignore_errors=True)
         head = _head(molecule, water, settings, padding_nm, grid, seed)
         _same_or_new(directory, head)
-        if not (run.place / TPR).exists():
-            input_files.write_inputs(water, grid, settings, openmm_seed(seed, "gromacs"), run.place)
+        if not (run.directory / TPR).exists():
+            input_files.write_inputs(water, grid, settings, openmm_seed(seed, "gromacs"), run.directory)
             run.prepare()
             molecule.to_pdb(directory / "topology.pdb")
-            write_atomically(directory / "config.yaml", settings.to_yaml())
+            write_text(directory / "config.yaml", settings.to_yaml())
+        there = (directory / RUN_FILE).exists()
+        began = time.monotonic() - (RunRecord.read(directory).wall_seconds if there else 0.0)
         head.model_copy(update={"step": run.steps()}).write(directory)
-        began = time.monotonic()
         run.extend()
         run.execute(progress, stop)
         step, reason = run.steps(), stop.reason
         complete = step >= settings.total_steps
-        harvest.harvest(molecule, grid, settings, run.place / TRAJECTORY, directory)
+        harvest.harvest(molecule, grid, settings, run.directory / TRAJECTORY, directory)
         if grid is not None:
             DihedralBias(molecule, settings.temperature_K, grid).save(directory / "bias.npz")
         wall = time.monotonic() - began
@@ -149,7 +149,7 @@ def _head(
         molecule=SoluteNote(name=molecule.name, digest=molecule.digest, solute_atoms=n, atoms=water.n_atoms),
         potential=ExplicitWater(padding_nm).describe(),
         bias=bias,
-        platform={"name": "GROMACS", "properties": {"program": Path(executable()).name, "version": version()}},
+        platform=gromacs_platform(),
         identity=digest_of(f"{kept}{bias}{molecule.digest}{seed}"),
         versions=versions(),
         command=command_line(),
