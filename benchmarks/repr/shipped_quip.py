@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from mlsim.repr.encoder_files import whole
+from mlsim.files import write_text
 from mlsim.repr.quip.biencoder import BiEncoder, Negatives, Shape
 from mlsim.repr.quip.learning.facts import Split, generate
 from mlsim.repr.quip.learning.labels import hard_labels
@@ -115,8 +115,7 @@ def main() -> None:
         "scores": measured,
     }
     encoder.save(given.output)
-    with whole(given.output / "card.yaml") as partial:
-        partial.write_text(yaml.safe_dump(card, sort_keys=False, width=110))
+    write_text(given.output / "card.yaml", yaml.safe_dump(card, sort_keys=False, width=110))
     print(yaml.safe_dump(measured))
 
 

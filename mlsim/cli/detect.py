@@ -74,11 +74,10 @@ def detect(
     if output is None:
         return
     if output.suffix == ".json":
-        from mlsim.repr.encoder_files import whole
+        from mlsim.files import write_text
 
         facts = {"source": str(source), "detector": detector, "score": score, "found": records}
-        with whole(output) as partial:
-            partial.write_text(json.dumps(facts, indent=1) + "\n")
+        write_text(output, json.dumps(facts, indent=1) + "\n")
     else:
         _draw(picture, found, output, source.stem)
     typer.echo(f"wrote {output}")

@@ -61,8 +61,8 @@ def encode(
     from tqdm import tqdm
 
     from mlsim.errors import InputError
+    from mlsim.files import replacing
     from mlsim.repr import images
-    from mlsim.repr.encoder_files import whole
     from mlsim.repr.registry import load_encoder
 
     if output.suffix != ".npz":
@@ -87,7 +87,7 @@ def encode(
         "trajectory": str(trajectory),
         "stride": stride,
     }
-    with whole(output) as partial, open(partial, "wb") as handle:
+    with replacing(output) as partial, open(partial, "wb") as handle:
         np.savez_compressed(
             handle,
             features=features,

@@ -35,7 +35,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mlsim.errors import ArtifactError, InputError, MissingError
-from mlsim.repr.encoder_files import whole
+from mlsim.files import write_bytes, write_text
 from mlsim.repr.shipped_encoders import CONFIG, directory_of
 from mlsim.settings import Settings
 
@@ -219,10 +219,8 @@ class Encoder(ABC):
         }
         state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state().items()}
         text = json.dumps(record, indent=1) + "\n"
-        with whole(directory / WEIGHTS) as partial:
-            partial.write_bytes(save(state))  # save_file would make it readable for its owner only
-        with whole(directory / CONFIG) as partial:
-            partial.write_text(text)
+        write_bytes(directory / WEIGHTS, save(state))
+        write_text(directory / CONFIG, text)
         return directory
 
     @classmethod

@@ -6,7 +6,6 @@ result (settings, model, data): the state of another training is refused.
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from mlsim.errors import CheckpointError, MissingError
-from mlsim.train.atomic import replacing
+from mlsim.files import replacing
 
 _UNREADABLE = (OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError)
 
@@ -27,10 +26,8 @@ def save_state(path: Path, identity: str, content: dict[str, Any]) -> None:
     StorageError
         If the file system refuses; an earlier state is kept then.
     """
-    with replacing(path, "checkpoint") as partial, open(partial, "wb") as file:
+    with replacing(path) as partial, open(partial, "wb") as file:
         torch.save({"identity": identity, "content": content}, file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def load_state(path: Path, identity: str) -> dict[str, Any]:

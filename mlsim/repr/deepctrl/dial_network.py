@@ -29,12 +29,12 @@ from typing import Literal
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mlsim.errors import ArtifactError, InputError, MissingError
+from mlsim.files import write_bytes, write_text
 from mlsim.repr.encoder import fill
-from mlsim.repr.encoder_files import whole
 from mlsim.settings import Settings
 
 CONFIG = "network.json"
@@ -130,10 +130,8 @@ class RuleControlled(nn.Module):
     def save(self, directory: Path) -> None:
         """Write ``network.json`` and ``weights.safetensors``, each whole or not at all."""
         state = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
-        with whole(directory / WEIGHTS) as beside:
-            save_file(state, beside)
-        with whole(directory / CONFIG) as beside:
-            beside.write_text(json.dumps(self.settings.model_dump(mode="json"), indent=1) + "\n")
+        write_bytes(directory / WEIGHTS, save(state))
+        write_text(directory / CONFIG, json.dumps(self.settings.model_dump(mode="json"), indent=1) + "\n")
 
 
 def load(directory: Path) -> RuleControlled:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlsim.errors import ArtifactError, InputError, MissingError
+from mlsim.files import write_bytes, write_text
 from mlsim.repr.dynamic_head.assignment.assign import Points, boxes_at, points
 from mlsim.repr.dynamic_head.assignment.boxes import suppress
 from mlsim.repr.dynamic_head.assignment.detection_losses import detection_loss
@@ -37,7 +38,6 @@ from mlsim.repr.dynamic_head.network.neck import DyHeadNeck
 from mlsim.repr.dynamic_head.network.pyramid import ConvolutionTower, Pyramid
 from mlsim.repr.dynamic_head.scenes.scene import Detections, Scene
 from mlsim.repr.encoder import fill, read_state
-from mlsim.repr.encoder_files import whole
 from mlsim.settings import Settings
 from mlsim.shapes import Floats, require_shape
 
@@ -185,10 +185,8 @@ class Detector(nn.Module):
         directory = Path(directory)
         record = {"format": FORMAT, "version": VERSION, "settings": self.settings.model_dump(mode="json")}
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        with whole(directory / WEIGHTS) as partial:
-            partial.write_bytes(save(state))
-        with whole(directory / CONFIG) as partial:
-            partial.write_text(json.dumps(record, indent=1) + "\n")
+        write_bytes(directory / WEIGHTS, save(state))
+        write_text(directory / CONFIG, json.dumps(record, indent=1) + "\n")
         return directory
 
     @classmethod

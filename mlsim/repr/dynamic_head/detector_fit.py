@@ -11,8 +11,6 @@ a sampling point by whole pixels per step; DCNv2 was trained with 0.1 (arXiv:181
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mlsim.records import digest_of_json
 from mlsim.repr.dynamic_head.detector import Detector
 from mlsim.repr.dynamic_head.network.attention import SpatialAttention
 from mlsim.repr.dynamic_head.scenes.scene import Maker
@@ -119,5 +118,4 @@ def _schedule(step: int, settings: FitSettings) -> float:
 
 def _identity(detector: Detector, settings: FitSettings) -> str:
     kept = settings.model_dump(mode="json", exclude={"checkpoint_steps"})
-    text = json.dumps([detector.settings.model_dump(mode="json"), kept], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest_of_json([detector.settings.model_dump(mode="json"), kept])

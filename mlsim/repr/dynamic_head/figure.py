@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mlsim.files import replacing
 from mlsim.repr.dynamic_head.scenes.scene import Detections
-from mlsim.repr.encoder_files import whole
 from mlsim.shapes import Floats
 
 _COLOURS = ("tab:red", "tab:orange", "tab:cyan", "tab:pink", "tab:green", "white")
@@ -67,7 +67,7 @@ def draw(
             place = (corner[0], corner[1] + (size[1] if window else 0.0))
             text = f"{found.classes[int(label)]} {score:.2f}"
             axes.text(*place, text, color=colour, fontsize=7, va="bottom", clip_on=True)
-    with whole(path) as partial:
+    with replacing(path) as partial:
         figure.savefig(partial, dpi=150, format="png")
 
 

@@ -16,7 +16,6 @@ encoder without heads gives features but answers no question.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from torch import Tensor
 from transformers import RobertaConfig, RobertaModel
 
 from mlsim.errors import ArtifactError, InputError, MissingError
+from mlsim.records import digest_of
 from mlsim.repr.encoder import Encoder, InputSettings, fill
 from mlsim.repr.quip.biencoder import BiEncoder, fresh_roberta
 from mlsim.repr.quip.heads import QaHead, load_head
@@ -240,11 +240,9 @@ class QuipEncoder(Encoder):
 
     def digest(self) -> str:
         """Digest of parameters and tokenizer: what a phrase index was made with."""
-        seen = hashlib.sha256(self.tokenizer.to_str().encode())
-        for name, tensor in sorted(self.state().items()):
-            seen.update(name.encode())
-            seen.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return seen.hexdigest()[:16]
+        state = sorted(self.state().items())
+        parts = (part for name, tensor in state for part in (name, tensor.detach().cpu().contiguous().numpy()))
+        return digest_of(self.tokenizer.to_str(), *parts)
 
     def _pieces(self, texts: Sequence[str], layer: str) -> list[tuple[Tensor, Tensor, NDArray[np.int64]]]:
         """Per text: state of ``<s>`` in the first window, states [n, d] and offsets [n, 2] of its tokens."""

@@ -17,7 +17,6 @@ Reference: Guo et al., Findings of EMNLP 2022 (arXiv:2106.07704), with on- and o
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ import torch
 from torch import Tensor
 
 from mlsim.errors import InputError, UnphysicalError
+from mlsim.records import digest_of
 from mlsim.repr.soft_q import path_losses
 from mlsim.repr.soft_q.alphabet import Alphabet
 from mlsim.repr.soft_q.diversity import unique_fraction
@@ -101,7 +101,7 @@ class SoftQ:
         """Digest of what the search is, without its length: a finished one may be prolonged."""
         settings = self.settings.model_dump(mode="json", exclude={"steps", "budget"})
         text = json.dumps([settings, self.alphabet.letters, self.alphabet.shortest, self.alphabet.longest, self.seed])
-        return hashlib.sha256((text + json.dumps(self.given)).encode()).hexdigest()[:16]
+        return digest_of(text, json.dumps(self.given))
 
     @property
     def finished(self) -> bool:

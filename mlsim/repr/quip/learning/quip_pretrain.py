@@ -10,8 +10,8 @@ of a passage are in one batch, so that it is encoded once for all of them (paper
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from mlsim.errors import InputError
+from mlsim.records import digest_of_all
 from mlsim.repr.quip.biencoder import BiEncoder, Negatives, divergence, log_probabilities
 from mlsim.repr.quip.learning.cross_encoder import CrossEncoder, CrossObjective
 from mlsim.repr.quip.learning.labels import Label, targets
@@ -125,10 +126,7 @@ def digest_of(
     model: nn.Module, tokenizer: Tokenizer, passages: Sequence[Passage], labels: Sequence[Sequence[Label]]
 ) -> str:
     """Digest of what a training starts from: parameters, tokenizer, passages and labels."""
-    seen = hashlib.sha256(tokenizer.to_str().encode())
-    for name, tensor in model.state_dict().items():
-        seen.update(name.encode())
-        seen.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    for passage, own in zip(passages, labels, strict=True):
-        seen.update(repr((passage, tuple(own))).encode())
-    return seen.hexdigest()[:16]
+    state = model.state_dict().items()
+    weights = (part for name, tensor in state for part in (name, tensor.detach().cpu().contiguous().numpy()))
+    texts = (repr((passage, tuple(own))) for passage, own in zip(passages, labels, strict=True))
+    return digest_of_all(chain([tokenizer.to_str()], weights, texts))

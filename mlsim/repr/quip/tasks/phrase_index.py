@@ -20,12 +20,13 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlsim.errors import ArtifactError, InputError, MissingError
-from mlsim.repr.encoder_files import whole
+from mlsim.files import write_npz, write_text
 from mlsim.repr.quip.quip_encoder import QuipEncoder
 from mlsim.repr.quip.spans import LONGEST, best_spans
 from mlsim.repr.quip.tasks.library import Text, read_folder
@@ -185,11 +186,10 @@ class PhraseIndex:
             If the file system refuses.
         """
         directory = Path(directory)
-        with whole(directory / PHRASES) as partial, open(partial, "wb") as file:
-            np.savez(file, vectors=self.vectors, offsets=self.offsets, owner=self.owner)
+        arrays: dict[str, NDArray[Any]] = {"vectors": self.vectors, "offsets": self.offsets, "owner": self.owner}
+        write_npz(directory / PHRASES, arrays, compressed=False)
         record = {"format": FORMAT, "version": VERSION, "encoder": self.digest, "tokens": len(self.vectors)}
-        with whole(directory / INDEX) as partial:
-            partial.write_text(json.dumps({**record, "texts": [asdict(t) for t in self.texts]}) + "\n")
+        write_text(directory / INDEX, json.dumps({**record, "texts": [asdict(t) for t in self.texts]}) + "\n")
         return directory
 
     @classmethod
