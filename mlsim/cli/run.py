@@ -41,7 +41,17 @@ def run(
     ] = None,
     report_ps: Annotated[float | None, typer.Option(help="Time between frames, ps. [default: 1]")] = None,
     bias: Annotated[
-        str | None, typer.Option(help="none, metadynamics, or the bias .npz of an earlier run (fixed).")
+        str | None,
+        typer.Option(
+            help="none, metadynamics (best with --then-fixed), or the bias .npz of an earlier run (fixed, exact)."
+        ),
+    ] = None,
+    then_fixed: Annotated[
+        float | None,
+        typer.Option(
+            help="After metadynamics: length of a second stage under the finished bias, in DIR/fixed, ns; its frames "
+            "reweight exactly."
+        ),
     ] = None,
     format: Annotated[str | None, typer.Option(help="xtc or dcd.")] = None,
     guard: Annotated[
@@ -58,8 +68,7 @@ def run(
     from mlsim.md.signals import listening
     from mlsim.runs.restart import saved_settings
     from mlsim.settings import read_yaml
-    from mlsim.workflow.run import done_steps
-    from mlsim.workflow.run import run as run_md
+    from mlsim.workflow.second_stage import run_stages, steps_done, steps_of
 
     if output is None:
         raise InputError("expected an output directory, got none; add -o DIR")
@@ -78,13 +87,14 @@ def run(
         "format": format,
         "guard": guard,
         "bias": bias,
+        "then_fixed_ns": then_fixed,
         "max_hours": max_hours,
     }
     given = {key: value for key, value in given.items() if value is not None}
     if resume:
         saved = saved_settings(RunSettings, output).model_dump()
         settings = RunSettings.parse({**saved, "max_hours": None, **given}, "command line")
-        done = done_steps(output, settings)
+        done = steps_done(output, settings)
     else:
         if system is None:
             raise InputError("expected a system or a config file, got none; e.g. mlsim run alanine-dipeptide -o DIR")
@@ -94,10 +104,17 @@ def run(
             raise SettingsError("key 'ns' is missing; say how long to run, e.g. --ns 1")
         settings = RunSettings.parse({**values, **given}, system if config else "command line")
         done = 0
-    with listening() as stop, MdProgress(settings.total_steps * settings.replicas, done, settings.timestep_fs) as bar:
-        outcomes = run_md(settings, output, "resume" if resume else "new", processes=processes, progress=bar, stop=stop)
+    with listening() as stop, MdProgress(steps_of(settings) * settings.replicas, done, settings.timestep_fs) as bar:
+        outcomes = run_stages(
+            settings, output, "resume" if resume else "new", processes=processes, progress=bar, stop=stop
+        )
         speed = bar.ns_per_day
     _summary(outcomes, output, settings.timestep_fs, speed, stop.reason)
+    if settings.bias == "metadynamics" and settings.then_fixed_ns is None and stop.reason is None:
+        print(
+            "frames under a growing bias reweight approximately (c(t)); for exact ones add a second stage under the "
+            f"finished bias: mlsim run -o {output} --resume --then-fixed NS"
+        )
     if stop.exit_code:
         sys.exit(stop.exit_code)
 

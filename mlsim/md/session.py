@@ -37,6 +37,7 @@ from mlsim.runs.trajectory import Replica
 #: Settings that may differ between a run and its continuation.
 FREE = {
     "ns",
+    "then_fixed_ns",
     "max_hours",
     "checkpoint_minutes",
     "platform",

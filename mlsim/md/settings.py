@@ -183,6 +183,13 @@ class RunSettings(Guard, Replicas, Bridge, Biased):
     solvent act at every n-th step only, n times as strong (see :mod:`mlsim.potentials.impulses`).
     """
 
+    then_fixed_ns: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="Length of a second stage under the finished bias of metadynamics, ns; it reweights exactly.",
+    )
+
 
 class ReferenceSettings(Biased):
     """What ``mlsim reference`` takes: a run in explicit water, biased, with force labels every ``record_ps``."""
