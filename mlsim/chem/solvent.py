@@ -16,7 +16,7 @@ from mlsim.errors import InputError
 SMALLEST_EDGE_NM = 2.3
 
 
-def solvate(molecule: Molecule, padding_nm: float = 0.85) -> Molecule:
+def solvate(molecule: Molecule, padding_nm: float = 0.85, *, neutralise: bool = True) -> Molecule:
     """Put a molecule into a cubic TIP3P box, neutralised by Na+ or Cl-.
 
     Parameters
@@ -25,6 +25,9 @@ def solvate(molecule: Molecule, padding_nm: float = 0.85) -> Molecule:
         Without solvent.
     padding_nm : float
         Least distance from the solute to the box face, nm.
+    neutralise : bool
+        Without it a net charge is balanced by the uniform background of PME: the box then stands for infinite
+        dilution, where one ion in a few thousand waters is a salt solution of 50-100 mM.
 
     Returns
     -------
@@ -44,7 +47,9 @@ def solvate(molecule: Molecule, padding_nm: float = 0.85) -> Molecule:
     edge = max(2 * float(np.linalg.norm(spread, axis=1).max()) + 2 * padding_nm, SMALLEST_EDGE_NM)
     forcefield = app.ForceField(PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD)
     modeller = app.Modeller(molecule.topology, molecule.positions * unit.nanometer)
-    modeller.addSolvent(forcefield, model="tip3p", boxSize=Vec3(edge, edge, edge) * unit.nanometer, neutralize=True)
+    modeller.addSolvent(
+        forcefield, model="tip3p", boxSize=Vec3(edge, edge, edge) * unit.nanometer, neutralize=neutralise
+    )
     positions = np.array(modeller.positions.value_in_unit(unit.nanometer), dtype=np.float64)
     return Molecule(
         molecule.name,

@@ -17,6 +17,7 @@ GROUPS = (
     "exchange",
     "build",
     "reference",
+    "data",
     "label",
     "train",
     "deploy",

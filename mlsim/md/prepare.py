@@ -120,10 +120,11 @@ def equilibrate_box(
     context.setPositions(positions)
     context.setVelocitiesToTemperature(settings.temperature_K, openmm_seed(seed, "equilibration velocities"))
     blocks = 40
+    length_ps = getattr(potential, "equilibration_ps", None) or NPT_PS
     volumes = []
     for _ in range(blocks):
         stop.heed()
-        engine.step(steps_for(NPT_PS / blocks, NPT_TIMESTEP_FS))  # type: ignore[attr-defined]
+        engine.step(steps_for(length_ps / blocks, NPT_TIMESTEP_FS))  # type: ignore[attr-defined]
         volumes.append(context.getState().getPeriodicBoxVolume()._value)
     state = context.getState(getPositions=True)
     box = np.array([[v.x, v.y, v.z] for v in state.getPeriodicBoxVectors()._value])

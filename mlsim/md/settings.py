@@ -201,6 +201,12 @@ class ReferenceSettings(Biased):
         description="Bias: none, metadynamics (grows), or path of the bias .npz of an earlier run (fixed).",
     )
     padding_nm: float = Field(0.85, gt=0, description="Water around the solute, nm.")
+    ions: Literal["neutralise", "none"] = Field(
+        "neutralise", description="Counter-ions for a charged solute: neutralise, or none (uniform background)."
+    )
+    equilibration_ps: float | None = Field(
+        None, gt=0, description="Length of the constant-pressure run that settles the box, ps; null for 60."
+    )
     record_ps: float = Field(0.2, gt=0, description="Time between force labels, ps.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from openmm import System, app
 
@@ -16,15 +16,29 @@ from mlsim.potentials.system import add_force_field
 
 @dataclass(frozen=True)
 class ExplicitWater:
-    """TIP3P water around the solute, PME electrostatics."""
+    """TIP3P water around the solute, PME electrostatics.
+
+    Attributes
+    ----------
+    padding_nm : float
+        Least distance from the solute to the box face, nm.
+    ions : {"neutralise", "none"}
+        Counter-ions for a charged solute, or the uniform background of PME (infinite dilution).
+    equilibration_ps : float or None
+        Length of the constant-pressure run that settles the size of the box; None: that of :mod:`mlsim.md.prepare`.
+    """
 
     padding_nm: float = 0.85
+    ions: Literal["neutralise", "none"] = "neutralise"
+    equilibration_ps: float | None = None
     name: str = "tip3p"
     part: ClassVar[str] = "explicit"
 
     def prepare(self, molecule: Molecule) -> Molecule:
         """Solvate, unless the molecule comes with its water."""
-        return molecule if molecule.is_periodic else solvate(molecule, self.padding_nm)
+        if molecule.is_periodic:
+            return molecule
+        return solvate(molecule, self.padding_nm, neutralise=self.ions == "neutralise")
 
     def add_to(self, system: System, molecule: Molecule, placement: Placement) -> None:
         """Add all force-field terms of solute and water."""
@@ -33,5 +47,6 @@ class ExplicitWater:
         add_force_field(system, molecule, app.PME, placement, self.name)
 
     def describe(self) -> dict[str, Any]:
-        """Name, padding and method."""
-        return {"name": self.name, "padding_nm": self.padding_nm, "nonbonded": "PME, 0.9 nm"}
+        """Name, padding and method; the ions only where they differ, so that earlier runs keep their identity."""
+        record = {"name": self.name, "padding_nm": self.padding_nm, "nonbonded": "PME, 0.9 nm"}
+        return record if self.ions == "neutralise" else {**record, "ions": self.ions}

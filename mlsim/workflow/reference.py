@@ -54,14 +54,13 @@ def run_seed(
     """
     place = seed_directory(directory, seed)
     run = settings.model_copy(update={"seed": seed})
+    water = ExplicitWater(settings.padding_nm, settings.ions, settings.equilibration_ps)
     if settings.engine == "gromacs":
         labelled = run.model_copy(update={"report_ps": settings.record_ps})
-        return water_run.simulate_reference(
-            molecule, labelled, settings.padding_nm, place, seed, progress=progress, stop=stop
-        )
+        return water_run.simulate_reference(molecule, labelled, water, place, seed, progress=progress, stop=stop)
     return simulate(
         molecule,
-        ExplicitWater(settings.padding_nm),
+        water,
         run,
         place,
         seed,

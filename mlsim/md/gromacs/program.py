@@ -67,7 +67,7 @@ class Mdrun:
         input_files.write_inputs(molecule, None, settings, openmm_seed(seed, "equilibration"), self.directory)
         self._minimise("system.gro", "relaxed.gro", stop)
         timestep_ps = NPT_TIMESTEP_FS / FS_PER_PS
-        steps = steps_for(NPT_PS, NPT_TIMESTEP_FS)
+        steps = steps_for(getattr(potential, "equilibration_ps", None) or NPT_PS, NPT_TIMESTEP_FS)
         npt = {"dt": timestep_ps, "nsteps": steps, "tau-t": 0.2, "pcoupl": "C-rescale", "tau-p": 1.0}
         npt |= {"compressibility": 4.5e-5, "ref-p": PRESSURE_BAR, "nstxout": steps // 100, "nstfout": 0}
         self.parameters("npt.mdp", openmm_seed(seed, "equilibration velocities"), npt)

@@ -41,7 +41,7 @@ from mlsim.units import steps_for
 def simulate_reference(
     molecule: Molecule,
     settings: Biased,
-    padding_nm: float,
+    solvent: ExplicitWater,
     directory: Path,
     seed: int,
     *,
@@ -59,8 +59,8 @@ def simulate_reference(
         The solute.
     settings : Biased
         ``report_ps`` is the time between frames and between force labels.
-    padding_nm : float
-        Water around the solute, nm.
+    solvent : ExplicitWater
+        Water around the solute.
     seed : int
         Root seed.
 
@@ -82,13 +82,12 @@ def simulate_reference(
         run = Mdrun(program, directory / FOLDER, settings)
         box = Mdrun(program, directory / FOLDER / "box", settings)
         try:
-            solvent = ExplicitWater(padding_nm)
             water = starting_molecule(molecule, solvent, settings, seed, directory, box.equilibrate, stop)
         except Stopped:
             shutil.rmtree(directory if made else box.directory, ignore_errors=True)
             return Outcome("stopped", stop.reason, 0, time.monotonic() - began, Replica(directory))
         shutil.rmtree(box.directory, ignore_errors=True)
-        head = _head(molecule, water, settings, padding_nm, grid, seed)
+        head = _head(molecule, water, settings, solvent, grid, seed)
         _same_or_new(directory, head)
         if not (run.directory / TPR).exists():
             input_files.write_inputs(water, grid, settings, openmm_seed(seed, "gromacs"), run.directory)
@@ -132,7 +131,7 @@ def _head(
     molecule: Molecule,
     water: Molecule,
     settings: Biased,
-    padding_nm: float,
+    solvent: ExplicitWater,
     grid: NDArray[np.float64] | None,
     seed: int,
 ) -> RunRecord:
@@ -147,7 +146,7 @@ def _head(
         seed=seed,
         settings=settings.model_dump(mode="json"),
         molecule=SoluteNote(name=molecule.name, digest=molecule.digest, solute_atoms=n, atoms=water.n_atoms),
-        potential=ExplicitWater(padding_nm).describe(),
+        potential=solvent.describe(),
         bias=bias,
         platform=gromacs_platform(),
         identity=digest_of(f"{kept}{bias}{molecule.digest}{seed}"),
