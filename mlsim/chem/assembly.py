@@ -16,26 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 from openmm import Platform, app, unit
 
-from mlsim.chem.molecule import PROTEIN_FORCE_FIELD, Molecule
 from mlsim.chem.sequence import VARIANTS, Sequence
-from mlsim.chem.templates import atom_names, is_hydrogen
+from mlsim.chem.templates import PROTEIN_FORCE_FIELD, atom_names, is_hydrogen
 from mlsim.errors import InputError
 
 #: Positions of the named atoms of one residue, nm.
 Coordinates = Mapping[str, NDArray[np.float64]]
 
 
-def assemble(name: str, sequence: Sequence, residues: ListOf[Coordinates]) -> Molecule:
-    """Make a molecule in template order, adding hydrogens that are missing.
+def assemble(name: str, sequence: Sequence, residues: ListOf[Coordinates]) -> tuple[app.Topology, NDArray[np.float64]]:
+    """Put atoms into template order, adding hydrogens that are missing.
 
     Parameters
     ----------
     name : str
-        Name of the molecule.
+        Name of the molecule, for messages.
     sequence : Sequence
         One state per residue.
     residues : list of mapping from atom name to float64 [3], nm
         All heavy atoms, and any of the hydrogens, under OpenMM's names.
+
+    Returns
+    -------
+    openmm.app.Topology
+    float64 [N, 3], nm
 
     Raises
     ------
@@ -51,8 +55,7 @@ def assemble(name: str, sequence: Sequence, residues: ListOf[Coordinates]) -> Mo
             )
     if any(a not in atoms for k, atoms in enumerate(residues) for a in atom_names(sequence, k)):
         residues = _with_hydrogens(sequence, residues)
-    topology, positions = _ordered(sequence, residues)
-    return Molecule.create(name, topology, positions)
+    return _ordered(sequence, residues)
 
 
 def _ordered(sequence: Sequence, residues: ListOf[Coordinates]) -> tuple[app.Topology, NDArray[np.float64]]:

@@ -16,7 +16,6 @@ from pathlib import Path
 from mlsim.chem import cluster
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import build
-from mlsim.chem.readers.pdb_reader import read_pdb
 from mlsim.chem.readers.system_directory import SYSTEM_FILE, SystemEntry, read_system
 from mlsim.chem.sequence import ONE_TO_THREE, Sequence, parse
 from mlsim.chem.templates import sequence_of
@@ -69,7 +68,7 @@ def load_system(text: str | Path) -> Molecule:
     """
     given = str(text)
     if Path(given).suffix.lower() in (".pdb", ".ent"):
-        return read_pdb(given)
+        return Molecule.from_pdb(given)
     try:
         return find_system(given).load()
     except MissingError:
@@ -125,7 +124,7 @@ def default_forcefield(system: str | Path) -> str:
         sequence = parse(record.sequence)
     except MissingError:
         if Path(system).suffix.lower() in (".pdb", ".ent"):
-            sequence = sequence_of(read_pdb(system).topology)
+            sequence = sequence_of(Molecule.from_pdb(system).topology)
         elif _reads_as_sequence(str(system)):
             sequence = parse(str(system))
         else:

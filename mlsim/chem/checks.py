@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Sequence as ListOf
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals
 from mlsim.errors import InputError
 
@@ -39,6 +39,37 @@ FLAT_NM3 = 5e-4
 _CENTRES = (("CA", ("N", "C", "CB")), ("CB", ("CA", "CG1", "CG2")), ("CB", ("CA", "OG1", "CG2")))
 #: Valine has CG1 and CG2, but its CB is no stereocentre.
 _TWO_CENTRES = frozenset({"ILE", "THR"})
+
+
+class Structure(Protocol):
+    """What is looked at: atoms with positions and bonds (a :class:`mlsim.chem.molecule.Molecule`)."""
+
+    @property
+    def topology(self) -> Any:
+        """OpenMM topology."""
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """Positions [N, 3], nm."""
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+
+    @property
+    def bonds(self) -> NDArray[np.int64]:
+        """Bonded pairs [M, 2]."""
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Chemical symbols."""
+
+    @property
+    def atom_names(self) -> tuple[str, ...]:
+        """PDB names."""
+
+    def solute_molecule(self) -> Structure:
+        """The solute alone."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +119,7 @@ class Report:
                 raise InputError(f"{source}: {check.name}: {check.detail}")
 
 
-def check(molecule: Molecule) -> Report:
+def check(molecule: Structure) -> Report:
     """Examine the solute of a molecule."""
     alone = molecule.solute_molecule()
     finite = np.isfinite(alone.positions).all(axis=1)
@@ -107,7 +138,7 @@ def check(molecule: Molecule) -> Report:
     )
 
 
-def chirality(molecule: Molecule) -> tuple[tuple[str, str, float], ...]:
+def chirality(molecule: Structure) -> tuple[tuple[str, str, float], ...]:
     """Chirality volumes ``(residue label, centre, volume in nm^3)``; positive is the natural hand."""
     found = []
     for label, atoms in _residues(molecule):
@@ -120,7 +151,7 @@ def chirality(molecule: Molecule) -> tuple[tuple[str, str, float], ...]:
     return tuple(found)
 
 
-def omegas(molecule: Molecule) -> tuple[tuple[str, str, float], ...]:
+def omegas(molecule: Structure) -> tuple[tuple[str, str, float], ...]:
     """Peptide bond angles ``(label of the residue before, after, omega in degrees)``; caps included."""
     residues = _residues(molecule)
     found = []
@@ -134,7 +165,7 @@ def omegas(molecule: Molecule) -> tuple[tuple[str, str, float], ...]:
     return tuple(found)
 
 
-def closest_contact(molecule: Molecule, name: str = "heavy atom contacts") -> tuple[int, int, float]:
+def closest_contact(molecule: Structure, name: str = "heavy atom contacts") -> tuple[int, int, float]:
     """Closest pair more than two bonds apart: ``(i, j, distance in nm)``, either heavy or with a hydrogen."""
     n = molecule.n_atoms
     bonded = np.eye(n, dtype=bool)
@@ -149,7 +180,7 @@ def closest_contact(molecule: Molecule, name: str = "heavy atom contacts") -> tu
     return int(i), int(j), float(distance[i, j])
 
 
-def _check_bonds(molecule: Molecule) -> Check:
+def _check_bonds(molecule: Structure) -> Check:
     first, second = molecule.bonds.T
     length = np.linalg.norm(molecule.positions[first] - molecule.positions[second], axis=1)
     hydrogen = np.array([e == "H" for e in molecule.elements])
@@ -163,7 +194,7 @@ def _check_bonds(molecule: Molecule) -> Check:
     return Check("bond lengths", True, f"{len(length)} bonds, longest {length.max():.3f} nm")
 
 
-def _check_chirality(molecule: Molecule) -> Check:
+def _check_chirality(molecule: Structure) -> Check:
     centres = chirality(molecule)
     wrong = [f"{label} at {centre}" for label, centre, volume in centres if volume < -FLAT_NM3]
     flat = [f"{label} at {centre}" for label, centre, volume in centres if abs(volume) <= FLAT_NM3]
@@ -174,7 +205,7 @@ def _check_chirality(molecule: Molecule) -> Check:
     return Check("chirality", True, f"{len(centres)} centres, all L" if centres else "no stereocentre")
 
 
-def _check_peptide_bonds(molecule: Molecule) -> Check:
+def _check_peptide_bonds(molecule: Structure) -> Check:
     bonds = omegas(molecule)
     cis = [f"{a}-{b}" for a, b, w in bonds if b.startswith("PRO") and abs(w) < 180.0 - TRANS_DEG]
     bad = [f"{a}-{b} {w:.0f} deg" for a, b, w in bonds if abs(w) <= TRANS_DEG and f"{a}-{b}" not in cis]
@@ -185,18 +216,18 @@ def _check_peptide_bonds(molecule: Molecule) -> Check:
     return Check("peptide bonds", True, f"{len(bonds) - len(cis)} trans, least |omega| {least:.0f} deg{also}")
 
 
-def _check_contacts(molecule: Molecule, name: str) -> Check:
+def _check_contacts(molecule: Structure, name: str) -> Check:
     i, j, distance = closest_contact(molecule, name)
     limit = HEAVY_CONTACT_NM if name == "heavy atom contacts" else HYDROGEN_CONTACT_NM
     where = f"{_atom(molecule, i)} - {_atom(molecule, j)}"
     return Check(name, distance > limit, f"closest {distance:.3f} nm, {where} (limit {limit:.2f})")
 
 
-def _residues(molecule: Molecule) -> list[tuple[str, dict[str, NDArray[np.float64]]]]:
+def _residues(molecule: Structure) -> list[tuple[str, dict[str, NDArray[np.float64]]]]:
     top = molecule.topology
     return [(f"{r.name}{r.id}", {a.name: molecule.positions[a.index] for a in r.atoms()}) for r in top.residues()]
 
 
-def _atom(molecule: Molecule, index: int) -> str:
+def _atom(molecule: Structure, index: int) -> str:
     atom = list(molecule.topology.atoms())[index]
     return f"{atom.residue.name}{atom.residue.id}:{atom.name}"

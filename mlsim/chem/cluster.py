@@ -13,21 +13,17 @@ of nothing else is read back as a cluster (``pdb_reader``).
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-from openmm import app
 
 from mlsim.chem.molecule import Molecule
+from mlsim.chem.readers.points import FORCE_FIELD, topology_of
 from mlsim.errors import InputError
 from mlsim.shapes import Floats, require_shape
 from mlsim.units import ANGSTROM_PER_NM
 
-#: Residue and atom class of a point.
-RESIDUE, ATOM_CLASS = "PNT", "PT"
 #: Length of one reduced unit, nm.
 LENGTH_NM = 1.0 / ANGSTROM_PER_NM
-_FORCE_FIELD = str(Path(__file__).with_name("points.xml"))
 _MOST_POINTS = 9999
 
 
@@ -47,11 +43,7 @@ def cluster(name: str, positions: object) -> Molecule:
     xyz = require_shape(positions, (None, 3), f"positions of {name} (nm)").astype(np.float64)
     if not 1 <= len(xyz) <= _MOST_POINTS:
         raise InputError(f"{name}: expected 1 to {_MOST_POINTS} points, got {len(xyz)}")
-    topology = app.Topology()
-    chain = topology.addChain("A")
-    for _ in xyz:
-        topology.addAtom("AR", app.element.argon, topology.addResidue(RESIDUE, chain))
-    return Molecule(name, topology, xyz, np.arange(len(xyz)), None, (_FORCE_FIELD,))
+    return Molecule(name, topology_of(len(xyz)), xyz, np.arange(len(xyz)), None, (FORCE_FIELD,))
 
 
 def named(name: str) -> Molecule | None:

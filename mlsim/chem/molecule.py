@@ -17,13 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from openmm import NonbondedForce, System, app, unit
 
+from mlsim.chem import checks
+from mlsim.chem.readers.pdb_reader import read_pdb
+from mlsim.chem.templates import PROTEIN_FORCE_FIELD
 from mlsim.errors import InputError
 from mlsim.shapes import require_shape
-
-#: The protein force field of the package (Amber ff14SB, as shipped with OpenMM).
-PROTEIN_FORCE_FIELD = "amber14/protein.ff14SB.xml"
-#: Water that goes with it.
-WATER_FORCE_FIELD = "amber14/tip3p.xml"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +71,35 @@ class Molecule:
 
     @classmethod
     def from_pdb(cls, path: str | Path) -> Molecule:
-        """Read a peptide from a PDB file in any atom order (see :mod:`mlsim.chem.readers.pdb_reader`)."""
-        from mlsim.chem.readers.pdb_reader import read_pdb
+        """Read a peptide or a cluster of points from a PDB file; missing hydrogens of a peptide are added.
 
-        return read_pdb(path)
+        Parameters
+        ----------
+        path : str or Path
+            A peptide in any atom order and naming dialect (:mod:`mlsim.chem.readers.pdb_reader`), or points.
+
+        Returns
+        -------
+        Molecule
+            Named after the file; atoms in Amber order. Positions that were in the file are kept as they are.
+
+        Raises
+        ------
+        MissingError
+            If there is no such file.
+        InputError
+            If it is not a PDB file of one complete L-peptide; the message names the residue.
+        """
+        content = read_pdb(path)
+        every = np.arange(len(content.positions))
+        molecule = cls(content.name, content.topology, content.positions, every, None, content.force_field)
+        if content.is_peptide:
+            try:
+                molecule.system_template(app.NoCutoff)  # refuses a topology that the force field does not know
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
+            checks.check(molecule).require(str(path), ("bond lengths", "chirality"))
+        return molecule
 
     # ---- facts per atom ----
 

@@ -104,7 +104,8 @@ def build(sequence: str, name: str | None = None, torsions: ListOf[Torsions] | N
     failure = "no attempt made"
     for start in starts:
         try:
-            rough = assemble(name or residues.text, residues, place_heavy_atoms(residues, start))
+            title = name or residues.text
+            rough = Molecule.create(title, *assemble(title, residues, place_heavy_atoms(residues, start)))
             screened = minimise(rough, _screened(rough.system_template(app.NoCutoff)), SCREENED_STEPS)
             if not checks.check(screened).passed:
                 failure = _first_failure(screened)

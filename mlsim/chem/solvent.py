@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from openmm import Vec3, app, unit
 
-from mlsim.chem.molecule import PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD, Molecule
+from mlsim.chem.molecule import Molecule
+from mlsim.chem.templates import PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD
 from mlsim.errors import InputError
 
 #: Smallest box edge, nm: twice the 0.9 nm cutoff and room for barostat fluctuations.

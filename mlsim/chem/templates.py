@@ -15,9 +15,12 @@ from pathlib import Path
 
 from openmm import app
 
-from mlsim.chem.molecule import PROTEIN_FORCE_FIELD
 from mlsim.chem.sequence import C_CAP, N_CAP, VARIANTS, Sequence, from_states
 
+#: The protein force field of the package (Amber ff14SB, as shipped with OpenMM).
+PROTEIN_FORCE_FIELD = "amber14/protein.ff14SB.xml"
+#: Water that goes with it.
+WATER_FORCE_FIELD = "amber14/tip3p.xml"
 _DATA = Path(app.__file__).parent / "data"
 #: Residue names of other programs, and the state they mean.
 RESIDUE_ALIASES = {

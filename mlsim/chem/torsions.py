@@ -5,11 +5,24 @@ Convention: IUPAC, trans = pi, sign as in mdtraj and OpenMM; in (-pi, pi].
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
+
+
+class Chain(Protocol):
+    """A molecule that knows its backbone (:class:`mlsim.chem.molecule.Molecule`)."""
+
+    @property
+    def name(self) -> str:
+        """Name, for messages."""
+
+    @property
+    def backbone(self) -> tuple[tuple[str, tuple[int, ...] | None, tuple[int, ...] | None], ...]:
+        """Per amino acid its label and the atoms of phi and psi."""
 
 
 def dihedrals(positions: NDArray[np.float64], quadruples: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -32,7 +45,7 @@ def dihedrals(positions: NDArray[np.float64], quadruples: NDArray[np.int64]) -> 
     return np.arctan2(y, x)
 
 
-def ramachandran_atoms(molecule: Molecule) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def ramachandran_atoms(molecule: Chain) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Residues that have both phi and psi.
 
     Returns

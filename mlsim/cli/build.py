@@ -22,14 +22,14 @@ def build(
 ) -> None:
     """Build a peptide from its sequence (ff14SB, pH 7), or from a PDB file; check it and write it."""
     from mlsim.chem import catalog, checks, peptide
-    from mlsim.chem.readers.pdb_reader import read_pdb
+    from mlsim.chem.molecule import Molecule
     from mlsim.chem.readers.system_directory import SystemRecord, require_free, write_system
     from mlsim.chem.sequence import parse
     from mlsim.chem.templates import sequence_of
 
     require_free(output)
     if source.lower().endswith((".pdb", ".ent")):
-        molecule = read_pdb(source)
+        molecule = Molecule.from_pdb(source)
         sequence = sequence_of(molecule.topology)
         origin = f"read from {Path(source).name}; missing hydrogens added at pH 7, not minimised"
     else:

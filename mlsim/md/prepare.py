@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from openmm import Context, LocalEnergyMinimizer, MonteCarloBarostat, Platform, System, app, unit
 
-from mlsim.chem.molecule import PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD, Molecule
+from mlsim.chem.molecule import Molecule
+from mlsim.chem.templates import PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD
 from mlsim.errors import InputError
 from mlsim.files import storage, write_npz
 from mlsim.md import platforms

@@ -20,6 +20,7 @@ import numpy as np
 
 from mlsim.chem import cluster
 from mlsim.chem.molecule import Molecule
+from mlsim.chem.readers import points
 from mlsim.models.ebm.prior import bounds_from, pooled, springs_from
 from mlsim.shapes import Floats
 
@@ -62,7 +63,7 @@ def measure(x: Floats, molecule: Molecule, space: int, length: float) -> dict[st
         config["bounds"] = bounds_from(x, pairs[~held], labels)
         config["depth"] = _DEPTH
     else:
-        config["vocabulary"] = (cluster.ATOM_CLASS,)
+        config["vocabulary"] = (points.ATOM_CLASS,)
         config["cage"] = _CAGE * float(np.linalg.norm(offset, axis=-1).max())
         config["core"] = _CORE * float(distance.min())
         freedom = space * (molecule.n_atoms - 1) / molecule.n_atoms

@@ -9,7 +9,8 @@ import pytest
 from openmm import Context, LangevinMiddleIntegrator, LocalEnergyMinimizer, Platform, Vec3, VerletIntegrator, app, unit
 
 from mlsim.chem.catalog import load_system
-from mlsim.chem.molecule import PROTEIN_FORCE_FIELD, Molecule
+from mlsim.chem.molecule import Molecule
+from mlsim.chem.templates import PROTEIN_FORCE_FIELD
 from mlsim.errors import InputError
 from mlsim.potentials.born import GB_MODELS, GeneralizedBorn, general_form
 from mlsim.potentials.contract import PotentialRequest, Sum

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import build
-from mlsim.chem.readers.pdb_reader import read_pdb
 from mlsim.errors import InputError, MissingError
 
 #: Every amino acid of this one has another kind of side chain; both ends are charged.
@@ -33,7 +32,7 @@ def _lines(sequence: str, folder: Path) -> list[str]:
 def _read(lines: list[str], folder: Path) -> Molecule:
     path = folder / "copy.pdb"
     path.write_text("\n".join(lines) + "\nEND\n")
-    return read_pdb(path)
+    return Molecule.from_pdb(path)
 
 
 def _edit(line: str, **fields: str) -> str:
@@ -191,7 +190,7 @@ def test_a_disulfide_bond_is_refused(folder: Path) -> None:
 
 def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no such file"):
-        read_pdb(tmp_path / "none.pdb")
+        Molecule.from_pdb(tmp_path / "none.pdb")
     (tmp_path / "binary.pdb").write_bytes(bytes(range(256)))
     with pytest.raises(InputError, match="not a text file"):
-        read_pdb(tmp_path / "binary.pdb")
+        Molecule.from_pdb(tmp_path / "binary.pdb")

@@ -20,14 +20,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from openmm import app
 
-from mlsim.chem import checks
 from mlsim.chem.assembly import assemble
-from mlsim.chem.cluster import RESIDUE, cluster
-from mlsim.chem.molecule import Molecule
+from mlsim.chem.readers import points
 from mlsim.chem.sequence import VARIANTS, Sequence, from_states, state_of
 from mlsim.chem.templates import (
     ION_NAMES,
+    PROTEIN_FORCE_FIELD,
     RESIDUE_ALIASES,
     WATER_NAMES,
     atom_names,
@@ -59,25 +59,31 @@ class _Residue:
         return f"{self.code}{self.number}"
 
 
-def read_pdb(path: str | Path) -> Molecule:
-    """Read a peptide.
+@dataclass(frozen=True)
+class PdbContent:
+    """What a PDB file holds, in template order: name, topology, positions [N, 3] (nm), force field of its kind."""
+
+    name: str
+    topology: app.Topology
+    positions: NDArray[np.float64]
+    force_field: tuple[str, ...]
+    is_peptide: bool
+
+
+def read_pdb(path: str | Path) -> PdbContent:
+    """Read a peptide or a cluster of points; :meth:`mlsim.chem.molecule.Molecule.from_pdb` makes the molecule.
 
     Parameters
     ----------
     path : str or Path
-        A file with one peptide chain.
-
-    Returns
-    -------
-    Molecule
-        Named after the file; atoms in Amber order. Positions that were in the file are kept as they are.
+        A file with one peptide chain, or with points only.
 
     Raises
     ------
     MissingError
         If there is no such file.
     InputError
-        If it is not a PDB file of one complete L-peptide; the message names the residue.
+        If it is not a PDB file of one complete peptide; the message names the residue.
     """
     path = Path(path)
     if not path.is_file():
@@ -86,21 +92,20 @@ def read_pdb(path: str | Path) -> Molecule:
         text = path.read_text()
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; expected a PDB file") from None
-    found = _parse(text.splitlines(), str(path))
-    if all(residue.code == RESIDUE for residue in found.values()):
-        return cluster(path.stem, [atom for key in found for atom in found[key].atoms.values()])
-    residues, dropped = _select(found, str(path))
+    parsed = _parse(text.splitlines(), str(path))
+    if all(residue.code == points.RESIDUE for residue in parsed.values()):
+        positions = np.array([atom for residue in parsed.values() for atom in residue.atoms.values()])
+        return PdbContent(path.stem, points.topology_of(len(positions)), positions, (points.FORCE_FIELD,), False)
+    residues, dropped = _select(parsed, str(path))
     if dropped:
-        warnings.warn(f"{path}: {dropped} left out (solvent is added by the run)", stacklevel=2)
+        warnings.warn(f"{path}: {dropped} left out (solvent is added by the run)", stacklevel=3)
     sequence = _sequence(residues, str(path))
     coordinates = [_named(residue, sequence, k, str(path)) for k, residue in enumerate(residues)]
     _refuse_breaks(coordinates, residues, str(path))
     try:
-        molecule = assemble(path.stem, sequence, coordinates)
+        return PdbContent(path.stem, *assemble(path.stem, sequence, coordinates), (PROTEIN_FORCE_FIELD,), True)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    checks.check(molecule).require(str(path), ("bond lengths", "chirality"))
-    return molecule
 
 
 def _parse(lines: Iterable[str], source: str) -> dict[tuple[str, int, str], _Residue]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import Torsions, build
-from mlsim.chem.readers.pdb_reader import read_pdb
 from mlsim.chem.sequence import parse
 from mlsim.chem.templates import sequence_of
 from mlsim.errors import InputError, OccupiedError, StorageError
@@ -83,7 +82,7 @@ class SystemEntry:
             If the structure is missing, unreadable, or not the sequence that the record names.
         """
         path = self.directory / self.record.structure
-        molecule = read_pdb(path)
+        molecule = Molecule.from_pdb(path)
         expected, got = parse(self.record.sequence), sequence_of(molecule.topology)
         if got != expected:
             raise InputError(f"{path}: expected {expected.text} as in {SYSTEM_FILE}, got {got.text}")
