@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mlsim.chem.conformers import conformer
-from mlsim.chem.molecule import PROTEIN_FORCE_FIELD
+from mlsim.chem.templates import PROTEIN_FORCE_FIELD
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.packed import pack as write_packed
 from mlsim.errors import MlsimError, OccupiedError
