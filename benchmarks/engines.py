@@ -84,13 +84,13 @@ def middle() -> Any:
 def fastest(system: System, positions: np.ndarray) -> platforms.PlatformChoice:
     """Reference, or the CPU platform with one thread, whichever takes less processor time for this System."""
     candidates = [REFERENCE] if system.getNumParticles() <= platforms.REFERENCE_LIMIT else []
-    candidates.append(platforms.PlatformChoice("CPU", platforms.properties_for("CPU", 1), float("nan")))
+    candidates.append(platforms.PlatformChoice("CPU", platforms.properties_for("CPU", 1), "one thread"))
     trials: dict[str, Callable[[int], None]] = {c.name: engine(system, positions, c, middle).step for c in candidates}
     rates, _ = interleaved(trials, 3, 0.05)
     return max(candidates, key=lambda c: float(np.median(rates[c.name])))
 
 
-REFERENCE = platforms.PlatformChoice("Reference", {}, float("nan"))
+REFERENCE = platforms.PlatformChoice("Reference", {}, "no thread pool")
 
 
 def classical(name: str, molecule: Molecule) -> Engine:

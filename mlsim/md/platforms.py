@@ -1,41 +1,53 @@
-"""Which OpenMM platform to run on, decided by a short timing.
+"""Which OpenMM platform to run on, decided by a rule of size and terms: the same command always takes the same one.
 
-Why not OpenMM's own default: for a 22-atom peptide the Reference platform does a vacuum step in about 9 us where
-the CPU platform needs 0.3-0.5 ms of thread-pool overhead; for a water box it is the other way round.
+    in a box, or more than 600 particles       CUDA, HIP, OpenCL (where OpenMM supports it), CPU: the first there is
+    a network by TorchForce                    CUDA or HIP if there is one, else Reference
+    anything else                              Reference
+
+Why: for a 22-atom peptide the Reference platform does a vacuum step in about 9 us where the CPU platform needs
+0.3-0.5 ms of thread-pool overhead, and on one core it takes less processor time for all implicit solvents up to 166
+atoms (``benchmarks.md_speed``); for a water box it is the other way round. Why no timing: on a busy machine a trial of
+0.2 s took the slower platform, and another one the next time. The reason stands in the record.
+
+OpenCL on a processor (pocl) is not supported by OpenMM, and TorchForce on OpenCL ends the process with releases of
+openmmtorch that were built for another OpenMM: ``auto`` takes neither, and the latter is refused when it is asked for.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from openmm import Context, Integrator, OpenMMException, Platform, System
+from openmm import Context, Integrator, OpenMMException, Platform, System, VerletIntegrator
 
 from mlsim.errors import InputError
 from mlsim.records import RunRecord
 
-#: Above this many particles Reference is never the fastest and not worth timing.
+#: Above this many particles Reference is never the fastest.
 REFERENCE_LIMIT = 600
-#: Wall time spent per candidate, s.
+#: Wall time of a timing, s.
 TRIAL_SECONDS = 0.2
+#: Vendors whose OpenCL OpenMM supports.
+OPENCL_VENDORS = ("NVIDIA", "Advanced Micro Devices", "AMD", "Apple", "Intel")
+#: What the name of a force that TorchForce evaluates ends with; an OpenMM System does not give back its class.
+TORCH_FORCE = "(TorchForce)"
 
 
 @dataclass(frozen=True)
 class PlatformChoice:
-    """A platform with its properties and how fast it was (steps/s; nan if not timed)."""
+    """A platform with its properties, and why it was taken."""
 
     name: str
     properties: dict[str, str]
-    steps_per_second: float
+    reason: str
 
     def describe(self) -> dict[str, object]:
         """JSON-able record."""
-        speed = None if np.isnan(self.steps_per_second) else round(self.steps_per_second, 1)
-        return {"name": self.name, "properties": self.properties, "trial_steps_per_second": speed}
+        return {"name": self.name, "properties": self.properties, "reason": self.reason}
 
 
 def available() -> list[str]:
@@ -52,49 +64,55 @@ def properties_for(name: str, threads: int) -> dict[str, str]:
     return {}
 
 
-def choose(
-    requested: str,
-    threads: int,
-    system: System,
-    positions: NDArray[np.float64],
-    integrator: Callable[[], Integrator],
-) -> PlatformChoice:
-    """The requested platform, or the fastest for ``auto``.
-
-    Parameters
-    ----------
-    positions : float64 [N, 3], nm
-    integrator : callable
-        Makes a fresh integrator per trial.
+def choose(requested: str, threads: int, system: System) -> PlatformChoice:
+    """The requested platform, or for ``auto`` the one that the rule of this module names.
 
     Raises
     ------
     InputError
-        If the requested platform is not available here.
+        If the requested platform is not available here, or cannot run ``system``.
     """
-    names = available()
+    names, torch = available(), _has_torch_force(system)
     if requested != "auto":
         if requested not in names:
             raise InputError(f"platform '{requested}' is not available here; available: {', '.join(names)}")
-        return PlatformChoice(requested, properties_for(requested, threads), float("nan"))
-    candidates = []
-    for name in names:
-        if name == "Reference" and system.getNumParticles() > REFERENCE_LIMIT:
-            continue
-        candidates.append((name, properties_for(name, threads)))
-        if name == "CPU" and threads == 0 and system.getNumParticles() <= REFERENCE_LIMIT:
-            candidates.append((name, properties_for(name, 1)))
-    timed = [
-        PlatformChoice(name, properties, _speed(system, positions, integrator(), name, properties))
-        for name, properties in candidates
-    ]
-    return max(timed, key=lambda choice: choice.steps_per_second)
+        if requested == "OpenCL" and torch:
+            raise InputError("platform 'OpenCL': TorchForce can end the process there; use --bridge python")
+        return PlatformChoice(requested, properties_for(requested, threads), "asked for")
+    n, boxed = system.getNumParticles(), system.usesPeriodicBoundaryConditions()
+    large = boxed or n > REFERENCE_LIMIT
+    what = f"{n} particles {'in a box' if boxed else 'without box'}{', TorchForce' if torch else ''}"
+    wanted = (["CUDA", "HIP"] if large or torch else []) + (["OpenCL"] if large and not torch else [])
+    for name in wanted:
+        if name in names and (name != "OpenCL" or opencl_is_supported()):
+            return PlatformChoice(name, properties_for(name, threads), f"{what}: the first GPU platform here")
+    name = "CPU" if large and "CPU" in names else "Reference"
+    return PlatformChoice(
+        name, properties_for(name, threads), f"{what}: no GPU pays" if not large else f"{what}: no GPU"
+    )
 
 
-def timed(name: str, system: System, positions: NDArray[np.float64], integrator: Integrator) -> PlatformChoice:
-    """Platform ``name`` and how fast it is for ``system``."""
-    properties = properties_for(name, 0)
-    return PlatformChoice(name, properties, _speed(system, positions, integrator, name, properties))
+def _has_torch_force(system: System) -> bool:
+    return any(force.getName().endswith(TORCH_FORCE) for force in system.getForces())
+
+
+@lru_cache(maxsize=1)
+def opencl_is_supported() -> bool:
+    """Whether OpenMM supports the OpenCL of this machine; processors that pretend to be a device it does not."""
+    try:
+        system = System()
+        system.addParticle(1.0)
+        platform = Platform.getPlatformByName("OpenCL")
+        context = Context(system, VerletIntegrator(0.001), platform)
+        vendor = platform.getPropertyValue(context, "OpenCLPlatformName")
+    except OpenMMException:
+        return False
+    return any(word in vendor for word in OPENCL_VENDORS)
+
+
+def speed(choice: PlatformChoice, system: System, positions: NDArray[np.float64], integrator: Integrator) -> float:
+    """Steps per second of wall time in a short timing; 0 for a platform that cannot run ``system``."""
+    return _speed(system, positions, integrator, choice.name, choice.properties)
 
 
 def _speed(
@@ -125,4 +143,4 @@ def recorded(directory: Path) -> PlatformChoice:
     used = RunRecord.read(directory).platform
     if used is None:
         raise InputError(f"{directory}: run.json names no platform; resume with --platform")
-    return PlatformChoice(str(used["name"]), dict(used["properties"]), float("nan"))
+    return PlatformChoice(str(used["name"]), dict(used["properties"]), "as begun")

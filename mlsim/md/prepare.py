@@ -115,7 +115,7 @@ def equilibrate_box(
             settings.temperature_K, 5.0, NPT_TIMESTEP_FS / FS_PER_PS, openmm_seed(seed, "equilibration")
         )
 
-    choice = platforms.choose(settings.platform, settings.threads, system, positions, integrator)  # type: ignore[arg-type]
+    choice = platforms.choose(settings.platform, settings.threads, system)
     engine = integrator()
     context = Context(system, engine, Platform.getPlatformByName(choice.name), choice.properties)
     context.setPositions(positions)

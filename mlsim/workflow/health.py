@@ -42,9 +42,9 @@ def _packages() -> list[Finding]:
 
 
 def _bridge() -> Finding:
-    from mlsim.deploy.bridges.openmm_force import torchforce_problem
+    from mlsim.deploy.bridges.openmm_force import torchforce_opencl_problem, torchforce_problem
 
-    problem = torchforce_problem()
+    problem = torchforce_problem() or torchforce_opencl_problem()
     if problem is None:
         return Finding("TorchForce", "ok", "openmmtorch usable (--bridge torch)")
     return Finding("TorchForce", "note", problem, "nothing to do: mlsim works through PythonForce (--bridge python)")

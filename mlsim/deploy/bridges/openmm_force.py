@@ -44,6 +44,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+import subprocess
+import sys
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
@@ -187,7 +190,7 @@ def takes_callbacks(field: ForceField, bridge: Bridge, backend: Backend = "auto"
     """Whether the bridge that is used calls back into Python (``auto`` decides by what there is)."""
     if bridge == "auto":
         plain = backend in ("auto", "torchscript") and field.artifact.kind not in COMPILED_KINDS
-        return not (plain and torchforce_problem() is None)
+        return not (plain and torchforce_problem() is None and torchforce_opencl_problem() is None)
     return bridge in ("python", "cuda")
 
 
@@ -245,7 +248,7 @@ def torch_force(bound: BoundForceField, copies: int = 1) -> openmm.Force:
 
     energy = exported_energy(bound.field.artifact, bound.molecule, bound.precision)
     force: openmm.Force = TorchForce(script(energy, copies), {"useCUDAGraphs": "true"})
-    force.setName(f"learned:{bound.field.name}")
+    force.setName(f"learned:{bound.field.name} (TorchForce)")  # by which the choice of a platform knows it
     return force
 
 
@@ -264,6 +267,42 @@ def torchforce_problem() -> str | None:
     except (ImportError, openmm.OpenMMException) as error:
         return f"openmmtorch {plugin_version} cannot be loaded: {' '.join(str(error).split())}"
     return None
+
+
+#: Run in a process of its own: TorchForce on OpenCL, whose plugin may have been built for another OpenMM.
+_OPENCL_TRIAL = """
+import torch
+from mlsim.deploy.bridges.openmm_force import torchforce_problem
+assert torchforce_problem() is None
+import openmm
+from openmmtorch import TorchForce
+class Nothing(torch.nn.Module):
+    def forward(self, positions):
+        return 0.0 * positions.sum()
+system = openmm.System()
+system.addParticle(1.0)
+system.addForce(TorchForce(torch.jit.trace(Nothing(), torch.zeros(1, 3))))
+context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("OpenCL"))
+context.setPositions([[0.0, 0.0, 0.0]])
+context.getState(getEnergy=True)
+"""
+
+
+@lru_cache(maxsize=1)
+def torchforce_opencl_problem() -> str | None:
+    """Why ``TorchForce`` cannot be used beside the OpenCL of this machine, in one line; None if it can, or has none.
+
+    A plugin that was built for another OpenMM ends the process (``symbol lookup error``), so it is tried in another
+    one, once.
+    """
+    names = [openmm.Platform.getPlatform(k).getName() for k in range(openmm.Platform.getNumPlatforms())]
+    if "OpenCL" not in names:
+        return None
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", _OPENCL_TRIAL], capture_output=True, text=True)
+    if done.returncode == 0:
+        return None
+    words = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+    return f"TorchForce of openmmtorch {version('openmmtorch')} does not run on OpenCL: {words[:160]}"
 
 
 def _import_openmmtorch() -> None:

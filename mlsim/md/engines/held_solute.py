@@ -137,7 +137,7 @@ class HeldSolute:
                 openmm_seed(settings.seed, f"label integrator {stream}"),
             )
 
-        choice = platforms.choose(settings.platform, settings.threads, system, water.positions, integrator)  # type: ignore[arg-type]
+        choice = platforms.choose(settings.platform, settings.threads, system)
         self.platform = choice
         self._integrator = integrator()
         self._context = Context(system, self._integrator, Platform.getPlatformByName(choice.name), choice.properties)

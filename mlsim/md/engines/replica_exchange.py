@@ -105,12 +105,8 @@ class LocalMover:
         bonds, mass = settings.constraints, settings.hydrogen_mass_Da
         system = build_system(molecule, potential, bonds, mass, slow_group(settings), impulses)
 
-        def integrator() -> Any:
-            return canonical(settings.at(0), system, 1, impulses)
-
-        choice = platform or platforms.choose(
-            settings.platform, settings.threads, system, molecule.positions, integrator
-        )
+        choice = platform or platforms.choose(settings.platform, settings.threads, system)
+        canonical(settings.at(0), system, 1, impulses)  # what it refuses is refused before anything is written
         return cls(system, settings, choice, impulses)
 
     def __call__(self, segments: Sequence[Segment]) -> list[Moved]:

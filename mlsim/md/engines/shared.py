@@ -137,8 +137,7 @@ class _Copies:
         if start == "resume" and settings.platform == "auto":
             self.platform = platforms.recorded(self.directories[0])
         else:
-            positions = tiled(molecule.positions, n)
-            self.platform = platforms.choose(settings.platform, settings.threads, system, positions, self._fresh)
+            self.platform = platforms.choose(settings.platform, settings.threads, system)
         if self.bias is not None:
             self.bias.add_to(system, n)
         self.integrator = self._fresh()
@@ -265,9 +264,11 @@ def faster_context(settings: RunSettings, molecule: Molecule, potential: Potenti
     together = build_system(molecule, potential, constraints, mass, copies=copies)
     assert name is not None
     chosen = settings.model_copy(update={"platform": "auto"})
-    one = platforms.choose("auto", settings.threads, alone, molecule.positions, lambda: _plain(chosen))
-    trial = platforms.timed(name, together, tiled(molecule.positions, copies), _own(chosen))
-    return "shared" if trial.steps_per_second * copies > one.steps_per_second else "separate"
+    own = platforms.choose("auto", settings.threads, alone)
+    gpu_choice = platforms.PlatformChoice(name, platforms.properties_for(name, 0), "a timing")
+    one = platforms.speed(own, alone, molecule.positions, _plain(chosen))
+    all_of_them = platforms.speed(gpu_choice, together, tiled(molecule.positions, copies), _own(chosen))
+    return "shared" if all_of_them * copies > one else "separate"
 
 
 def _plain(settings: RunSettings) -> Any:

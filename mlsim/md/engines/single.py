@@ -123,16 +123,14 @@ class _Single:
         platform = Platform.getPlatformByName(choice.name)
         self.context = Context(self.system, self.integrator, platform, choice.properties)
 
-    def _choose(self, positions: NDArray[np.float64]) -> platforms.PlatformChoice:
-        return platforms.choose(
-            self.settings.platform, self.settings.threads, self.system, positions, lambda: self._fresh()
-        )
+    def _choose(self) -> platforms.PlatformChoice:
+        return platforms.choose(self.settings.platform, self.settings.threads, self.system)
 
     def begin(self, stop: StopRequest) -> None:
         positions = self.molecule.positions
         if not self.molecule.is_periodic:
             positions = minimise(self.system, positions, self.settings)
-        self._prepare(self._choose(positions))
+        self._prepare(self._choose())
         self.context.setPositions(positions)
         self.context.setVelocitiesToTemperature(self.settings.temperature_K, openmm_seed(self.seed, "velocities"))
 
@@ -140,7 +138,7 @@ class _Single:
         if self.settings.platform == "auto":
             self._prepare(platforms.recorded(self.directory))
         else:
-            self._prepare(self._choose(self.molecule.positions))
+            self._prepare(self._choose())
         self.step = saved.step
         try:
             self.context.loadCheckpoint(saved.context)
