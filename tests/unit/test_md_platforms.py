@@ -1,4 +1,4 @@
-"""The platform of ``auto`` is a rule: the same System gets the same one on a busy machine or not; the record says why."""
+"""The platform of ``auto`` is a rule: one System gets one platform, busy machine or not, and the record says why."""
 
 from __future__ import annotations
 
