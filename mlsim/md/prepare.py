@@ -6,12 +6,14 @@ and read back on resume, so that a resumed run has the same waters.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from openmm import Context, LocalEnergyMinimizer, MonteCarloBarostat, Platform, System, app, unit
+from openmm import Context, LocalEnergyMinimizer, MonteCarloBarostat, OpenMMException, Platform, System, app, unit
 
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.templates import PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD
@@ -20,7 +22,8 @@ from mlsim.files import storage, write_npz
 from mlsim.md import platforms
 from mlsim.md.integrator import langevin_middle, verlet
 from mlsim.md.settings import Biased, Canonical, Recorded
-from mlsim.md.signals import StopRequest
+from mlsim.md.signals import RESPONSE_SECONDS, StopRequest
+from mlsim.md.stability import broken
 from mlsim.potentials.contract import Potential
 from mlsim.potentials.dihedral_bias import DihedralBias, Tempering, load_grid
 from mlsim.potentials.system import build_system
@@ -98,6 +101,37 @@ def minimise(
     context.setPositions(positions)
     LocalEnergyMinimizer.minimize(context, 10.0, iterations)
     return np.array(context.getState(getPositions=True).getPositions(asNumpy=True)._value)
+
+
+def equilibrate(step: Callable[[int], None], settings: Canonical, stop: StopRequest) -> None:
+    """Run ``settings.unrecorded_steps`` that nobody records: a minimised structure is colder than its velocities.
+
+    Half of the kinetic energy goes into the potential within 0.1 ps, and the thermostat needs a few 1/friction to
+    replace it.
+
+    Parameters
+    ----------
+    step : callable
+        Moves everything by a number of steps.
+
+    Raises
+    ------
+    Stopped
+        Soon after a stop request.
+    UnphysicalError
+        If the positions become NaN.
+    """
+    left, chunk = settings.unrecorded_steps, 16
+    while left:
+        stop.heed()
+        count, began = min(left, chunk), time.monotonic()
+        try:
+            step(count)
+        except OpenMMException as error:
+            raise broken(error, "equilibration") from None
+        left -= count
+        spent = time.monotonic() - began
+        chunk = int(np.clip(count * RESPONSE_SECONDS / max(spent, 1e-9), 1, 1_000_000))
 
 
 def equilibrate_box(

@@ -26,7 +26,7 @@ from mlsim.errors import MissingError, MlsimError, OccupiedError, UnphysicalErro
 from mlsim.files import lock, make_directory, storage, write_json, write_text
 from mlsim.md.reporter import LAST_GOOD, Reporter
 from mlsim.md.settings import Recorded
-from mlsim.md.signals import Clock, Progress, Stopped, StopRequest
+from mlsim.md.signals import RESPONSE_SECONDS, Clock, Progress, Stopped, StopRequest
 from mlsim.potentials.contract import Potential
 from mlsim.potentials.dihedral_bias import DihedralBias
 from mlsim.records import RUN_FILE, Failure, RunRecord, digest_of_json
@@ -48,9 +48,6 @@ FREE = {
     "bias",
     "guard",
 }
-#: Wall time between two looks at the stop request, s.
-RESPONSE_SECONDS = 0.5
-
 Status = Literal["complete", "stopped"]
 
 

@@ -85,7 +85,15 @@ class Dynamics(Langevin, Solute):
     runaway_temperature_K: float = Field(
         3000.0, gt=0, description="Instantaneous temperature above which a run ends as unphysical, K."
     )
+    unrecorded_ps: float = Field(
+        10.0, ge=0, le=1e6, description="Time before the first recorded step, from the minimised structure, ps."
+    )
     seed: int | None = Field(None, ge=0, lt=2**63, description="Root seed; drawn and recorded if it is not given.")
+
+    @property
+    def unrecorded_steps(self) -> int:
+        """Integration steps before the first recorded one."""
+        return steps_for(self.unrecorded_ps, self.timestep_fs) if self.unrecorded_ps else 0
 
     @property
     def total_steps(self) -> int:

@@ -15,6 +15,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
+#: Wall time between two looks at the stop request, s.
+RESPONSE_SECONDS = 0.5
+
 
 class Stopped(Exception):
     """Work without a checkpoint was given up because of a stop request; not an error."""

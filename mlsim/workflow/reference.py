@@ -56,7 +56,9 @@ def run_seed(
     run = settings.model_copy(update={"seed": seed})
     water = ExplicitWater(settings.padding_nm, settings.ions, settings.equilibration_ps)
     if settings.engine == "gromacs":
-        labelled = run.model_copy(update={"report_ps": settings.record_ps})
+        labelled = run.model_copy(
+            update={"report_ps": settings.record_ps, "unrecorded_ps": 0.0}
+        )  # its box is in equilibrium
         return water_run.simulate_reference(molecule, labelled, water, place, seed, progress=progress, stop=stop)
     return simulate(
         molecule,

@@ -32,7 +32,9 @@ from mlsim.workflow.run import replica_directory, run
 from tests.toy_artifact import declared_verified, toy_artifact
 
 REFERENCE = Platform.getPlatformByName("Reference")
-SETTINGS = RunSettings(ns=4e-4, report_ps=0.08, platform="Reference", replicas=3, context="shared", seed=3)
+SETTINGS = RunSettings(
+    unrecorded_ps=0.0, ns=4e-4, report_ps=0.08, platform="Reference", replicas=3, context="shared", seed=3
+)
 
 
 @pytest.fixture(scope="module")

@@ -43,9 +43,8 @@ from mlsim.errors import InputError, UnphysicalError
 from mlsim.files import write_npz
 from mlsim.md import platforms
 from mlsim.md.integrator import langevin_middle, verlet
-from mlsim.md.session import RESPONSE_SECONDS
 from mlsim.md.settings import LabelSettings
-from mlsim.md.signals import Clock, Progress
+from mlsim.md.signals import RESPONSE_SECONDS, Clock, Progress
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum

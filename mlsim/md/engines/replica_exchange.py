@@ -226,6 +226,17 @@ class _Exchange:
     def begin(self, stop: StopRequest) -> None:
         relaxed = minimise(self.local.system, self.molecule.positions, self.settings)
         self.positions = np.repeat(relaxed[None], len(self.temperatures), axis=0)
+        steps = self.settings.unrecorded_steps
+        if steps == 0:
+            return
+        stop.heed()
+        seeds = [openmm_seed(self.seed, f"equilibration of state {k}") for k in range(len(self.temperatures))]
+        own = zip(self.temperatures, seeds, strict=True)
+        work = [Segment(k, t, seed, relaxed, None, 0, (steps,)) for k, (t, seed) in enumerate(own)]
+        moved = self.mover(work)
+        stop.heed()
+        self.positions = np.array([result.snapshots[-1].positions for result in moved])
+        self.velocities = np.array([result.velocities for result in moved])
 
     def resume(self, saved: Checkpoint) -> None:
         self.step, self.ladder = saved.step, Ladder.restore(saved.arrays)

@@ -28,7 +28,7 @@ from mlsim.errors import InputError, UnphysicalError
 from mlsim.md import platforms
 from mlsim.md.engines import own_noise
 from mlsim.md.integrator import CONSTRAINT_TOLERANCE, impulses_for, langevin_middle
-from mlsim.md.prepare import bias_for, minimise
+from mlsim.md.prepare import bias_for, equilibrate, minimise
 from mlsim.md.reporter import Reporter
 from mlsim.md.session import Outcome, identity, run_session
 from mlsim.md.settings import RunSettings
@@ -160,6 +160,9 @@ class _Copies:
             velocities.append(_rows(self.single.getState(getVelocities=True).getVelocities(asNumpy=True)))
         noise = own_noise.start(self.seeds, len(relaxed))
         self._put(tiled(relaxed, self.copies), np.concatenate(velocities), noise)
+        equilibrate(self._step, self.settings, stop)
+        self.context.setStepCount(0)
+        self.context.setTime(0.0)
 
     def resume(self, saved: Checkpoint) -> None:
         self.step = saved.step
@@ -178,14 +181,17 @@ class _Copies:
         every, before = self.settings.report_steps, self.step
         count = min((before // every + 1) * every, total, before + most) - before
         try:
-            with nullcontext() if self.impulses is None else self.impulses.stepping():
-                self.integrator.step(count)
+            self._step(count)
         except OpenMMException as error:
             raise broken(error, f"step {self.context.getStepCount()}") from None
         self.step += count
         if self.step % every == 0:
             self._report()
         return count
+
+    def _step(self, count: int) -> None:
+        with nullcontext() if self.impulses is None else self.impulses.stepping():
+            self.integrator.step(count)
 
     def _now(self) -> tuple[Vectors, Vectors]:
         state = self.context.getState(getPositions=True, getVelocities=True)

@@ -22,7 +22,7 @@ from mlsim.files import storage
 from mlsim.md import platforms
 from mlsim.md.integrator import canonical, impulses_for, slow_group
 from mlsim.md.observers.contract import Observer, Summarised
-from mlsim.md.prepare import minimise, starting_molecule
+from mlsim.md.prepare import equilibrate, minimise, starting_molecule
 from mlsim.md.reporter import Reporter
 from mlsim.md.session import Outcome, identity, require_start, run_session
 from mlsim.md.settings import Biased
@@ -133,6 +133,9 @@ class _Single:
         self._prepare(self._choose())
         self.context.setPositions(positions)
         self.context.setVelocitiesToTemperature(self.settings.temperature_K, openmm_seed(self.seed, "velocities"))
+        equilibrate(self.integrator.step, self.settings, stop)
+        self.context.setStepCount(0)
+        self.context.setTime(0.0)
 
     def resume(self, saved: Checkpoint) -> None:
         if self.settings.platform == "auto":

@@ -137,7 +137,7 @@ def _head(
 ) -> RunRecord:
     bias = None if grid is None else {"kind": "fixed grid", "sha256": digest_of(grid.tobytes())}
     # only what differs from the defaults, so that a setting added to mlsim later does not orphan old runs
-    free = {"ns", "max_hours", "threads", "checkpoint_minutes", "bias", "platform"}
+    free = {"unrecorded_ps", "ns", "max_hours", "threads", "checkpoint_minutes", "bias", "platform"}
     kept = json.dumps(settings.model_dump(mode="json", exclude_defaults=True, exclude=free), sort_keys=True)
     n = molecule.n_atoms
     return RunRecord(
