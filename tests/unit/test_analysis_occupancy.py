@@ -181,3 +181,14 @@ def test_what_is_no_archive_is_no_surface(content: bytes, tmp_path: Path) -> Non
     (tmp_path / "surface.npz").write_bytes(content)
     with pytest.raises(InputError, match="not a free-energy surface"):
         FreeEnergySurface.load(tmp_path / "surface.npz")
+
+
+def test_a_basin_that_is_often_crossed_has_no_interval_while_most_of_the_weight_is_not_settled() -> None:
+    # ten frames in alphaR, often, and two long stays elsewhere: nothing says how long such stays are
+    region = np.concatenate([np.tile([0, 1, 1], 40), np.full(200, 2), np.tile([0, 1, 1], 40), np.full(400, 2)])
+    place = np.radians([[-75.0, -20.0], [-70.0, 145.0], [-150.0, 155.0]])
+    found = estimate(place[region], 300.0)
+    assert found.basin("alphaR").round_trips > LEAST_TRIPS
+    assert found.basin("C5").round_trips < LEAST_TRIPS
+    assert found.too_short
+    assert not any(found.population(name).bounded for name in basins.BASINS)

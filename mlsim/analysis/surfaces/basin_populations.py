@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mlsim.analysis import occupancy
-from mlsim.analysis.occupancy import Occupancy
+from mlsim.analysis.occupancy import LEAST_LENGTH, Occupancy
 from mlsim.analysis.surfaces.basins import ORIGIN
 from mlsim.analysis.uncertainty import Estimate
 from mlsim.shapes import Floats, Ints
@@ -69,6 +69,16 @@ class Populations:
             safe = weight / weight.sum() if weight.sum() > 0.0 else shares
             relative.append(occupancy.pooled([p.relative[b] for p in parts], safe))
         return cls(first.names, whole, tuple(relative))
+
+    def withheld(self, length: float) -> Populations:
+        """As these, unless the data are too short: ``length`` is that in correlation times of their slowest basin."""
+        if length >= LEAST_LENGTH:
+            return self
+        whole, relative = (
+            tuple(replace(found, length=min(found.length, length)) for found in kind)
+            for kind in (self.whole, self.relative)
+        )
+        return Populations(self.names, whole, relative)
 
     @property
     def value(self) -> Floats:

@@ -41,6 +41,9 @@ from mlsim.settings import Settings
 from mlsim.shapes import Floats, Ints, require_shape
 from mlsim.units import KJ_PER_KCAL, kT
 
+#: Weight of basins with few round trips above which they decide how long the data are.
+_MUCH = 0.25
+
 
 class SurfaceSettings(Settings):
     """How a surface is estimated."""
@@ -319,6 +322,7 @@ def estimate(
 
     known = None if region is None else Populations.of(region, basin_rules.BASINS, weights, runs)
     inefficiency = _inefficiency(cv, cv_names, weights, runs, known)
+    known = known and known.withheld(2.0 * n_frames / inefficiency)
     block_frames = settings.block_frames or uncertainty.choose_block_frames(inefficiency, n_frames)
     blocks = uncertainty.block_labels(runs, block_frames)
     n_blocks = int(blocks.max()) + 1
@@ -381,11 +385,13 @@ def _log_weights(n_frames: int, temperature_K: float, bias: Floats | None, log_w
 
 
 def _inefficiency(cv: Floats, cv_names: Sequence[str], weights: Floats, runs: Ints, known: Populations | None) -> float:
-    """g of the slowest basin that was entered and left often enough, or of the slowest CV (angles as cos, sin)."""
+    """g of the slowest basin (those with few round trips count where they hold much weight), or of the slowest CV."""
     if known is not None:
-        seen = [found.length for found in known.whole if found.round_trips >= LEAST_TRIPS]
-        if seen:
-            return max(1.0, 2.0 * len(cv) / min(seen))
+        rare = [found for found in known.whole if found.frames and found.round_trips < LEAST_TRIPS]
+        most = sum(found.value for found in rare) > _MUCH
+        counted = [f for f in known.whole if f.round_trips >= LEAST_TRIPS or (most and f.frames)]
+        if counted:
+            return max(1.0, 2.0 * len(cv) / max(1.0, min(found.length for found in counted)))
     series: list[Floats] = []
     for column, name in zip(cv.T, cv_names, strict=True):
         series += [np.cos(column), np.sin(column)] if observables.parse(name).periodic else [column]
