@@ -33,8 +33,8 @@ FORCE_FIELD_FILES = ("card.yaml", "config.yaml")
 def systems() -> tuple[SystemEntry, ...]:
     """Every system in sight; of several with one name, the first found."""
     found: dict[str, SystemEntry] = {}
-    for place in _places("systems"):
-        for path in sorted(place.glob(f"*/{SYSTEM_FILE}")):
+    for root in _roots("systems"):
+        for path in sorted(root.glob(f"*/{SYSTEM_FILE}")):
             found.setdefault(path.parent.name, read_system(path.parent))
     return tuple(found[name] for name in sorted(found))
 
@@ -49,9 +49,9 @@ def find_system(name: str | Path) -> SystemEntry:
     """
     if (Path(name) / SYSTEM_FILE).is_file():
         return read_system(name)
-    for place in _places("systems"):
-        if _is_plain(str(name)) and (place / name / SYSTEM_FILE).is_file():
-            return read_system(place / name)
+    for root in _roots("systems"):
+        if _is_plain(str(name)) and (root / name / SYSTEM_FILE).is_file():
+            return read_system(root / name)
     known = [entry.directory.name for entry in systems()]
     raise MissingError(f"no system '{name}'; {_suggest(str(name), known)}")
 
@@ -85,7 +85,7 @@ def load_system(text: str | Path) -> Molecule:
 
 def forcefields() -> tuple[str, ...]:
     """Names of the force fields in sight."""
-    found = {p.parent.name for place in _places("forcefields") for p in place.glob(f"*/{FORCE_FIELD_FILES[0]}")}
+    found = {p.parent.name for root in _roots("forcefields") for p in root.glob(f"*/{FORCE_FIELD_FILES[0]}")}
     return tuple(sorted(found))
 
 
@@ -99,7 +99,7 @@ def forcefield_directory(name: str | Path) -> Path:
     """
     candidates = [Path(name)]
     if _is_plain(str(name)):
-        candidates += [place / name for place in _places("forcefields")]
+        candidates += [root / name for root in _roots("forcefields")]
     for directory in candidates:
         if any((directory / file).is_file() for file in FORCE_FIELD_FILES):
             return directory
@@ -154,7 +154,7 @@ def shipped() -> Path:
     return inside if inside.is_dir() else package.parent
 
 
-def _places(kind: str) -> Iterator[Path]:
+def _roots(kind: str) -> Iterator[Path]:
     """Existing directories that hold entries of a kind (``systems`` or ``forcefields``)."""
     given = [Path(p) for p in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if p]
     for root in (*given, Path.cwd(), shipped()):

@@ -182,10 +182,10 @@ def _one_letter_run(token: str, text: str) -> list[str]:
         return [DEFAULT_STATE.get(ONE_TO_THREE[c], ONE_TO_THREE[c]) for c in token]
     if len(token) == 3 or token.upper() in NOT_SUPPORTED:
         state_of(token, f"sequence '{text}'")  # raises with a suggestion
-    place = token.index(unknown[0]) + 1
+    position = token.index(unknown[0]) + 1
     lower = " (lower case would be a D-amino acid, not supported)" if unknown[0].upper() in ONE_TO_THREE else ""
     raise InputError(
-        f"sequence '{text}': unknown one-letter code '{unknown[0]}' at position {place} of '{token}'{lower}; "
+        f"sequence '{text}': unknown one-letter code '{unknown[0]}' at position {position} of '{token}'{lower}; "
         f"known: {''.join(ONE_TO_THREE)}"
     )
 

@@ -48,9 +48,9 @@ def directory_of(source: str | Path) -> Path:
     MissingError
         With a suggestion, if there is none.
     """
-    for place in (Path(source), PRETRAINED / str(source)):
-        if (place / CONFIG).is_file():
-            return place
+    for directory in (Path(source), PRETRAINED / str(source)):
+        if (directory / CONFIG).is_file():
+            return directory
     known = [shipped.name for shipped in available()]
     close = difflib.get_close_matches(str(source), known, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'?" if close else f"shipped: {', '.join(known) or 'none'}"

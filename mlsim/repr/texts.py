@@ -95,8 +95,8 @@ def run_report(directory: str | Path) -> list[str]:
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{record}: not the record of a run ({error!r}); run it again") from None
     parts = sorted(p for p in directory.glob("replica-*") if (p / "log.csv").is_file())
-    for place in parts or [directory]:
-        told += _log_sentences(place / "log.csv", place.name)
+    for part in parts or [directory]:
+        told += _log_sentences(part / "log.csv", part.name)
     return told
 
 

@@ -51,10 +51,10 @@ def compare(
         bound = load_forcefield(forcefield_directory(name)).bind(molecule)
         forces = bound.evaluate(labels.positions)[1]
         predicted[bound.field.name] = forces + _under(bound.field.artifact.card.baseline, molecule, labels)
-    for place in fits:
-        network = weights.load(place)
+    for fit in fits:
+        network = weights.load(fit)
         under = _under(str(getattr(network.config, "baseline", "none")), molecule, labels)
-        predicted[place.name] = predict(network, labels) + under
+        predicted[fit.name] = predict(network, labels) + under
     return mean_force_errors(labels, predicted, block_ps, seed)
 
 

@@ -121,8 +121,8 @@ class SimulatedProperty:
     def _simulate(self, sequence: str) -> float:
         text = capped(sequence)
         settings = self.settings
-        place = self.directory / "running" / sequence
-        shutil.rmtree(place, ignore_errors=True)  # a killed run leaves a part; it is short and starts again
+        running = self.directory / "running" / sequence
+        shutil.rmtree(running, ignore_errors=True)  # a killed run leaves a part; it is short and starts again
         plan = RunSettings(
             system=text,
             solvent=settings.solvent,
@@ -133,14 +133,14 @@ class SimulatedProperty:
             threads=1,
             seed=seeds.derive(settings.seed, f"property {sequence}"),
         )
-        (outcome,) = run(plan, place, stop=self.stop)
+        (outcome,) = run(plan, running, stop=self.stop)
         if outcome.status != "complete":
             raise InterruptedSearch(f"stopped ({self.stop.reason}) while simulating {text}")
-        made = Run.open(place)
+        made = Run.open(running)
         positions = made.replicas[0].positions()
         kept = positions[int(settings.discard * len(positions)) :]
         value = float(np.mean(per_frame(settings.property, kept, made.topology)))
-        shutil.rmtree(place)
+        shutil.rmtree(running)
         if not np.isfinite(value):
             raise UnphysicalError(f"{settings.property} of {text} is {value}")
         return value

@@ -52,21 +52,21 @@ def run_seed(
     directory : Path
         The reference directory; this seed goes to ``seed-NNNN`` inside it.
     """
-    place = seed_directory(directory, seed)
+    seed_run = seed_directory(directory, seed)
     run = settings.model_copy(update={"seed": seed})
     water = ExplicitWater(settings.padding_nm, settings.ions, settings.equilibration_ps)
     if settings.engine == "gromacs":
         labelled = run.model_copy(
             update={"report_ps": settings.record_ps, "unrecorded_ps": 0.0}
         )  # its box is in equilibrium
-        return water_run.simulate_reference(molecule, labelled, water, place, seed, progress=progress, stop=stop)
+        return water_run.simulate_reference(molecule, labelled, water, seed_run, seed, progress=progress, stop=stop)
     return simulate(
         molecule,
         water,
         run,
-        place,
+        seed_run,
         seed,
-        "resume" if (place / "run.json").exists() else "new",
+        "resume" if (seed_run / "run.json").exists() else "new",
         bias_for(molecule, run),
         (ForceRecorder(molecule, run, settings.record_ps),),
         progress=progress,
@@ -92,7 +92,7 @@ def done_steps(directory: Path, seeds: Iterable[int], settings: ReferenceSetting
     """Steps that earlier calls did for ``seeds`` together."""
     places = [seed_directory(directory, seed) for seed in seeds]
     if settings.engine == "gromacs":
-        return sum(water_run.steps_done(place, settings.timestep_fs, settings.record_ps) for place in places)
+        return sum(water_run.steps_done(seed_run, settings.timestep_fs, settings.record_ps) for seed_run in places)
     return steps_done(places)
 
 

@@ -46,17 +46,17 @@ class StaticProgram:
             net.intervals,
         )
 
-        def place(array: Any) -> Tensor:
+        def constant(array: Any) -> Tensor:
             return torch.as_tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
 
         panels = net.table.reshape(net.blocks, net.intervals, -1, 4, PANEL)
-        self.table = place(panels.transpose(0, 1, 3, 2, 4).reshape(net.blocks, net.intervals, 4, net.features))
+        self.table = constant(panels.transpose(0, 1, 3, 2, 4).reshape(net.blocks, net.intervals, 4, net.features))
         rows = net.offsets.reshape(2 * net.blocks + 1, net.rows, net.features)[:, :n]
-        self.inputs, self.biases = place(rows[: net.blocks]), place(rows[net.blocks : -1])
-        self.head_bias, self.readout = place(rows[-1]), place(net.readout)
-        self.updates = [place(_matrix(net, 4 * b)) for b in range(net.blocks)]
-        self.through = [place(_matrix(net, 4 * b + 2)) for b in range(net.blocks)]
-        self.head = place(_matrix(net, 4 * net.blocks))
+        self.inputs, self.biases = constant(rows[: net.blocks]), constant(rows[net.blocks : -1])
+        self.head_bias, self.readout = constant(rows[-1]), constant(net.readout)
+        self.updates = [constant(_matrix(net, 4 * b)) for b in range(net.blocks)]
+        self.through = [constant(_matrix(net, 4 * b + 2)) for b in range(net.blocks)]
+        self.head = constant(_matrix(net, 4 * net.blocks))
         first, second = np.tril_indices(n, -1)
         index = np.zeros((n, n), dtype=np.int64)
         index[first, second] = index[second, first] = np.arange(len(first))

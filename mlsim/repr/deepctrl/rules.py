@@ -151,10 +151,10 @@ def lifted_over(column: int, threshold: float, span: float) -> Callable[..., tup
         raise InputError(f"perturbation: expected a positive span, got {span}")
 
     def perturb(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        place = threshold + span * (1.0 - torch.rand(len(x), generator=generator, dtype=x.dtype))
+        moved = threshold + span * (1.0 - torch.rand(len(x), generator=generator, dtype=x.dtype))
         below = x[:, column] <= threshold
         changed = x.clone()
-        changed[:, column] = torch.where(below, place, x[:, column])
+        changed[:, column] = torch.where(below, moved, x[:, column])
         return changed, below
 
     return perturb

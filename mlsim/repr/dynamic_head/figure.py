@@ -64,9 +64,9 @@ def draw(
             corner = np.array([left, first]) + (box[:2] + move) * scale
             size = (box[2:] - box[:2]) * scale
             axes.add_patch(Rectangle(tuple(corner), *size, fill=False, edgecolor=colour, linewidth=1.6))
-            place = (corner[0], corner[1] + (size[1] if window else 0.0))
+            anchor = (corner[0], corner[1] + (size[1] if window else 0.0))
             text = f"{found.classes[int(label)]} {score:.2f}"
-            axes.text(*place, text, color=colour, fontsize=7, va="bottom", clip_on=True)
+            axes.text(*anchor, text, color=colour, fontsize=7, va="bottom", clip_on=True)
     with replacing(path) as partial:
         figure.savefig(partial, dpi=150, format="png")
 

@@ -143,10 +143,10 @@ def _basins(values: Floats, marks: Ints, lasting: Floats, depth: float, periodic
         shift = (rows // 2 - row, columns // 2 - column) if periodic else (0, 0)
         level = min(values[row, column] + depth, caps[mark])
         low = np.roll(values, shift, axis=(0, 1)) < level
-        place = (row + shift[0], column + shift[1])
-        low[place] = True
+        point = (row + shift[0], column + shift[1])
+        low[point] = True
         labels, _ = ndimage.label(low, structure=np.ones((3, 3)))
-        region = labels == labels[place]
+        region = labels == labels[point]
         population[number] = weight[np.roll(region, (-shift[0], -shift[1]), axis=(0, 1))].sum() / weight.sum()
         (vertical, horizontal) = ndimage.find_objects(region.astype(np.int64))[0]
         box = np.array([horizontal.start, vertical.start, horizontal.stop, vertical.stop], dtype=np.float64)

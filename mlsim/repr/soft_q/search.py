@@ -136,21 +136,21 @@ class SoftQ:
         CheckpointError
             If the checkpoint belongs to another search.
         """
-        place = None if directory is None else directory / CHECKPOINT
-        if place is not None and place.is_file():
-            self.restore(load_state(place, self.identity))
+        path = None if directory is None else directory / CHECKPOINT
+        if path is not None and path.is_file():
+            self.restore(load_state(path, self.identity))
         while not self.finished:
             row = self.advance()
             if self.step % log_every == 0 or self.finished:
                 self.history.append(row)
-            if place is not None and self.step % checkpoint_every == 0:
-                save_state(place, self.identity, self.state())
+            if path is not None and self.step % checkpoint_every == 0:
+                save_state(path, self.identity, self.state())
             if progress is not None:
                 progress(self.step, self.settings.steps)
             if stop is not None and stop():
                 break
-        if place is not None:
-            save_state(place, self.identity, self.state())
+        if path is not None:
+            save_state(path, self.identity, self.state())
 
     def advance(self) -> dict[str, float]:
         """One step; returns its row of the log."""

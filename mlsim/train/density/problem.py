@@ -106,9 +106,9 @@ def conformations(
         * permutations(equal_atoms(bound, config.springs), space=space)
         * translations(space, points=n_points)
     )
-    place = next(model.parameters())
-    data = symmetry.project(train.to(place).reshape(len(train), -1))
-    types, charges = bound.types, bound.charges.to(place)
+    like = next(model.parameters())
+    data = symmetry.project(train.to(like).reshape(len(train), -1))
+    types, charges = bound.types, bound.charges.to(like)
 
     def energy(vectors: Tensor) -> Tensor:
         points = vectors.reshape(len(vectors), n_points, space)
@@ -129,7 +129,7 @@ def conformations(
         energy,
         symmetry,
         data,
-        symmetry.project(valid.to(place).reshape(len(valid), -1)),
+        symmetry.project(valid.to(like).reshape(len(valid), -1)),
         around(data, start_noise * length, symmetry),
         length,
         "" if bias is None else bias.digest,

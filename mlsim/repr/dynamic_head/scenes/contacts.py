@@ -73,14 +73,14 @@ def _layout(generator: np.random.Generator, length: int) -> tuple[list[tuple[int
     helices: list[tuple[int, int]] = []
     strands: list[tuple[int, int]] = []
     preference = generator.uniform(0.2, 0.8)  # for helices
-    place = int(generator.integers(0, 5))
+    first = int(generator.integers(0, 5))
     while True:
         helix = generator.uniform() < preference
-        stop = place + int(generator.integers(7, 20) if helix else generator.integers(4, 10))
+        stop = first + int(generator.integers(7, 20) if helix else generator.integers(4, 10))
         if stop > length:
             return helices, strands
-        (helices if helix else strands).append((place, stop))
-        place = stop + int(generator.integers(2, 7))
+        (helices if helix else strands).append((first, stop))
+        first = stop + int(generator.integers(2, 7))
 
 
 def _pairs(

@@ -106,8 +106,8 @@ def torsion(generator: np.random.Generator, periodic: bool) -> Floats:
         for fold in (1, 2, 3):
             energy = energy + generator.uniform(0.0, 2.5) * np.cos(2.0 * np.pi * (fold * angle + generator.uniform()))
     for _ in range(int(generator.integers(1, 3))):
-        place = generator.uniform(0.0, 1.0, 2)
-        near = np.cos(2.0 * np.pi * (y - place[0])) + np.cos(2.0 * np.pi * (x - place[1])) - 2.0
+        centre = generator.uniform(0.0, 1.0, 2)
+        near = np.cos(2.0 * np.pi * (y - centre[0])) + np.cos(2.0 * np.pi * (x - centre[1])) - 2.0
         energy = energy + generator.uniform(4.0, 10.0) * np.exp(generator.uniform(1.0, 3.0) * near)
     return energy
 
