@@ -15,8 +15,10 @@ bin was visited, and neither side calls the bin's basin unconverged. D = F_cand 
 e are bootstrap deviations of the difference, each bin's scaled up to the variance by its own correlation (``noise``).
 Interval of the corrected RMSE: all true distances t for which the observed RMSE_raw is not surprising. With
 u = D/|D|, the prediction for t is the distribution of mean (t u + e)^2; t belongs to the interval if RMSE_raw^2 lies
-between its tails. "0.00 [0.00, 0.07]" therefore says: not told from zero, and below 0.07. The raw RMSE and JS are
-what was observed, without an interval: noise makes both larger than the truth, in short runs many times.
+between its tails. Since e comes from few blocks, it is widened by Student's quantile over the normal one; since u has
+noise of its own, the tails left out are half of what the confidence leaves. "0.00 [0.00, 0.07]" therefore says: not
+told from zero, and below 0.07. The raw RMSE and JS are what was observed, without an interval: noise makes both larger
+than the truth, in short runs many times.
 
 Bins that the candidate missed are told apart (``bins_missed``, and ``population_missed``, the reference's population
 there), no frame is invented for them. Where some of them should have been visited ``SURELY`` times, the distance over
@@ -35,6 +37,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy import stats
 
 from mlsim.analysis.occupancy import Occupancy
 from mlsim.analysis.surfaces import basins as basin_rules
@@ -318,7 +321,9 @@ def _distance(
     difference -= difference.mean()
     raw_squared, noise_squared = float(np.mean(np.square(difference))), float(np.mean(np.square(deviations)))
     unit = difference / np.sqrt(raw_squared) if raw_squared > 0.0 else difference
-    corrected = corrected_interval(raw_squared, unit, deviations, noise_squared, 0.5 * (1.0 - confidence))
+    upper, blocks = 0.5 + 0.5 * confidence, min(reference.n_blocks, candidate.n_blocks)
+    wider = float(stats.t.ppf(upper, blocks - 1) / stats.norm.ppf(upper))  # the noise itself is known from few blocks
+    corrected = corrected_interval(raw_squared, unit, wider * deviations, noise_squared, 0.5 * (1.0 - upper))
     return Estimate.unbounded(float(np.sqrt(raw_squared))), corrected, float(np.sqrt(noise_squared))
 
 
