@@ -1,4 +1,4 @@
-"""Records: what a run leaves (``run.json``), with the versions, the command and the digests that identify things.
+"""Records: what a run (``run.json``) and a fit (``result.json``) leave, with versions, command and digests.
 
 One schema, read and written here only, so that a key cannot be misspelt into silence and a fact that is missing is an
 error where it is read. A digest is the first 16 hex digits of SHA-256 over bytes, or over canonical JSON (sorted keys);
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R", bound="Record")
 
-RUN_FILE = "run.json"
+RUN_FILE, FIT_FILE = "run.json", "result.json"
 #: Packages that decide a result.
 PACKAGES = ("mlsim", "openmm", "openmmtorch", "torch", "numpy", "numba", "mdtraj", "pymbar")
 #: Longest part of a refused value that a message repeats, characters.
@@ -255,6 +255,95 @@ class RunRecord(Record):
     def write(self, directory: Path) -> None:
         """Write ``run.json`` whole or not at all."""
         write_json(directory / RUN_FILE, self.model_dump(mode="json"))
+
+
+class SplitNote(Record):
+    """How frames were divided into training, validation and test: by whole blocks of time, drawn with ``seed``."""
+
+    fractions: tuple[float, float, float]
+    block_ps: float = Field(gt=0)
+    gap_ps: float = Field(ge=0)
+    seed: int
+
+
+class FitRecord(Record):
+    """``result.json``: what a finished training was fitted to, how, and how well it does on what it did not see.
+
+    Attributes
+    ----------
+    kind : str
+        Of the model, e.g. ``issnet``.
+    objective : str
+        What was fitted: ``forces``, ``mean forces``, ``populations`` or ``density``.
+    stopped, epochs, best_epoch, frames_per_s
+        How the loop ended.
+    n_train, train_digest, valid_digest, molecule_digest
+        Content of the training and the held-out frames.
+    temperature_K, force_field, water : or None
+        Conditions of the data; None where the data do not say, which export then refuses.
+    split : SplitNote or None
+        None where the parts were not made by a split of one set of frames.
+    baseline : str
+        Model under the network, ``none`` without one.
+    begun_from : str or None
+        Identity of the fit whose weights this one began with.
+    held_out : dict
+        Force errors on the held-out frames (empty for a density, which has ``held_out_error``).
+    """
+
+    format: Literal[1] = 1
+    kind: str
+    objective: Literal["forces", "mean forces", "populations", "density"]
+    stopped: str
+    epochs: int
+    best_epoch: int | None = None
+    frames_per_s: float | None = None
+    n_train: int
+    train_digest: str
+    valid_digest: str
+    molecule_digest: str
+    molecule: str | None = None
+    data: str | None = None
+    effective_frames: float | None = None
+    bias_digest: str | None = None
+    temperature_K: float | None = Field(None, gt=0)
+    force_field: str | None = None
+    water: str | None = None
+    split: SplitNote | None = None
+    baseline: str = "none"
+    begun_from: str | None = None
+    held_out: dict[str, Any] = Field(default_factory=dict)
+    held_out_error: float | None = None
+    held_out_unit: str = ""
+    settings: dict[str, Any]
+    contrastive: dict[str, Any] | None = None
+    identity: str
+    versions: dict[str, str | None]
+
+    @classmethod
+    def read(cls, directory: Path) -> FitRecord:
+        """Read the record of a training directory.
+
+        Raises
+        ------
+        MissingError, InputError
+            No finished training, or an unreadable record (one of before this format lacks what later steps need).
+        """
+        path = directory / FIT_FILE
+        if not path.is_file():
+            raise MissingError(
+                f"{directory}: no finished training here (no {FIT_FILE}); expected a directory of mlsim train"
+            )
+        values = read_json(path)
+        if "format" not in values:
+            raise InputError(
+                f"{path}: written before trainings recorded temperature and split; train again with this version"
+            )
+        return cls.parse(values, str(path))
+
+    def write(self, directory: Path) -> None:
+        """Write ``result.json`` whole or not at all."""
+        write_json(directory / FIT_FILE, self.model_dump(mode="json"))
 
 
 def _of_first_format(values: dict[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,12 @@ adding a consumer never shifts another one and a replica's path does not depend 
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from mlsim.records import hashed_integer
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +24,7 @@ def fresh_seed() -> int:
 
 def derive(root: int, name: str) -> int:
     """A 63-bit seed for the stream ``name`` under ``root``."""
-    digest = hashlib.sha256(f"{root}/{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
+    return hashed_integer(f"{root}/{name}", 63)
 
 
 def numpy_stream(root: int, name: str) -> np.random.Generator:

@@ -6,7 +6,6 @@ Why not plain dicts: a run that silently ignores ``timestep_sf: 2`` is worse tha
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlsim.errors import MissingError, SettingsError
+from mlsim.records import digest_of
 
 S = TypeVar("S", bound="Settings")
 
@@ -62,7 +62,7 @@ class Settings(BaseModel):
     def digest(self) -> str:
         """Content digest (first 16 hex digits of SHA-256 over canonical JSON)."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest_of(text)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

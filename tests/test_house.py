@@ -59,6 +59,22 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+#: Calls that only the one file may make: where files appear, and where things get their digests.
+ONLY_IN = {
+    "files.py": re.compile(r"\bos\.(replace|rename)\b|\bmkdtemp\b|\bmkstemp\b|NamedTemporaryFile"),
+    "records.py": re.compile(r"\bhashlib\b|\bhexdigest\b"),
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_appear_and_digests_are_made_in_one_place_each(path: Path) -> None:
+    text = path.read_text()
+    for home, pattern in ONLY_IN.items():
+        if path != PACKAGE / home:
+            found = pattern.search(text)
+            assert found is None, f"{found and found.group()}: belongs into {home}"
+
+
 def test_there_is_a_house() -> None:
     assert len(FILES) > 40
 
@@ -147,7 +163,6 @@ SHARED_NAMES = {"ebm", "exchange", "label", "reference", "refine", "run"}
 LONG_SIGNATURES = {
     "mlsim.md.engines.replica_exchange:exchange",
     "mlsim.md.engines.single:simulate",
-    "mlsim.train.solvent.force_matching:carry_out",
     "mlsim.train.solvent.population_matching:fit",
     "mlsim.workflow.refine:collect",
 }

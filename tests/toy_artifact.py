@@ -14,6 +14,12 @@ from mlsim.deploy.card import Description, Verification
 from mlsim.deploy.export import export
 from mlsim.models.contract import AbstractEnergyModel, create
 
+#: What the toy pretends to have been trained on.
+CONDITIONS: dict[str, Any] = {
+    "temperature_K": 300.0,
+    "force_field": "amber14/protein.ff14SB.xml",
+    "water": "amber14/tip3p.xml",
+}
 CONFIG = {"features": 16, "blocks": 2, "n_radial": 10, "cutoff_nm": 0.8}
 
 
@@ -32,7 +38,9 @@ def toy_artifact(
     directory: Path, molecule: Molecule, scope: str = "molecule", baseline: str = "none"
 ) -> ForceFieldArtifact:
     """Exported, not verified; ``baseline`` is the GB model that it stands on."""
-    description = Description.parse({"scope": scope, "training": {"atom_types": sorted(set(molecule.atom_types))}})
+    description = Description.parse(
+        {**CONDITIONS, "scope": scope, "training": {"atom_types": sorted(set(molecule.atom_types))}}
+    )
     return export(toy_model(config={"baseline": baseline}), molecule, directory, description)
 
 

@@ -7,7 +7,6 @@ their Amber atom types are, or whether an artifact trained elsewhere fits. A Mol
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from mlsim.chem import checks
 from mlsim.chem.readers.pdb_reader import read_pdb
 from mlsim.chem.templates import PROTEIN_FORCE_FIELD
 from mlsim.errors import InputError
+from mlsim.records import digest_of
 from mlsim.shapes import require_shape
 
 
@@ -155,7 +155,7 @@ class Molecule:
     def digest(self) -> str:
         """Identity of the chemistry (16 hex digits): elements, bonds, types and charges in this order."""
         record = [self.elements, self.bonds.tolist(), self.atom_types, np.round(self.charges, 5).tolist()]
-        return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
+        return digest_of(json.dumps(record))
 
     @cached_property
     def backbone(self) -> tuple[tuple[str, tuple[int, ...] | None, tuple[int, ...] | None], ...]:

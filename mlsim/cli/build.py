@@ -23,9 +23,10 @@ def build(
     """Build a peptide from its sequence (ff14SB, pH 7), or from a PDB file; check it and write it."""
     from mlsim.chem import catalog, checks, peptide
     from mlsim.chem.molecule import Molecule
-    from mlsim.chem.readers.system_directory import SystemRecord, require_free, write_system
+    from mlsim.chem.readers.system_directory import SystemRecord, write_system
     from mlsim.chem.sequence import parse
     from mlsim.chem.templates import sequence_of
+    from mlsim.files import require_free
 
     require_free(output)
     if source.lower().endswith((".pdb", ".ent")):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlsim.dataset.region import TrainedRegion
     from mlsim.deploy.card import Measured
     from mlsim.deploy.verify import VerifyReport
+    from mlsim.records import FitRecord
 
 
 def register(app: typer.Typer) -> None:
@@ -36,8 +37,8 @@ def export(
         str, typer.Option(help="Grid of the filter table: auto (as fine as needed) or a number of intervals.")
     ] = "auto",
     temperature: Annotated[
-        float, typer.Option(help="Temperature of the training data, K, if they do not say.")
-    ] = 300.0,
+        float | None, typer.Option(help="Temperature of the training data, K, if they do not say.")
+    ] = None,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "MIT",
     frames: Annotated[
         Path | None, typer.Option(help="Training frames, for the guard, if the training directory has no guard.npz.")
@@ -47,31 +48,29 @@ def export(
     """Write a trained model as a force field: mlsim export DIR --name NAME -o forcefields/."""
     from mlsim.deploy.card import Description, Training
     from mlsim.deploy.export import export as write
-    from mlsim.errors import InputError, MissingError
+    from mlsim.errors import InputError
     from mlsim.models import weights
+    from mlsim.records import FitRecord
 
     if not name or Path(name).name != name or name.startswith("."):
         raise InputError(f"--name: expected a plain name without slashes, got '{name}'")
-    if not (fit / "result.json").is_file():
-        raise MissingError(f"{fit}: no finished training here (no result.json); expected a directory of mlsim train")
     intervals = _intervals(compress)
-    result = _json(fit / "result.json")
+    result = FitRecord.read(fit)
     model = weights.load(fit)
-    molecule = _molecule(system, str(result.get("molecule_digest", "")), fit / "molecule.pdb")
+    molecule = _molecule(system, result.molecule_digest, fit / "molecule.pdb")
     test = fit / "test.json"
-    settings = result.get("settings", {})
     training = Training(
-        data_digest=f"{result.get('train_digest', 'none')}",
-        data=str(result.get("data", f"{result.get('n_train', 0)} frames of {molecule.name}")),
-        frames=result.get("n_train", 0),
+        data_digest=result.train_digest,
+        data=result.data or f"{result.n_train} frames of {molecule.name}",
+        frames=result.n_train,
         atom_types=tuple(sorted(set(molecule.atom_types))),
-        settings_digest=str(result.get("identity", "")),
-        seed=settings.get("seed"),
-        held_out=tuple(_held_out(_json(test) if test.is_file() else result.get("held_out", {}), result)),
+        settings_digest=result.identity,
+        seed=result.settings.get("seed"),
+        held_out=tuple(_held_out(_json(test) if test.is_file() else result.held_out, result)),
         notes=notes,
     )
-    told = {"scope": scope, "temperature_K": result.get("temperature_K", temperature), "licence": licence}
-    told |= {key: result[key] for key in ("force_field", "water") if key in result}
+    told = {"scope": scope, "temperature_K": _temperature(fit, result, temperature), "licence": licence}
+    told |= {"force_field": result.force_field or molecule.force_field[0], "water": result.water or "unknown"}
     description = Description.parse(told | {"role": model.role, "training": training}, "command line")
     trained = _region(fit, frames, molecule)
     artifact = write(model, molecule, output / name, description, intervals, trained)
@@ -216,11 +215,26 @@ def _region(fit: Path, frames: Path | None, molecule: Molecule) -> TrainedRegion
     return region.TrainedRegion.of(parts.train, parts.valid, 1)
 
 
-def _held_out(errors: dict[str, Any], result: dict[str, Any]) -> list[Measured]:
+def _temperature(fit: Path, result: FitRecord, given: float | None) -> float:
+    """Temperature of the training data, K: what the fit recorded; only where it could not, what is given."""
+    from mlsim.errors import InputError
+
+    if result.temperature_K is None:
+        if given is None:
+            raise InputError(f"{fit}: its data do not say their temperature; name it with --temperature")
+        return given
+    if given is not None and given != result.temperature_K:
+        raise InputError(
+            f"--temperature {given:g}: {fit} was trained at {result.temperature_K:g} K; leave the option away"
+        )
+    return result.temperature_K
+
+
+def _held_out(errors: dict[str, Any], result: FitRecord) -> list[Measured]:
     from mlsim.deploy.card import Measured
 
-    if "held_out_error" in result:  # of a density, which has no force labels
-        return [Measured(quantity=str(result["held_out_unit"]), value=float(result["held_out_error"]))]
+    if result.held_out_error is not None:  # of a density, which has no force labels
+        return [Measured(quantity=result.held_out_unit, value=result.held_out_error)]
     return [
         Measured(quantity=f"{what} force error of {row['predictor']}", unit=errors.get("unit", ""), **row[what])
         for row in errors.get("rows", [])

@@ -58,7 +58,9 @@ def ebm(
     divergence: Annotated[float, typer.Option(help="Weight of the contrastive term.")] = 1.0,
     denoising: Annotated[float, typer.Option(help="Weight of the denoising term.")] = 1.0,
     energy_square: Annotated[float, typer.Option(help="Weight of the squared energies.")] = 1e-4,
-    temperature: Annotated[float, typer.Option(help="Temperature of the conformations, K.")] = 300.0,
+    temperature: Annotated[
+        float | None, typer.Option(help="Temperature of the conformations, K. [default: what frames or run say]")
+    ] = None,
     held_out: Annotated[float, typer.Option(help="Share of the conformations held out.")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Root seed of weights, draws and negatives.")] = 1,
     threads: Annotated[int | None, fit_options.THREADS] = None,
@@ -66,13 +68,14 @@ def ebm(
     resume: Annotated[bool, fit_options.RESUME] = False,
 ) -> None:
     """Learn an energy from conformations alone: mlsim train ebm dw4 -o DIR; then mlsim export, verify, run."""
-    from mlsim.chem.readers.system_directory import require_free
     from mlsim.dataset.batches import count
+    from mlsim.files import require_free
     from mlsim.train.density.contrastive_fit import fit, take_up
     from mlsim.train.density.settings import ContrastiveSettings
     from mlsim.train.settings import TrainSettings
     from mlsim.train.solvent.engine import use_threads
-    from mlsim.workflow.ebm import MOLECULE, NetworkSettings, Recipe, prepare, recipe_for
+    from mlsim.workflow.baseline import keep_molecule
+    from mlsim.workflow.ebm import NetworkSettings, Recipe, prepare, recipe_for
 
     asked = {
         "frames": frames,
@@ -113,7 +116,7 @@ def ebm(
     contrast = ContrastiveSettings.parse(values, "command line")
     first = None if begin_at is None else take_up(prepared.problem, begin_at)
     found = fit(prepared.problem, train, contrast, output, prepared.facts, "auto", "resume" if resume else "new", first)
-    prepared.molecule.to_pdb(output / MOLECULE)
+    keep_molecule(prepared.molecule, output)
     print(f"{prepared.facts['data']} (worth {prepared.facts['effective_frames']:g} independent weights)")
     how = fit_options.STOPPED[found.stopped]
     print(f"{found.epochs} epochs ({how}), held-out denoising error {found.held_out:.4f} (1: no score)")

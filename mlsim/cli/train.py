@@ -69,6 +69,7 @@ def issnet(
     from mlsim.train.settings import TrainSettings
     from mlsim.train.solvent.engine import use_threads
     from mlsim.train.solvent.mean_force_matching import defaults, fit
+    from mlsim.workflow.baseline import baseline_for, keep_molecule, molecule_of
 
     given = fit_options.training(epochs, batch, lr, ema, seed) | {"block_ps": block_ps, "max_minutes": max_minutes}
     if patience is not None:
@@ -89,10 +90,10 @@ def issnet(
         use_threads(threads)
     under = None
     if baseline != "none":
-        from mlsim.workflow.baseline import baseline_for, molecule_of
-
         under = baseline_for(baseline, molecule_of(frames, system), parts.train, parts.valid)
     result = fit(model, parts.train, parts.valid, settings, output, "auto", under, "resume" if resume else "new")
+    if system is not None:
+        keep_molecule(molecule_of(frames, system), output)
     _report(result, parts.test, baseline, settings, system)
 
 
@@ -110,30 +111,32 @@ def populations(
     discard_ps: Annotated[float, typer.Option(help="Start of the explicit frames that is left out, ps.")] = 0.0,
     discard_run_ps: Annotated[float, typer.Option(help="Start of the run that is left out, ps.")] = 100.0,
     system: Annotated[str | None, typer.Option(help="Molecule. [default: the known system that fits]")] = None,
-    seed: Annotated[int, typer.Option(help="Root seed; the split is that of the first stage with this seed.")] = 1,
-    held_out: Annotated[float, typer.Option(help="As in the first stage.")] = 0.1,
-    block_ps: Annotated[float, typer.Option(help="As in the first stage, ps.")] = 100.0,
-    gap_ps: Annotated[float, typer.Option(help="As in the first stage, ps.")] = 2.0,
+    seed: Annotated[int, typer.Option(help="Root seed of the batches and pairs.")] = 1,
     threads: Annotated[int | None, fit_options.THREADS] = None,
     resume: Annotated[bool, fit_options.RESUME] = False,
 ) -> None:
-    """Correct basin populations: mlsim train populations FIT --run RUN --data frames.h5 -o DIR."""
+    """Correct basin populations: mlsim train populations FIT --run RUN --data frames.h5 -o DIR.
+
+    The frames must be those of FIT; they are split as FIT split them.
+    """
     from mlsim.dataset.frames import ForceFrames, concatenate
-    from mlsim.dataset.split import by_block
     from mlsim.models.weights import load
+    from mlsim.records import FitRecord
     from mlsim.runs.trajectory import Run
     from mlsim.train.settings import TrainSettings
     from mlsim.train.solvent import population_matching
     from mlsim.train.solvent.engine import use_threads
-    from mlsim.workflow.baseline import baseline_for, molecule_of
-    from mlsim.workflow.populations import explicit_ensemble, generated_ensembles
+    from mlsim.workflow.baseline import baseline_for, keep_molecule, molecule_of
+    from mlsim.workflow.populations import explicit_ensemble, first_split, generated_ensembles, require_temperature
 
-    values = fit_options.training(epochs, batch, lr, ema, seed) | {"block_ps": block_ps}
+    first = FitRecord.read(fit)
+    frames = concatenate([ForceFrames.load(path) for path in data])
+    parts = first_split(first, frames, str(fit))
+    values = fit_options.training(epochs, batch, lr, ema, seed) | {"block_ps": parts.note.block_ps}
     settings = TrainSettings.parse(values, "command line")
     extra = population_matching.PopulationSettings.parse({"weight": weight, "pairs": pairs}, "command line")
-    frames = concatenate([ForceFrames.load(path) for path in data])
-    parts = by_block(frames, (1 - 2 * held_out, held_out, held_out), block_ps, seed, gap_ps)
     made = Run.open(run)
+    require_temperature(first, made)
     if threads is not None:
         use_threads(threads)
     model, molecule = load(fit), molecule_of(frames, system)
@@ -142,7 +145,7 @@ def populations(
         model,
         (parts.train, parts.valid),
         (explicit_ensemble(parts.train, made, discard_ps), explicit_ensemble(parts.valid, made, discard_ps)),
-        generated_ensembles(made, molecule, discard_run_ps, held_out),
+        generated_ensembles(made, molecule, discard_run_ps, parts.note.fractions[1]),
         made.temperature_K,
         settings,
         extra,
@@ -150,7 +153,9 @@ def populations(
         "auto",
         baseline_for(under, molecule, parts.train, parts.valid),
         "resume" if resume else "new",
+        first.identity,
     )
+    keep_molecule(molecule, output)
     _report(result, parts.test, under, settings, system)
     print(f"held-out pair loss {pair_loss:.4f} (0.6931: model and explicit ensembles were alike)")
 

@@ -15,7 +15,6 @@ sampled) may carry the covariance of their error.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from mlsim.dataset import conditions
 from mlsim.errors import InputError
+from mlsim.records import digest_of_all
 from mlsim.shapes import Floats, Ints, require_shape
 
 
@@ -119,15 +120,14 @@ class ForceFrames:
     @cached_property
     def digest(self) -> str:
         """Content digest: 16 hex digits over the atoms and every array (not the provenance)."""
-        total = hashlib.sha256()
+        parts: list[str | Any] = []
         names = [list(self.atom_types), list(self.elements), self.molecule_digest, list(self.cv_names)]
-        total.update(json.dumps(names).encode())
+        parts.append(json.dumps(names))
         for name in ARRAYS:
             values = getattr(self, name)
             if values is not None:
-                total.update(f"{name}{values.dtype.str}{values.shape}".encode())
-                total.update(np.ascontiguousarray(values).tobytes())
-        return total.hexdigest()[:16]
+                parts += [f"{name}{values.dtype.str}{values.shape}", np.ascontiguousarray(values)]
+        return digest_of_all(parts)
 
     def take(self, index: Any) -> ForceFrames:
         """The frames at ``index`` (integers, a boolean mask or a slice), in that order."""
@@ -172,7 +172,8 @@ def concatenate(parts: Sequence[ForceFrames]) -> ForceFrames:
     Raises
     ------
     InputError
-        If the parts differ in atoms, charges, molecule or collective variables, or only some carry error bars.
+        If the parts differ in atoms, charges, molecule, collective variables or conditions (temperature, force field,
+        water), or only some carry error bars.
     """
     if not parts:
         raise InputError("concatenate: expected at least one set of frames, got none")
@@ -185,6 +186,7 @@ def concatenate(parts: Sequence[ForceFrames]) -> ForceFrames:
                 )
         if not np.allclose(part.charges, head.charges, atol=1e-6):
             raise InputError("cannot join frames with different charges")
+    conditions.require_alike([part.provenance for part in parts])
     if len(parts) == 1:
         return head
     joined: dict[str, Any] = {}

@@ -20,7 +20,6 @@ Symbols: d ``pairs``' distances, s ``scale``, l ``landmarks``, D :meth:`TrainedR
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,8 @@ from numpy.typing import NDArray
 
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.spread import farthest
-from mlsim.errors import InputError, MissingError, StorageError
+from mlsim.errors import InputError, MissingError
+from mlsim.files import write_npz
 from mlsim.seeds import numpy_stream
 from mlsim.shapes import Floats
 
@@ -111,23 +111,15 @@ class TrainedRegion:
         ------
         StorageError
         """
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(fresh, "wb") as handle:
-                np.savez_compressed(
-                    handle,
-                    molecule_digest=np.array(self.molecule_digest),
-                    n_atoms=np.array(self.n_atoms),
-                    pairs=self.pairs,
-                    scale=self.scale,
-                    landmarks=self.landmarks,
-                    threshold=np.array(self.threshold),
-                )
-            os.replace(fresh, path)
-        except OSError as error:
-            raise StorageError(f"{path}: could not write the trained region: {error.strerror or error}") from None
-        finally:
-            fresh.unlink(missing_ok=True)
+        arrays = {
+            "molecule_digest": np.array(self.molecule_digest),
+            "n_atoms": np.array(self.n_atoms),
+            "pairs": self.pairs,
+            "scale": self.scale,
+            "landmarks": self.landmarks,
+            "threshold": np.array(self.threshold),
+        }
+        write_npz(path, arrays)
 
     @classmethod
     def load(cls, path: Path) -> TrainedRegion:

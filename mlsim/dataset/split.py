@@ -9,7 +9,7 @@ The same blocks are the unit of resampling for error bars (:func:`block_index`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,30 @@ from numpy.typing import NDArray
 
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
+from mlsim.records import SplitNote
 from mlsim.seeds import numpy_stream
+
+#: Key of the note in the provenance of a part.
+SPLIT = "split"
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Frame indices of the three parts (int64, ascending) and the length of the blocks (ps)."""
+    """Frame indices of the three parts (int64, ascending), and how they were chosen.
+
+    The parts carry ``note`` in their provenance, so that whoever trains on them can record it.
+    """
 
     frames: ForceFrames
     train_index: NDArray[np.int64]
     valid_index: NDArray[np.int64]
     test_index: NDArray[np.int64]
-    block_ps: float
+    note: SplitNote
+
+    @property
+    def block_ps(self) -> float:
+        """Length of a block, ps."""
+        return self.note.block_ps
 
     @property
     def train(self) -> ForceFrames:
@@ -48,7 +60,8 @@ class Split:
     def _part(self, name: str, index: NDArray[np.int64]) -> ForceFrames:
         if len(index) == 0:
             raise InputError(f"this split has no {name} frames; ask for a fraction above zero")
-        return self.frames.take(index)
+        part = self.frames.take(index)
+        return replace(part, provenance={**part.provenance, SPLIT: self.note.model_dump(mode="json")})
 
 
 def block_index(frames: ForceFrames, block_ps: float) -> NDArray[np.int64]:
@@ -104,7 +117,19 @@ def by_block(
     for name, fraction, chosen in zip(("train", "valid", "test"), fractions, index, strict=True):
         if fraction > 0 and len(chosen) == 0:
             raise InputError(f"split: no {name} frames are left; use a smaller gap or longer blocks")
-    return Split(frames, index[0], index[1], index[2], block_ps)
+    note = SplitNote(fractions=fractions, block_ps=block_ps, gap_ps=gap_ps, seed=seed)
+    return Split(frames, index[0], index[1], index[2], note)
+
+
+def repeated(frames: ForceFrames, note: SplitNote) -> Split:
+    """The split that ``note`` describes, of the same frames."""
+    return by_block(frames, note.fractions, note.block_ps, note.seed, note.gap_ps)
+
+
+def note_of(frames: ForceFrames) -> SplitNote | None:
+    """How these frames were split off from a whole, if they were."""
+    told = frames.provenance.get(SPLIT)
+    return None if told is None else SplitNote.parse(told, "split")
 
 
 def _require_fractions(fractions: tuple[float, float, float]) -> None:

@@ -8,7 +8,6 @@ The file is written beside its place and moved there when complete, so that a re
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ import h5py
 import numpy as np
 
 from mlsim.dataset.frames import ARRAYS, ForceFrames
-from mlsim.errors import InputError, MissingError, StorageError
+from mlsim.errors import InputError, MissingError
+from mlsim.files import replacing
 
 FORMAT = "mlsim-force-frames"
 VERSION = 1
@@ -43,27 +43,16 @@ def save(frames: ForceFrames, path: str | Path) -> Path:
         If the file system refuses; nothing is left behind then.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(partial, "w") as file:
-            file.attrs.update({"format": FORMAT, "version": VERSION, "digest": frames.digest})
-            file.attrs["molecule_digest"] = frames.molecule_digest
-            file.attrs["provenance"] = json.dumps(frames.provenance)
-            for name in _NAMES:
-                file.attrs[name] = json.dumps(list(getattr(frames, name)))
-            for name in ARRAYS:
-                values = getattr(frames, name)
-                if values is not None:
-                    file.create_dataset(name, data=values, **_compression(values)).attrs["unit"] = UNITS[name]
-        os.replace(partial, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise StorageError(
-            f"{path}: could not write the frames: {reason}; free space or choose another place"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, h5py.File(partial, "w") as file:
+        file.attrs.update({"format": FORMAT, "version": VERSION, "digest": frames.digest})
+        file.attrs["molecule_digest"] = frames.molecule_digest
+        file.attrs["provenance"] = json.dumps(frames.provenance)
+        for name in _NAMES:
+            file.attrs[name] = json.dumps(list(getattr(frames, name)))
+        for name in ARRAYS:
+            values = getattr(frames, name)
+            if values is not None:
+                file.create_dataset(name, data=values, **_compression(values)).attrs["unit"] = UNITS[name]
     return path
 
 

@@ -25,13 +25,7 @@ card again when it is read, and a run never mixes two models.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +38,9 @@ from mlsim.dataset.region import FILE as GUARD
 from mlsim.dataset.region import TrainedRegion
 from mlsim.deploy.card import Card, Verification
 from mlsim.deploy.kernel.table import FilterTable
-from mlsim.errors import ArtifactError, MissingError, OccupiedError, SettingsError
-from mlsim.runs.restart import storage, write_atomically
+from mlsim.errors import ArtifactError, MissingError, SettingsError
+from mlsim.records import full_digest
+from mlsim.runs.restart import write_atomically
 from mlsim.settings import read_yaml
 
 if TYPE_CHECKING:
@@ -211,7 +206,7 @@ class ForceFieldArtifact:
             content = path.read_bytes()
         except OSError as error:
             raise ArtifactError(f"{path}: cannot be read ({error.strerror}); restore the force field") from None
-        expected, found = self.card.files[name], hashlib.sha256(content).hexdigest()
+        expected, found = self.card.files[name], full_digest(content)
         if found != expected:
             raise ArtifactError(
                 f"{path}: expected the file with digest {expected[:16]} that {self.name} was loaded with, found "
@@ -220,38 +215,10 @@ class ForceFieldArtifact:
         return content
 
 
-@contextmanager
-def writing(directory: Path) -> Iterator[Path]:
-    """A temporary directory that becomes ``directory`` when the block ends without an error.
-
-    Raises
-    ------
-    OccupiedError
-        If ``directory`` exists.
-    StorageError
-        If the place cannot be written or is full.
-    """
-    if directory.exists():
-        raise OccupiedError(f"{directory}: exists already; remove it or choose another --name")
-    with storage(directory):
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        try:
-            yield fresh
-            for path in fresh.iterdir():
-                path.chmod(0o644)
-                with open(path, "rb") as handle:
-                    os.fsync(handle.fileno())
-            fresh.chmod(0o755)
-            os.rename(fresh, directory)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-
-
 def digests(directory: Path) -> dict[str, str]:
     """SHA-256 of every file of an artifact but its card."""
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        path.name: full_digest(path.read_bytes())
         for path in sorted(directory.iterdir())
         if path.name != CARD and not path.name.startswith(".")
     }
@@ -267,7 +234,7 @@ def _check_files(place: Path, card: Card) -> None:
     for name, expected in card.files.items():
         if Path(name).name != name or name not in present:
             raise MissingError(f"{place / name}: declared in {CARD} but not there; export again")
-        if hashlib.sha256((place / name).read_bytes()).hexdigest() != expected:
+        if full_digest((place / name).read_bytes()) != expected:
             raise ArtifactError(
                 f"{place / name}: does not match its digest in {CARD}: changed or damaged; export again"
             )

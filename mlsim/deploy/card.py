@@ -7,12 +7,12 @@ verification holds a digest over those, so that a file cannot be exchanged behin
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Literal
 
 from pydantic import Field
 
+from mlsim.records import digest_of
 from mlsim.settings import Settings
 
 #: Version of the directory layout and of the card.
@@ -105,14 +105,15 @@ class Description(Settings):
     force_field, water : str
         OpenMM names of the models that the training data came from.
     temperature_K : float
-        Temperature of the training data: a potential of mean force holds at one temperature.
+        Temperature of the training data: a potential of mean force holds at one temperature. None of the three has a
+        default: a model of 350 K that says 300 K is worse than none.
     """
 
     role: Literal["solvation", "potential"] = "solvation"
     scope: Literal["molecule", "types"] = "molecule"
-    force_field: str = "amber14/protein.ff14SB.xml"
-    water: str = "amber14/tip3p.xml"
-    temperature_K: float = Field(300.0, gt=0)
+    force_field: str
+    water: str
+    temperature_K: float = Field(gt=0)
     training: Training = Training()
     licence: str = "MIT"
 
@@ -140,4 +141,4 @@ class Card(Settings):
     def files_digest(self) -> str:
         """Identity of the artifact (16 hex digits): kind and contents of its files."""
         text = json.dumps([self.kind, sorted(self.files.items())])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest_of(text)

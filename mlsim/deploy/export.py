@@ -25,7 +25,6 @@ from mlsim.deploy.artifact import (
     TABLE,
     ForceFieldArtifact,
     digests,
-    writing,
 )
 from mlsim.deploy.atoms_of_model import COMPILED_KINDS, STATIC_KINDS, compiled_energy, torch_energy
 from mlsim.deploy.bridges import torchscript
@@ -33,6 +32,7 @@ from mlsim.deploy.card import Atoms, Card, Description, TableNote
 from mlsim.deploy.kernel import table
 from mlsim.deploy.kernel.static import StaticProgram
 from mlsim.errors import ArtifactError
+from mlsim.files import new_directory
 from mlsim.models import weights
 from mlsim.records import versions
 
@@ -79,7 +79,7 @@ def export(
     bound = torch_energy(model, solute)
     config = model.config.model_dump(mode="json")
     note = None
-    with writing(directory) as fresh:
+    with new_directory(directory, "remove it or choose another --name") as fresh:
         weights.save(model, fresh)
         if region is not None:
             region.save(fresh / GUARD)

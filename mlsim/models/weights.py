@@ -9,16 +9,16 @@ that refuse unknown keys.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 
-from mlsim.errors import ArtifactError, MissingError, SettingsError, StorageError
+from mlsim.errors import ArtifactError, MissingError, SettingsError
+from mlsim.files import write_bytes, write_text
 from mlsim.models.contract import AbstractEnergyModel, create
 from mlsim.settings import read_yaml
 
@@ -37,14 +37,8 @@ def save(model: AbstractEnergyModel, directory: str | Path) -> None:
     directory = Path(directory)
     config = {"kind": model.kind, "config": model.config.model_dump(mode="json")}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        _replace(directory / CONFIG, lambda path: path.write_text(yaml.safe_dump(config, sort_keys=False)))
-        _replace(directory / WEIGHTS, lambda path: save_file(state, path))
-    except (OSError, SafetensorError) as error:
-        raise StorageError(
-            f"{directory}: could not write the model: {error}; free space or choose another place"
-        ) from None
+    write_text(directory / CONFIG, yaml.safe_dump(config, sort_keys=False))
+    write_bytes(directory / WEIGHTS, serialise(state))
 
 
 def load(directory: str | Path) -> AbstractEnergyModel:
@@ -81,13 +75,3 @@ def load(directory: str | Path) -> AbstractEnergyModel:
         raise ArtifactError(f"{directory / WEIGHTS}: holds NaN or infinity; make the model again")
     model.load_state_dict(state)
     return model
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside ``path`` and move into place."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

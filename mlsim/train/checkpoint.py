@@ -7,7 +7,7 @@ rate on the step only, so that weights, optimizer moments, averages and the hist
 
 from __future__ import annotations
 
-import os
+import io
 import pickle
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mlsim.errors import CheckpointError, MissingError, OccupiedError
-from mlsim.train.atomic import replacing
+from mlsim.files import write_bytes
 
 FORMAT = "mlsim-training"
 VERSION = 1
@@ -91,10 +91,9 @@ def save(state: TrainState, directory: Path) -> None:
         If the file system refuses; an earlier checkpoint is kept then.
     """
     content = {"format": FORMAT, "version": VERSION, **{f.name: getattr(state, f.name) for f in fields(state)}}
-    with replacing(directory / NAME, "checkpoint") as partial, open(partial, "wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
+    memory = io.BytesIO()  # torch fails without a reason where a disk is full
+    torch.save(content, memory)
+    write_bytes(directory / NAME, memory.getvalue())
 
 
 def load(directory: Path, identity: str) -> TrainState:

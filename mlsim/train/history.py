@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlsim.train.atomic import replacing
+from mlsim.files import replacing
 
 COLUMNS = ("epoch", "step", "learning_rate", "train", "valid", "frames_per_s", "seconds")
 TABLE = "history.csv"
@@ -16,7 +16,7 @@ FIGURE = "learning-curve.png"
 def write_table(history: Sequence[dict[str, float]], directory: Path) -> Path:
     """Write ``history.csv``, one row per epoch, replacing an earlier one."""
     path = directory / TABLE
-    with replacing(path, "history") as partial, open(partial, "w", newline="") as file:
+    with replacing(path) as partial, open(partial, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for row in history:
@@ -49,6 +49,6 @@ def draw(history: Sequence[dict[str, float]], directory: Path, quantity: str, le
     axes.set(xlabel="epoch", ylabel=quantity)
     axes.legend(frameon=False)
     path = directory / FIGURE
-    with replacing(path, "figure") as partial:
+    with replacing(path) as partial:
         FigureCanvasAgg(figure).print_png(partial)
     return path

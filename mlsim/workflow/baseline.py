@@ -12,11 +12,15 @@ from mlsim.chem.catalog import load_system, systems
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
+from mlsim.files import replacing
 from mlsim.md.integrator import verlet
 from mlsim.potentials.born import GeneralizedBorn
 from mlsim.potentials.placement import Placement
 from mlsim.potentials.system import skeleton
 from mlsim.train.solvent.force_matching import Baseline
+
+#: The molecule of a fit, in its directory.
+MOLECULE = "molecule.pdb"
 
 
 def molecule_of(frames: ForceFrames, system: str | Path | None = None) -> Molecule:
@@ -40,6 +44,12 @@ def molecule_of(frames: ForceFrames, system: str | Path | None = None) -> Molecu
         if molecule.digest == frames.molecule_digest:
             return molecule
     raise InputError(f"no known system has the digest {frames.molecule_digest} of the frames; name it with --system")
+
+
+def keep_molecule(molecule: Molecule, directory: Path) -> None:
+    """Write ``molecule.pdb`` beside a fit, so that export need not be told the molecule again."""
+    with replacing(directory / MOLECULE) as partial:
+        molecule.solute_molecule().to_pdb(partial)
 
 
 def born_forces(model: str, molecule: Molecule, positions: NDArray[np.floating]) -> NDArray[np.float64]:

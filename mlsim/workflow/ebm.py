@@ -26,12 +26,15 @@ from pydantic import Field
 
 from mlsim.chem import cluster
 from mlsim.chem.catalog import load_system
-from mlsim.chem.molecule import Molecule
+from mlsim.chem.molecule import PROTEIN_FORCE_FIELD, Molecule
 from mlsim.chem.torsions import ramachandran_atoms
+from mlsim.dataset import conditions
+from mlsim.dataset.conditions import Conditions
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.models.contract import bind, create
 from mlsim.potentials.dihedral_bias import load_grid
+from mlsim.records import RUN_FILE, RunRecord
 from mlsim.samplers.targets import stored_reference
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
@@ -43,8 +46,6 @@ from mlsim.workflow import conformations as gathered
 from mlsim.workflow.baseline import molecule_of
 from mlsim.workflow.measured_prior import measure
 
-#: Structure of the molecule in the training directory, for the export.
-MOLECULE = "molecule.pdb"
 #: Characteristic lengths (reduced) of the stored references, and of a molecule: a stiff bond's fluctuation times ten.
 _LENGTHS = {"dw4": 1.0, "lj13": 0.3, "lj55": 0.3}
 _MOLECULE_LENGTH = 0.3
@@ -115,12 +116,17 @@ class _Sample:
     molecule: Molecule
     train: Floats
     valid: Floats
-    temperature_K: float
+    conditions: Conditions
     space: int
     length: float
     origin: str
     effective: float
     bias: TorsionBias | None = None
+
+    @property
+    def temperature_K(self) -> float:
+        """Temperature of the conformations, K."""
+        return self.conditions.temperature_K
 
 
 def prepare(
@@ -130,7 +136,7 @@ def prepare(
     seed: int,
     system: str | None = None,
     held_out: float = 0.1,
-    temperature_K: float = 300.0,
+    temperature_K: float | None = None,
     bias: Path | None = None,
 ) -> Prepared:
     """Model and data for contrastive training.
@@ -148,8 +154,9 @@ def prepare(
         Molecule of a run or trajectory; frames find theirs.
     held_out : float
         Share of the conformations kept for the held-out error.
-    temperature_K : float
-        Temperature of the conformations; of a reference, whose unit is kT, it decides the unit of the force field.
+    temperature_K : float, optional
+        Temperature of the conformations, K. Frames and runs say it themselves; a trajectory does not. Of a reference,
+        whose unit is kT, it decides the unit of the force field (300 if not given).
     bias : path, optional
         ``bias.npz`` of the run that the conformations are from.
 
@@ -163,7 +170,7 @@ def prepare(
     if source in stored_reference.available():
         if bias is not None:
             raise InputError(f"'{source}': the stored references are unbiased; leave --bias away")
-        found = _of_reference(source, recipe.frames, held_out, seed, temperature_K)
+        found = _of_reference(source, recipe.frames, held_out, seed, temperature_K or 300.0)
     else:
         found = _of_conformations(Path(source), system, recipe.frames, held_out, seed, temperature_K, bias)
     molecule = found.molecule
@@ -185,8 +192,7 @@ def prepare(
     }
     if found.bias is not None:
         facts["bias_digest"] = found.bias.digest
-    if not len(molecule.bonds):
-        facts |= {"force_field": "none", "water": "none"}
+    facts |= {"force_field": found.conditions.force_field, "water": found.conditions.water}
     return Prepared(problem, molecule, facts)
 
 
@@ -212,7 +218,7 @@ def _of_reference(name: str, most: int, held_out: float, seed: int, temperature_
         molecule,
         train,
         points[valid_index],
-        temperature_K,
+        Conditions(temperature_K=temperature_K, force_field="none", water="none"),
         flat.shape[-1],
         _LENGTHS[name],
         origin,
@@ -226,21 +232,22 @@ def _of_conformations(
     most: int,
     held_out: float,
     seed: int,
-    temperature_K: float,
+    given: float | None,
     bias: Path | None,
 ) -> _Sample:
     log_weights = kept = None
     if path.suffix in (".h5", ".hdf5") and path.is_file():
         frames = ForceFrames.load(path)
         molecule = molecule_of(frames, system)
-        log_weights = frames.bias / kT(temperature_K)
+        log_weights = frames.bias / kT(_conditions(path, given).temperature_K)
     elif system is None:
         raise InputError(f"{path}: expected the molecule of these conformations; name it with --system")
     else:
         molecule = load_system(system).solute_molecule()
     found = gathered.read(path, molecule)
+    held_at = _conditions(path, given)
     if bias is not None:
-        kept = _bias(bias, molecule, found.positions, log_weights, temperature_K)
+        kept = _bias(bias, molecule, found.positions, log_weights, held_at.temperature_K)
         log_weights = None
     held = held_blocks(len(found), held_out, seed)
     generator = numpy_stream(seed, "ebm.draws")
@@ -256,7 +263,29 @@ def _of_conformations(
             chosen = generator.choice(index, count, replace=True, p=share)
         parts.append(found.positions[chosen] / cluster.LENGTH_NM)
         effective = effective or float(1.0 / (share**2).sum())
-    return _Sample(molecule, parts[0], parts[1], temperature_K, 3, _MOLECULE_LENGTH, found.source, effective, kept)
+    return _Sample(molecule, parts[0], parts[1], held_at, 3, _MOLECULE_LENGTH, found.source, effective, kept)
+
+
+def _conditions(path: Path, given: float | None) -> Conditions:
+    """Conditions of conformations: what frames and runs say, else the temperature given.
+
+    Raises
+    ------
+    InputError
+        If neither says the temperature, or they differ.
+    """
+    told = None
+    if path.suffix in (".h5", ".hdf5") and path.is_file():
+        told = conditions.known(ForceFrames.load(path).provenance)
+    elif (path / RUN_FILE).is_file():
+        told = conditions.known(RunRecord.read(path).model_dump())
+    if told is None:
+        if given is None:
+            raise InputError(f"{path}: does not say its temperature; name it with --temperature")
+        return Conditions(temperature_K=given, force_field=PROTEIN_FORCE_FIELD, water="unknown")
+    if given is not None and given != told.temperature_K:
+        raise InputError(f"--temperature {given:g}: {path} was made at {told.temperature_K:g} K; leave the option away")
+    return told
 
 
 def held_blocks(count: int, held_out: float, seed: int) -> NDArray[np.bool_]:

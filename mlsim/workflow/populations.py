@@ -13,12 +13,53 @@ from numpy.typing import NDArray
 from mlsim.analysis.reweight import bias_on_grid
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
+from mlsim.dataset.split import Split, repeated
 from mlsim.errors import InputError
 from mlsim.potentials.dihedral_bias import load_grid
+from mlsim.records import FitRecord
 from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats
 from mlsim.train.solvent.population_matching import Ensemble
 from mlsim.units import kT
+
+
+def first_split(first: FitRecord, frames: ForceFrames, source: str) -> Split:
+    """The parts into which the first stage divided ``frames``.
+
+    Raises
+    ------
+    InputError
+        If it does not say, or the frames are not those that it was fitted to: held-out frames of the one stage must
+        never be trained on in the other.
+    """
+    if first.split is None:
+        raise InputError(
+            f"{source}: was not fitted to one split set of frames; make the first stage with mlsim train issnet"
+        )
+    parts = repeated(frames, first.split)
+    for name, part, digest in (
+        ("training", parts.train, first.train_digest),
+        ("held-out", parts.valid, first.valid_digest),
+    ):
+        if part.digest != digest:
+            raise InputError(
+                f"{source}: its {name} frames have digest {digest}, those of --data {part.digest}; give the files of "
+                "the first stage, all of them and in the same order"
+            )
+    return parts
+
+
+def require_temperature(first: FitRecord, run: Run) -> None:
+    """Refuse a run at another temperature than that of the force data.
+
+    Raises
+    ------
+    InputError
+    """
+    if first.temperature_K is not None and abs(first.temperature_K - run.temperature_K) > 1e-6:
+        raise InputError(
+            f"{run.directory}: was run at {run.temperature_K:g} K, the force data are of {first.temperature_K:g} K"
+        )
 
 
 def explicit_ensemble(frames: ForceFrames, run: Run, discard_ps: float) -> Ensemble:

@@ -17,7 +17,6 @@ Each part is left alone if it is finished and continued if not, so the same call
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,12 +41,11 @@ from mlsim.errors import ArtifactError, InputError
 from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.models.contract import AbstractEnergyModel, create
-from mlsim.records import RUN_FILE, RunRecord
+from mlsim.records import RUN_FILE, FitRecord, RunRecord
 from mlsim.settings import Settings
 from mlsim.train import checkpoint
 from mlsim.train.settings import TrainSettings
 from mlsim.train.solvent.force_error import predict
-from mlsim.train.solvent.force_matching import RESULT
 from mlsim.train.solvent.mean_force_error import MeanForceErrors, mean_force_errors
 from mlsim.train.solvent.mean_force_matching import defaults, fit
 from mlsim.workflow.baseline import baseline_for, born_forces
@@ -192,14 +190,14 @@ def _member(
     model = create(card.kind, source.artifact.config, number)
     result = fit(model, parts.train, parts.valid, chosen, place, "auto", under, start)  # type: ignore[arg-type]
     errors = _errors(result.model, parts.test, card.baseline, system, chosen)
-    summary = json.loads((place / RESULT).read_text())
+    summary = FitRecord.read(place)
     row = errors.of("model").projected
     described = Training(
         data_digest=parts.train.digest,
         data=f"{len(parts.train)} frozen-solute labels of {molecule.name}",
         frames=len(parts.train),
         atom_types=tuple(sorted(set(molecule.atom_types))),
-        settings_digest=str(summary["identity"]),
+        settings_digest=summary.identity,
         seed=number,
         held_out=(
             Measured(

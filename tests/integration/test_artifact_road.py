@@ -20,7 +20,7 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.runs.trajectory import Run
 
-SMALL = "--features 16 --blocks 1 --radial-functions 8 --epochs 2 --batch 32 --block-ps 4 --gap-ps 0.4 --held-out 0.2"
+SMALL = "--features 16 --blocks 1 --radial-functions 8 --epochs 2 --batch 32 --block-ps 1 --gap-ps 0.2 --held-out 0.2"
 Call = Callable[..., int]
 
 

@@ -118,7 +118,8 @@ def test_frames_of_a_known_bias_are_all_used_and_another_bias_is_refused(
     shipped = ForceFrames.load(place / "training" / "frames-10ns.h5")
     shipped.take(np.arange(0, 20000, 100)).save(tmp_path / "frames.h5")
     grid = load_grid(place / "reference" / "bias.npz")
-    np.savez(tmp_path / "other.npz", grid=np.roll(grid, 5, axis=1))
+    with np.load(place / "reference" / "bias.npz") as archive:
+        np.savez(tmp_path / "other.npz", **{**archive, "grid": np.roll(grid, 5, axis=1)})
     fit = ("train", "ebm", tmp_path / "frames.h5", "--epochs", 1, *SMALL)
     assert call(*fit, "--bias", tmp_path / "other.npz", "-o", tmp_path / "no") == 2
     assert "not the bias of these frames" in capsys.readouterr().err

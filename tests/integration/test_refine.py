@@ -22,7 +22,7 @@ from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.workflow import refine as work
 from mlsim.workflow.conformations import Conformations
 from mlsim.workflow.refine import RefineSettings, uncertain
-from tests.toy_artifact import declared_verified, toy_model
+from tests.toy_artifact import CONDITIONS, declared_verified, toy_model
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def names(ala2: Molecule, tmp_path_factory: pytest.TempPathFactory) -> list[str]
     """Two members on disk; a tiny energy scale, so that MD with them is vacuum MD."""
     place = tmp_path_factory.mktemp("forcefields")
     for seed in (1, 2):
-        artifact = export(toy_model(seed), ala2, place / f"toy-{seed}", Description(), 128)
+        artifact = export(toy_model(seed), ala2, place / f"toy-{seed}", Description(**CONDITIONS), 128)
         declared_verified(artifact)
     return [str(place / f"toy-{seed}") for seed in (1, 2)]
 

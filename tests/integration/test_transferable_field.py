@@ -18,6 +18,7 @@ from mlsim.deploy.verify import verify
 from mlsim.errors import ArtifactError
 from mlsim.models.contract import create
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet, domain_of
+from tests.toy_artifact import CONDITIONS
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory, ala2: Molecule) -> ForceF
     assert isinstance(model, TransferableISSNet)
     torch.nn.init.normal_(model.head_out.weight, 0.0, 0.3, generator=torch.Generator().manual_seed(1))
     directory = tmp_path_factory.mktemp("fields") / "any-peptide"
-    return export(model, ala2, directory, Description.parse({"scope": "types"}))
+    return export(model, ala2, directory, Description.parse({**CONDITIONS, "scope": "types"}))
 
 
 def test_every_way_to_compute_it_passes_the_verification(artifact: ForceFieldArtifact) -> None:

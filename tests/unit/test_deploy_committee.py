@@ -14,11 +14,11 @@ from mlsim.deploy.card import Description
 from mlsim.deploy.committee import Committee
 from mlsim.deploy.export import export
 from mlsim.errors import InputError
-from tests.toy_artifact import declared_verified, toy_model
+from tests.toy_artifact import CONDITIONS, declared_verified, toy_model
 
 
 def member(molecule: Molecule, directory: Path, seed: int, temperature_K: float = 300.0) -> ForceField:
-    description = Description.parse({"temperature_K": temperature_K})
+    description = Description.parse({**CONDITIONS, "temperature_K": temperature_K})
     artifact = export(toy_model(seed), molecule, directory / f"toy-{seed}", description, 256)
     declared_verified(artifact)
     return load_forcefield(directory / f"toy-{seed}")
@@ -68,7 +68,7 @@ def test_the_trained_region_travels_with_the_artifact(ala2: Molecule, tmp_path: 
     from mlsim.dataset.region import TrainedRegion
 
     region = TrainedRegion(ala2.digest, 22, np.array([[1, 18]]), np.ones(1), np.ones((1, 1), np.float32), 2.5)
-    artifact = export(toy_model(), ala2, tmp_path / "guarded", Description(), 64, region)
+    artifact = export(toy_model(), ala2, tmp_path / "guarded", Description(**CONDITIONS), 64, region)
     found = ForceFieldArtifact.read(artifact.directory).region()
     assert found is not None
     assert found.threshold == 2.5

@@ -56,3 +56,11 @@ def test_the_record_is_plain_and_the_text_shows_the_interval():
     assert record["unit"] == "kJ/mol/nm"
     assert record["rows"][0]["raw"]["value"] == errors.of("zero").raw.value
     assert str(Interval(1.234, 1.1, 1.3)) == "1.23 [1.10, 1.30]"
+
+
+def test_fewer_than_five_blocks_make_no_interval():
+    one_block = force_errors(frames(400), {"model": np.zeros(1)}, block_ps=1e6).of("model")
+    assert one_block.raw.low is None
+    assert one_block.raw.high is None
+    assert "no interval" in str(one_block.raw)
+    assert one_block.raw.value > 0

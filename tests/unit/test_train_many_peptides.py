@@ -57,11 +57,11 @@ def student(peptides: list[PeptideFrames], form: str = "additive") -> Transferab
 
 def shelved(peptides: list[PeptideFrames], model: TransferableISSNet, directory: Path) -> list[PeptideArrays]:
     taken_off, name = beside(model)
-    return shelve(peptides, directory, 0.25, 10.0, 0.0, 1, taken_off, name)
+    return shelve(peptides, directory, 0.25, 2.0, 0.0, 1, taken_off, name)
 
 
 def settings(epochs: int = 4) -> TrainSettings:
-    return TrainSettings(epochs=epochs, batch_size=16, learning_rate=1e-2, warmup_steps=2, block_ps=10.0)
+    return TrainSettings(epochs=epochs, batch_size=16, learning_rate=1e-2, warmup_steps=2, block_ps=2.0)
 
 
 def test_training_arrays_are_streamed_from_disk_and_made_once(peptides: list[PeptideFrames], tmp_path: Path) -> None:

@@ -9,13 +9,12 @@ Symbols: a run is known by what decides its trajectory (``sources``), not by whe
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlsim.errors import InputError
+from mlsim.records import digest_of_json
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Subject:
 
 def digest(description: Any) -> str:
     """Digest of a JSON-able description (of a potential, of a run)."""
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+    return digest_of_json(description)
 
 
 def require_one_ensemble(parts: Sequence[tuple[str, Subject]]) -> Subject:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from mlsim.analysis.occupancy import Occupancy
 from mlsim.analysis.surfaces.basin_populations import Populations
 from mlsim.analysis.surfaces.subject import Subject
 from mlsim.analysis.surfaces.surface import FreeEnergySurface
-from mlsim.errors import InputError, MissingError, StorageError
+from mlsim.errors import InputError, MissingError
+from mlsim.files import write_npz
 
 FORMAT = "mlsim-surface-2"
 _SCALARS = ("label", "temperature_K", "n_frames", "n_effective", "statistical_inefficiency", "n_blocks", "n_runs")
@@ -55,14 +55,7 @@ def save(surface: FreeEnergySurface, path: Path) -> None:
         facts["basin_names"] = list(surface.basins.names)
         arrays |= {"basins": _table(surface.basins.whole), "basins_relative": _table(surface.basins.relative)}
     arrays["facts"] = np.array(json.dumps(facts))
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as handle:
-            np.savez_compressed(handle, **arrays)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(f"{path}: could not be written: {error.strerror or error}") from None
+    write_npz(path, arrays)
 
 
 def load(path: Path) -> FreeEnergySurface:

@@ -6,9 +6,6 @@ the sequence that its record names.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +13,8 @@ from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import Torsions, build
 from mlsim.chem.sequence import parse
 from mlsim.chem.templates import sequence_of
-from mlsim.errors import InputError, OccupiedError, StorageError
+from mlsim.errors import InputError
+from mlsim.files import new_directory
 from mlsim.settings import Settings
 
 #: File that makes a directory a system.
@@ -118,33 +116,7 @@ def write_system(molecule: Molecule, record: SystemRecord, directory: str | Path
         If the file system refuses.
     """
     directory = Path(directory)
-    require_free(directory)
-    partial: Path | None = None
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        partial.chmod(0o755)
-        molecule.to_pdb(partial / record.structure)
-        (partial / SYSTEM_FILE).write_text(record.to_yaml())
-        os.replace(partial, directory)  # onto nothing or an empty directory
-    except OSError as error:
-        raise StorageError(f"{directory}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if partial is not None and partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
+    with new_directory(directory) as fresh:
+        molecule.to_pdb(fresh / record.structure)
+        (fresh / SYSTEM_FILE).write_text(record.to_yaml())
     return read_system(directory)
-
-
-def require_free(directory: str | Path) -> None:
-    """Refuse an output directory that holds something.
-
-    Raises
-    ------
-    OccupiedError
-    """
-    directory = Path(directory)
-    if directory.is_dir() and not any(directory.iterdir()):
-        return
-    if directory.exists():
-        what = "is not empty" if directory.is_dir() else "is a file"
-        raise OccupiedError(f"{directory}: {what}; expected a new or empty directory, choose another -o")

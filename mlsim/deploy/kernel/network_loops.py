@@ -32,7 +32,6 @@ Reference: Schuett et al., J. Chem. Phys. 148, 241722 (2018), the network; Lu et
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +41,7 @@ import numpy as np
 from mlsim.deploy.kernel.pair_loops import Array, Network, Pairs, find_pairs, gather, push, scatter, scatter_slopes
 from mlsim.deploy.kernel.product import multiply
 from mlsim.deploy.kernel.simd import LANES, add, fill, fma, load, mul, pointer, store, tanh, total, zeros
+from mlsim.records import full_digest
 
 #: Activations by number (``Network.activation``).
 TANH, SILU = 0, 1
@@ -305,7 +305,7 @@ def _entry() -> Any:
     """The compiled entry."""
     place = Path(__file__).parent
     names = ("simd.py", "pair_loops.py", "product.py", "network_loops.py")
-    revision = hashlib.sha256(b"".join((place / name).read_bytes() for name in names)).hexdigest()
+    revision = full_digest(b"".join((place / name).read_bytes() for name in names))
 
     def evaluate(handle: Array, like: Array) -> None:
         if len(revision) == 0:  # a closure variable is part of the cache's key: edited sources are compiled anew

@@ -143,5 +143,10 @@ def collect(solute: Molecule, directories: Sequence[Path]) -> ForceFrames:
         charges=solute.charges,
         elements=solute.elements,
         molecule_digest=solute.digest,
-        provenance={"runs": [source.model_dump(mode="json", include=keys) for source in sources]},
+        provenance={
+            "runs": [
+                source.model_dump(mode="json", include=keys) | {"force_field": solute.force_field[0]}
+                for source in sources
+            ]
+        },
     )

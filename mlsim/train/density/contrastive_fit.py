@@ -7,8 +7,6 @@ at the end, ``particles.npz``.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,18 +15,19 @@ import numpy as np
 import torch
 
 from mlsim.errors import InputError, MissingError
+from mlsim.files import write_npz, write_text
 from mlsim.models import weights
 from mlsim.models.contract import AbstractEnergyModel
 from mlsim.models.ebm.energy_based import EnergyBasedModel
+from mlsim.records import FitRecord, digest_of, digest_of_all, versions
 from mlsim.train import checkpoint, history, loop
-from mlsim.train.atomic import replacing
 from mlsim.train.density.divergence import ContrastiveDivergence
 from mlsim.train.density.joint_objective import JointDivergence
 from mlsim.train.density.problem import Problem
 from mlsim.train.density.settings import ContrastiveSettings
 from mlsim.train.settings import TrainSettings
 
-RESULT, SETTINGS, CONTRAST, PARTICLES = "result.json", "train.yaml", "contrastive.yaml", "particles.npz"
+SETTINGS, CONTRAST, PARTICLES = "train.yaml", "contrastive.yaml", "particles.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +60,7 @@ def fit(
     train, contrast : settings
     directory : path
     facts : dict
-        Entered into ``result.json``: where the data come from, the molecule's digest.
+        Entered into ``result.json`` (:class:`mlsim.records.FitRecord`): where the data come from, their conditions.
     progress : {"auto", "off"}
     start : {"new", "resume"}
         Begin, or continue from the checkpoint in ``directory``.
@@ -80,18 +79,14 @@ def fit(
     assert isinstance(model, AbstractEnergyModel)
     if particles is not None:
         objective.begin_at(particles)
-        content = b"".join(tensor.numpy().tobytes() for tensor in (particles, *model.state_dict().values()))
-        begun = hashlib.sha256(content).hexdigest()[:16]
+        begun = digest_of_all(tensor.numpy() for tensor in (particles, *model.state_dict().values()))
     found = carry_out(objective, train, contrast, Path(directory), progress, start, begun)
     weights.save(model, found.directory)
     history.draw(found.history, found.directory, objective.unit, {})
-    with (
-        replacing(found.directory / PARTICLES, "particles") as partial,
-        open(partial, "wb") as file,
-    ):
-        np.savez_compressed(file, particles=objective.negatives.particles.numpy())
-    summary = {
+    write_npz(found.directory / PARTICLES, {"particles": objective.negatives.particles.numpy()})
+    values = {
         "kind": model.kind,
+        "objective": "density",
         "stopped": found.stopped,
         "epochs": found.epochs,
         "held_out_error": found.held_out,
@@ -102,10 +97,10 @@ def fit(
         "settings": train.model_dump(mode="json"),
         "contrastive": contrast.model_dump(mode="json"),
         "identity": identity(problem, train, contrast, begun),
-        "versions": {"torch": torch.__version__},
-        **facts,
+        "begun_from": begun or None,
+        "versions": versions(),
     }
-    _write(found.directory / RESULT, json.dumps(summary, indent=2) + "\n")
+    FitRecord.parse(values | facts, "facts").write(found.directory)
     return found
 
 
@@ -149,8 +144,8 @@ def carry_out(
     problem = objective.problem
     name = identity(problem, train, contrast, begun)
     state = checkpoint.begin(directory, name, start)
-    _write(directory / SETTINGS, train.to_yaml())
-    _write(directory / CONTRAST, contrast.to_yaml())
+    write_text(directory / SETTINGS, train.to_yaml())
+    write_text(directory / CONTRAST, contrast.to_yaml())
     stopped = loop.run(problem.model, objective, train, state, directory, progress)
     if contrast.keep == "last":
         problem.model.load_state_dict(state.average or state.weights)
@@ -168,14 +163,9 @@ def identity(problem: Problem, train: TrainSettings, contrast: ContrastiveSettin
     shapes = [f"{key}{tuple(value.shape)}" for key, value in model.state_dict().items()]
     parts = [config, *shapes, train.identity(), contrast.digest(), digest(problem.train), digest(problem.valid)]
     parts += [more for more in (problem.bias_digest, begun) if more]
-    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
+    return digest_of("/".join(parts))
 
 
 def digest(data: torch.Tensor) -> str:
     """Content digest (16 hex digits) of data [F, d]."""
-    return hashlib.sha256(np.ascontiguousarray(data.numpy()).tobytes()).hexdigest()[:16]
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path, "record") as partial:
-        partial.write_text(text)
+    return digest_of(np.ascontiguousarray(data.numpy()))

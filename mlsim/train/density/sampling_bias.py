@@ -22,14 +22,13 @@ Symbols: G ``grid.shape[1]``, c ``coefficients``, k and l ``orders``, r residue.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mlsim.errors import InputError
+from mlsim.records import digest_of
 
 #: Orders none of whose amplitudes reaches this (kT) are left out.
 _SMALLEST = 1e-6
@@ -60,7 +59,7 @@ class TorsionBias:
                 f"shape {list(quadruples.shape)}"
             )
         points = grid.shape[1]
-        self.digest = hashlib.sha256(np.ascontiguousarray(grid).tobytes()).hexdigest()[:16]
+        self.digest = digest_of(np.ascontiguousarray(grid))
         self.atoms = torch.from_numpy(np.ascontiguousarray(quadruples.reshape(-1, 4)))
         orders = np.rint(np.fft.fftfreq(points) * points).astype(np.int64)
         found = np.fft.fft2(grid) / points**2

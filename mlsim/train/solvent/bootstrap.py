@@ -20,15 +20,21 @@ from mlsim.shapes import Floats
 _RESAMPLES = 1000
 
 
+#: Least number of blocks that an interval is made from; fewer cannot say how much they vary.
+LEAST_BLOCKS = 5
+
+
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval; None where there were too few blocks of time for one."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.value:.2f} (fewer than {LEAST_BLOCKS} blocks of time: no interval)"
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
@@ -53,8 +59,11 @@ class BlockBootstrap:
         self._counts = np.bincount(self._block)
 
     def interval(self, per_frame: Floats, root: Callable[[Any], Any] = np.sqrt) -> Interval:
-        """``root`` of the mean of ``per_frame`` [F] (squared errors), with its interval."""
+        """``root`` of the mean of ``per_frame`` [F] (squared errors), with its interval where the blocks suffice."""
         sums = np.bincount(self._block, weights=per_frame)
+        value = float(root(sums.sum() / self._counts.sum()))
+        if self.n_blocks < LEAST_BLOCKS:
+            return Interval(value, None, None)
         replicates = root(sums[self._draws].sum(axis=1) / self._counts[self._draws].sum(axis=1))
         low, high = np.percentile(replicates, [2.5, 97.5])
-        return Interval(float(root(sums.sum() / self._counts.sum())), float(low), float(high))
+        return Interval(value, float(low), float(high))

@@ -18,8 +18,6 @@ Reference: Chen et al., J. Chem. Phys. 155, 084101 (2021).
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,22 +27,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlsim.dataset import batches, region
+from mlsim.dataset import batches, conditions, region, split
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.region import TrainedRegion
 from mlsim.errors import InputError
+from mlsim.files import write_text
 from mlsim.models import weights
 from mlsim.models.contract import AbstractEnergyModel
+from mlsim.records import FitRecord, digest_of_all, versions
 from mlsim.shapes import Floats, require_shape
 from mlsim.train import checkpoint, history, loop
-from mlsim.train.atomic import replacing
 from mlsim.train.settings import TrainSettings
 from mlsim.train.solvent.engine import force_engine
 from mlsim.train.solvent.force_error import ForceErrors, force_errors, predict
 from mlsim.train.solvent.projection import remove_rigid
 
-RESULT = "result.json"
 SETTINGS = "train.yaml"
+#: What a fit may lower.
+Goal = Literal["forces", "mean forces", "populations"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,30 +161,41 @@ def fit(
     require_fitting(model, train, valid, baseline)
     objective = ForceMatching(model, train, valid, settings, baseline)
     identity = fit_identity(model, train, valid, settings, baseline)
-    return carry_out(objective, objective, identity, train, valid, settings, Path(directory), progress, baseline, start)
+    task = Task("forces", identity, train, valid, settings, Path(directory), progress, baseline, start)
+    return carry_out(objective, objective, task)
 
 
-def carry_out(
-    objective: loop.Objective,
-    forces: ForceMatching,
-    identity: str,
-    train: ForceFrames,
-    valid: ForceFrames,
-    settings: TrainSettings,
-    directory: Path,
-    progress: Literal["auto", "off"],
-    baseline: Baseline | None,
-    start: Literal["new", "resume"],
-) -> FitResult:
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A fit that is ready to begin: what is fitted to what, and where it goes.
+
+    ``identity`` is the digest of all that decides the result; ``begun_from`` that of the fit whose weights it begins
+    with.
+    """
+
+    goal: Goal
+    identity: str
+    train: ForceFrames
+    valid: ForceFrames
+    settings: TrainSettings
+    directory: Path
+    progress: Literal["auto", "off"] = "auto"
+    baseline: Baseline | None = None
+    start: Literal["new", "resume"] = "new"
+    begun_from: str | None = None
+
+
+def carry_out(objective: loop.Objective, forces: ForceMatching, task: Task) -> FitResult:
     """Lower ``objective`` for the model of ``forces``, and write model, history and held-out force errors.
 
-    Every kind of fit ends here; ``identity`` is the digest of all that decides its result.
+    Every kind of fit ends here.
     """
-    model = forces.model
-    state = checkpoint.begin(directory, identity, start)
-    _write(directory / SETTINGS, settings.to_yaml())
+    model, train, valid, settings, directory = forces.model, task.train, task.valid, task.settings, task.directory
+    baseline = task.baseline
+    state = checkpoint.begin(directory, task.identity, task.start)
+    write_text(directory / SETTINGS, settings.to_yaml())
     TrainedRegion.of(train, valid, settings.seed).save(directory / region.FILE)
-    stopped = loop.run(model, objective, settings, state, directory, progress)
+    stopped = loop.run(model, objective, settings, state, directory, task.progress)
     weights.save(model, directory)
     result = FitResult(
         model,
@@ -200,7 +211,7 @@ def carry_out(
     )
     levels = {row.predictor: row.projected.value for row in result.errors.rows if row.predictor != "model"}
     history.draw(state.history, directory, objective.unit, levels if objective is forces else {})
-    _write(directory / RESULT, json.dumps(_summary(result, train, valid, settings, identity), indent=2) + "\n")
+    _record(result, task).write(directory)
     return result
 
 
@@ -238,37 +249,32 @@ def fit_identity(
     baseline: Baseline | None,
 ) -> str:
     """Digest of all that decides the result."""
-    total = hashlib.sha256()
     dtype = str(next(model.parameters()).dtype)
     parts = (model.kind, model.config.digest(), str(model.seed), dtype, settings.identity(), train.digest, valid.digest)
-    total.update("/".join(parts).encode())
-    if baseline:
-        total.update(np.ascontiguousarray(baseline.train).tobytes() + np.ascontiguousarray(baseline.valid).tobytes())
-    return total.hexdigest()[:16]
+    under = (np.ascontiguousarray(baseline.train), np.ascontiguousarray(baseline.valid)) if baseline else ()
+    return digest_of_all(["/".join(parts), *under])
 
 
-def _summary(
-    result: FitResult, train: ForceFrames, valid: ForceFrames, settings: TrainSettings, identity: str
-) -> dict[str, Any]:
-    import mlsim
-
-    return {
-        "kind": result.model.kind,
-        "stopped": result.stopped,
-        "epochs": result.epochs,
-        "best_epoch": result.best_epoch,
-        "frames_per_s": result.frames_per_s,
-        "held_out": result.errors.as_dict(),
-        "n_train": len(train),
-        "train_digest": train.digest,
-        "valid_digest": valid.digest,
-        "molecule_digest": train.molecule_digest,
-        "settings": settings.model_dump(mode="json"),
-        "identity": identity,
-        "versions": {"mlsim": getattr(mlsim, "__version__", "unknown"), "torch": torch.__version__},
-    }
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path, "record") as partial:
-        partial.write_text(text)
+def _record(result: FitResult, task: Task) -> FitRecord:
+    train = task.train
+    told = conditions.known(train.provenance)
+    return FitRecord(
+        kind=result.model.kind,
+        objective=task.goal,
+        stopped=result.stopped,
+        epochs=result.epochs,
+        best_epoch=result.best_epoch,
+        frames_per_s=result.frames_per_s,
+        n_train=len(train),
+        train_digest=train.digest,
+        valid_digest=task.valid.digest,
+        molecule_digest=train.molecule_digest,
+        **({} if told is None else told.model_dump()),
+        split=split.note_of(train),
+        baseline=task.baseline.name if task.baseline else "none",
+        begun_from=task.begun_from,
+        held_out=result.errors.as_dict(),
+        settings=task.settings.model_dump(mode="json"),
+        identity=task.identity,
+        versions=versions(),
+    )

@@ -39,6 +39,7 @@ from mlsim.train.solvent.force_matching import (
     Baseline,
     FitResult,
     ForceMatching,
+    Task,
     carry_out,
     fit_identity,
     require_fitting,
@@ -146,7 +147,8 @@ def fit(
     forces = ForceMatching(model, train, valid, settings, baseline)
     objective: loop.Objective = MeanForceMatching(forces, train, valid, baseline)
     identity = fit_identity(model, train, valid, settings, baseline)
-    return carry_out(objective, forces, identity, train, valid, settings, directory, progress, baseline, start)
+    task = Task("mean forces", identity, train, valid, settings, directory, progress, baseline, start)
+    return carry_out(objective, forces, task)
 
 
 def defaults(frames: ForceFrames, held_out: float) -> dict[str, int]:

@@ -23,10 +23,9 @@ Symbols: beta ``inverse_kT``, lambda ``weight``, x ``explicit``, y ``generated``
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,6 +36,7 @@ from torch import Tensor
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.models.contract import AbstractEnergyModel
+from mlsim.records import digest_of_all
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
 from mlsim.shapes import Floats, require_shape
@@ -45,6 +45,7 @@ from mlsim.train.solvent.force_matching import (
     Baseline,
     FitResult,
     ForceMatching,
+    Task,
     carry_out,
     fit_identity,
     require_fitting,
@@ -175,6 +176,7 @@ def fit(
     progress: Literal["auto", "off"] = "auto",
     baseline: Baseline | None = None,
     start: Literal["new", "resume"] = "new",
+    begun_from: str | None = None,
 ) -> tuple[FitResult, float]:
     """Correct the populations of ``model`` (changed in place); files as :func:`mlsim.train.solvent.force_matching.fit`.
 
@@ -186,6 +188,8 @@ def fit(
         (training, held-out) frames in explicit water, and of a run with ``model`` as it is now.
     baseline : Baseline, optional
         Forces of the model under the network on ``frames``; the run was made with it.
+    begun_from : str, optional
+        Identity of the first stage's fit.
 
     Returns
     -------
@@ -201,15 +205,15 @@ def fit(
     require_fitting(model, *frames, baseline)
     forces = ForceMatching(model, *frames, settings, baseline)
     objective = PopulationMatching(model, forces, explicit, generated, temperature_K, population, settings.seed)
-    total = hashlib.sha256(fit_identity(model, *frames, settings, baseline).encode())
-    total.update(f"{population.digest()}/{temperature_K}".encode())
+    parts: list[str | NDArray[Any]] = [fit_identity(model, *frames, settings, baseline)]
+    parts.append(f"{population.digest()}/{temperature_K}")
     for name, tensor in sorted(model.state_dict().items()):
-        total.update(name.encode() + tensor.numpy().tobytes())
+        parts += [name, tensor.numpy()]
     for ensemble in (*explicit, *generated):
-        total.update(np.ascontiguousarray(ensemble.positions).tobytes() + ensemble.weights.tobytes())
-    identity = total.hexdigest()[:16]
-    result = carry_out(objective, forces, identity, *frames, settings, directory, progress, baseline, start)
-    return result, objective.pair_loss()
+        parts += [np.ascontiguousarray(ensemble.positions), ensemble.weights]
+    identity = digest_of_all(parts)
+    task = Task("populations", identity, *frames, settings, directory, progress, baseline, start, begun_from)
+    return carry_out(objective, forces, task), objective.pair_loss()
 
 
 class _Side:

@@ -16,7 +16,6 @@ Symbols: f ``labels``, F ``forces``, S ``scale``.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +28,7 @@ from mlsim.errors import InputError
 from mlsim.models.transferable.atoms import AtomBatch, PairList, SolventAtoms, batch_of
 from mlsim.models.transferable.flat_forces import FlatForces
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet
+from mlsim.records import digest_of
 from mlsim.shapes import Floats
 from mlsim.train.settings import TrainSettings
 from mlsim.train.transferable.peptide_arrays import PeptideArrays
@@ -130,4 +130,4 @@ class ManyPeptides:
         model = self.model
         parts = [model.kind, model.config.digest(), str(model.seed), str(model.embedding.dtype), settings.identity()]
         parts += [f"{p.name}:{p.digest}:{len(p)}" for p in self.peptides]
-        return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
+        return digest_of("/".join(parts))

@@ -22,9 +22,9 @@ import numpy as np
 from mlsim.dataset import split
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
+from mlsim.files import replacing
 from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.shapes import Floats
-from mlsim.train.atomic import replacing
 from mlsim.train.solvent.projection import remove_rigid
 
 POSITIONS, LABELS, NOTE = "positions.npy", "labels.npy", "made-from.json"
@@ -145,7 +145,7 @@ def shelve(
         if _note(place) != note:
             _write(place, POSITIONS, _centred(parts.train))
             _write(place, LABELS, labels_of(peptide.atoms, parts.train, beside))
-            with replacing(place / NOTE, "note") as partial:
+            with replacing(place / NOTE) as partial:
                 partial.write_text(json.dumps(note, indent=2) + "\n")
         valid = parts.valid
         shelved.append(
@@ -183,5 +183,5 @@ def _note(place: Path) -> Any:
 
 
 def _write(place: Path, name: str, values: Floats) -> None:
-    with replacing(place / name, "training arrays") as partial, open(partial, "wb") as file:
+    with replacing(place / name) as partial, open(partial, "wb") as file:
         np.save(file, values)

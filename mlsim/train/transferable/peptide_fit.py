@@ -8,7 +8,6 @@ Files of the fit: ``config.yaml`` and ``weights.safetensors`` (the best epoch), 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlsim.files import replacing, write_json, write_text
 from mlsim.models import weights
 from mlsim.models.contract import create
 from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet
 from mlsim.shapes import Floats
 from mlsim.train import checkpoint, history, loop
-from mlsim.train.atomic import replacing
 from mlsim.train.settings import TrainSettings
 from mlsim.train.transferable.many_peptides import ManyPeptides, solvent_forces, stands_beside
 from mlsim.train.transferable.peptide_arrays import Beside, PeptideArrays
@@ -103,7 +102,7 @@ def fit(
     objective = _Watched(model, peptides, directory)
     identity = objective.identity(settings)
     state = checkpoint.begin(directory, identity, start)
-    _write(directory / SETTINGS, settings.to_yaml())
+    write_text(directory / SETTINGS, settings.to_yaml())
     stopped = loop.run(model, objective, settings, state, directory, progress)
     weights.save(model, directory)
     errors = held_out_errors(model, peptides, settings)
@@ -111,7 +110,7 @@ def fit(
     history.draw(course, directory, objective.unit, {})
     speed = float(np.median([row["frames_per_s"] for row in course]))
     result = PeptideFit(model, directory, stopped, state.epoch, state.best_epoch, speed, errors)
-    _write(directory / RESULT, json.dumps(_summary(result, peptides, settings, identity), indent=2) + "\n")
+    write_json(directory / RESULT, _summary(result, peptides, settings, identity))
     return result
 
 
@@ -141,7 +140,7 @@ class _Watched(ManyPeptides):
     def validate(self) -> float:
         errors = self.held_out()
         self.course.append(errors)
-        with replacing(self.directory / COURSE, "errors") as partial, open(partial, "w", newline="") as file:
+        with replacing(self.directory / COURSE) as partial, open(partial, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", *(p.name for p in self.peptides)])
             for epoch, row in enumerate(self.course, start=1):
@@ -172,8 +171,3 @@ def _summary(
         "identity": identity,
         "versions": {"mlsim": getattr(mlsim, "__version__", "unknown"), "torch": torch.__version__},
     }
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path, "record") as partial:
-        partial.write_text(text)

@@ -9,7 +9,6 @@ atom, K numbers act(z_i) . w_k. Forms without Born leave those loops out. Forces
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from mlsim.deploy.kernel.pair_loops import Array, Network, Pairs, find_pairs, pu
 from mlsim.deploy.kernel.simd import LANES, fill, fma, load, mul, store, total, zeros
 from mlsim.deploy.kernel.solvent import born_loops
 from mlsim.deploy.kernel.solvent.born_loops import Born, Space
+from mlsim.records import full_digest
 
 
 @numba.njit(error_model="numpy")
@@ -110,7 +110,7 @@ def _entry() -> Any:
     here, above = Path(__file__).parent, Path(network_loops.__file__).parent
     files = [above / name for name in ("simd.py", "pair_loops.py", "product.py", "network_loops.py")]
     files += [here / name for name in ("vector_functions.py", "born_loops.py", "solvent_loops.py")]
-    revision = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    revision = full_digest(b"".join(file.read_bytes() for file in files))
 
     def evaluate(handle: Array, like: Array) -> None:
         if len(revision) == 0:  # a closure variable is part of the cache's key: edited sources are compiled anew
