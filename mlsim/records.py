@@ -287,6 +287,8 @@ class FitRecord(Record):
         Model under the network, ``none`` without one.
     begun_from : str or None
         Identity of the fit whose weights this one began with.
+    peptides : dict or None
+        Frames and digest by name, where one model was fitted to several molecules; ``molecule_digest`` is the first's.
     held_out : dict
         Force errors on the held-out frames (empty for a density, which has ``held_out_error``).
     """
@@ -303,6 +305,7 @@ class FitRecord(Record):
     valid_digest: str
     molecule_digest: str
     molecule: str | None = None
+    peptides: dict[str, dict[str, Any]] | None = None
     data: str | None = None
     effective_frames: float | None = None
     bias_digest: str | None = None

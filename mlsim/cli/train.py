@@ -9,6 +9,7 @@ import typer
 
 from mlsim.cli import fit_options
 from mlsim.cli.ebm import ebm
+from mlsim.cli.peptides import peptides
 
 if TYPE_CHECKING:
     from mlsim.dataset.frames import ForceFrames
@@ -24,6 +25,7 @@ def register(app: typer.Typer) -> None:
     group.command("issnet")(issnet)
     group.command("populations")(populations)
     group.command("ebm")(ebm)
+    group.command("peptides")(peptides)
     group.callback()(_group)
     app.add_typer(group, name="train")
 

@@ -118,7 +118,7 @@ def test_a_fit_to_two_peptides_comes_close_to_the_noise(peptides: list[PeptideFr
         assert row.rms["model"].value < 0.5 * row.rms["obc2"].value
         assert row.gain["obc2"].low > 0
     record = json.loads((tmp_path / "fit" / "result.json").read_text())
-    assert set(record["training"]) == {p.name for p in peptides}
+    assert set(record["peptides"]) == {p.name for p in peptides}
     assert set(record["held_out"]["residues"]) == {"ACE", "ALA", "GLY", "NME"}
     assert (tmp_path / "fit" / "peptides.csv").read_text().splitlines()[0] == "epoch,alanine-dipeptide,ACE-GLY-NME"
 

@@ -11,18 +11,20 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlsim.files import replacing, write_json, write_text
+from mlsim.dataset import conditions, split
+from mlsim.files import replacing, write_text
 from mlsim.models import weights
 from mlsim.models.contract import create
 from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet
+from mlsim.records import FitRecord, digest_of_json, versions
 from mlsim.shapes import Floats
 from mlsim.train import checkpoint, history, loop
 from mlsim.train.settings import TrainSettings
@@ -30,7 +32,7 @@ from mlsim.train.transferable.many_peptides import ManyPeptides, solvent_forces,
 from mlsim.train.transferable.peptide_arrays import Beside, PeptideArrays
 from mlsim.train.transferable.peptide_errors import SetErrors, set_errors
 
-RESULT, SETTINGS, COURSE = "result.json", "train.yaml", "peptides.csv"
+SETTINGS, COURSE = "train.yaml", "peptides.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +112,7 @@ def fit(
     history.draw(course, directory, objective.unit, {})
     speed = float(np.median([row["frames_per_s"] for row in course]))
     result = PeptideFit(model, directory, stopped, state.epoch, state.best_epoch, speed, errors)
-    write_json(directory / RESULT, _summary(result, peptides, settings, identity))
+    _record(result, peptides, settings, identity).write(directory)
     return result
 
 
@@ -154,20 +156,28 @@ class _Watched(ManyPeptides):
         self.course = list(memory["course"].numpy())
 
 
-def _summary(
-    result: PeptideFit, peptides: Sequence[PeptideArrays], settings: TrainSettings, identity: str
-) -> dict[str, Any]:
-    import mlsim
-
-    return {
-        "kind": result.model.kind,
-        "stopped": result.stopped,
-        "epochs": result.epochs,
-        "best_epoch": result.best_epoch,
-        "frames_per_s": result.frames_per_s,
-        "held_out": result.errors.as_dict(),
-        "training": {p.name: {"frames": len(p), "digest": p.digest} for p in peptides},
-        "settings": settings.model_dump(mode="json"),
-        "identity": identity,
-        "versions": {"mlsim": getattr(mlsim, "__version__", "unknown"), "torch": torch.__version__},
-    }
+def _record(result: PeptideFit, peptides: Sequence[PeptideArrays], settings: TrainSettings, identity: str) -> FitRecord:
+    held = [peptide.held_out.frames for peptide in peptides]
+    conditions.require_alike([frames.provenance for frames in held])
+    told = conditions.known(held[0].provenance)
+    training = {p.name: {"frames": len(p), "digest": p.digest} for p in peptides}
+    return FitRecord(
+        kind=result.model.kind,
+        objective="forces",
+        stopped=result.stopped,
+        epochs=result.epochs,
+        best_epoch=result.best_epoch,
+        frames_per_s=result.frames_per_s,
+        n_train=sum(len(p) for p in peptides),
+        train_digest=digest_of_json(training),
+        valid_digest=digest_of_json({p.name: frames.digest for p, frames in zip(peptides, held, strict=True)}),
+        molecule_digest=held[0].molecule_digest,
+        data=f"{sum(len(p) for p in peptides)} frames of {len(peptides)} peptides",
+        peptides=training,
+        **({} if told is None else told.model_dump()),
+        split=split.note_of(held[0]),
+        held_out=result.errors.as_dict(),
+        settings=settings.model_dump(mode="json"),
+        identity=identity,
+        versions=versions(),
+    )

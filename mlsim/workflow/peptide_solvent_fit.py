@@ -1,0 +1,171 @@
+"""One solvent for any peptide, from packed force data of many to a training directory that can be exported.
+
+    DATA/NAME/start-*.h5 (mlsim data pack) -> training peptides -> fit -> FitRecord, weights
+                                           -> validation peptides -> validation.json (never trained on)
+
+The role of a peptide is written in its frames. Validation peptides are for choices (form, cutoff, width) and are
+compared with every generalized-Born model on the same frames; test peptides are in no such set at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from mlsim.chem.molecule import Molecule
+from mlsim.chem.peptide import build
+from mlsim.dataset.frames import ForceFrames
+from mlsim.dataset.packed import unpack_set
+from mlsim.deploy.solvent_atoms import solvent_atoms
+from mlsim.errors import InputError
+from mlsim.files import write_json
+from mlsim.models.contract import create
+from mlsim.models.transferable.peptide_solvent import Form, TransferableISSNet, domain_of
+from mlsim.potentials.born import GB_MODELS
+from mlsim.settings import Settings
+from mlsim.train.settings import TrainSettings
+from mlsim.train.transferable.many_peptides import solvent_forces
+from mlsim.train.transferable.peptide_arrays import PeptideFrames, shelve
+from mlsim.train.transferable.peptide_errors import SetErrors, set_errors
+from mlsim.train.transferable.peptide_fit import PeptideFit, beside, fit
+from mlsim.workflow.baseline import born_forces, keep_molecule
+
+ARRAYS, VALIDATION = "arrays", "validation.json"
+#: Length of the blocks of time that intervals on validation peptides are made from, ps.
+VALIDATION_BLOCK_PS = 25.0
+
+
+class PeptideSolventSettings(Settings):
+    """What ``mlsim train peptides`` takes."""
+
+    form: Form = Field("screened+additive", description="What the network gives, e.g. additive or screened+additive.")
+    features: int = Field(64, ge=1, le=1024, description="Width of the network.")
+    blocks: int = Field(2, ge=1, le=16, description="Number of interaction blocks.")
+    n_radial: int = Field(24, ge=2, le=512, description="Number of radial functions of the filters.")
+    cutoff_nm: float = Field(0.6, gt=0, description="Range of the network, nm.")
+    dielectric: float = Field(95.0, gt=1, description="Dielectric constant of the water (TIP3P: 94-97).")
+    epochs: int = Field(8, ge=1, description="Number of passes over the training frames.")
+    batch_size: int = Field(32, ge=1, description="Number of frames per step.")
+    learning_rate: float = Field(2e-3, gt=0, description="Largest learning rate.")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights; 0 for none.")
+    held_out: float = Field(0.1, gt=0, lt=0.5, description="Share of every training peptide's frames held out.")
+    block_ps: float = Field(25.0, gt=0, description="Length of the blocks of time that are split, ps.")
+    gap_ps: float = Field(1.0, ge=0, description="Time left out between training and held-out frames, ps.")
+    seed: int = Field(1, ge=0, description="Root seed of weights, split and batches.")
+    max_minutes: float | None = Field(None, gt=0, description="Maximum time of this call, minutes.")
+
+    def training(self) -> TrainSettings:
+        """Settings of the loop; without early stopping, since the schedule ends where it should."""
+        return TrainSettings(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            warmup_steps=50,
+            block_ps=self.block_ps,
+            patience=self.epochs,
+            ema_decay=self.ema_decay,
+            clip_norm=1.0,
+            weight_decay=0.0,
+            seed=self.seed,
+            max_minutes=self.max_minutes,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SetFit:
+    """A finished fit and its errors on the validation peptides (None if the set has none)."""
+
+    fit: PeptideFit
+    validation: SetErrors | None
+
+
+def peptides_of(data: Path, role: Literal["training", "validation"]) -> Iterator[tuple[PeptideFrames, Molecule]]:
+    """Peptides of a packed set that have ``role``.
+
+    Raises
+    ------
+    MissingError, InputError
+        No packed frames, damaged ones, frames without a role, or of another molecule than their name says.
+    """
+    for name, frames in unpack_set(data).items():
+        if _role(name, frames) != role:
+            continue
+        molecule = build(name)
+        if molecule.digest != frames.molecule_digest:
+            raise InputError(f"{data / name}: the frames are of another molecule than {name}")
+        yield PeptideFrames(name, solvent_atoms(molecule), molecule.residue_names, frames), molecule
+
+
+def train_peptides(
+    data: Path,
+    directory: Path,
+    settings: PeptideSolventSettings,
+    progress: Literal["auto", "off"] = "auto",
+    start: Literal["new", "resume"] = "new",
+) -> SetFit:
+    """Fit one solvent to all training peptides of a packed set.
+
+    Parameters
+    ----------
+    data : Path
+        Directory of ``mlsim data pack``.
+    directory : Path
+        Training directory.
+
+    Raises
+    ------
+    MissingError, InputError
+        As :func:`peptides_of`; or if no peptide is for training.
+    OccupiedError, CheckpointError, StorageError, UnphysicalError
+        As every fit.
+    """
+    chosen = list(peptides_of(data, "training"))
+    if not chosen:
+        raise InputError(f"{data}: no peptide with the role 'training'")
+    held = list(peptides_of(data, "validation"))
+    # validation peptides lie inside the domain by design: their kinds are those of the amino acids
+    config = settings.model_dump(include={"form", "features", "blocks", "n_radial", "cutoff_nm", "dielectric"})
+    model = create("transferable", {**config, **domain_of([peptide.atoms for peptide, _ in chosen])}, settings.seed)
+    assert isinstance(model, TransferableISSNet)
+    taken_off, name = beside(model)
+    training = settings.training()
+    arrays = shelve(
+        (peptide for peptide, _ in chosen),
+        directory.parent / f".{directory.name}-{ARRAYS}",
+        settings.held_out,
+        settings.block_ps,
+        settings.gap_ps,
+        settings.seed,
+        taken_off,
+        name,
+    )
+    result = fit(model, arrays, training, directory, progress, start)
+    keep_molecule(chosen[0][1], directory)
+    judged = validation_errors(model, held) if held else None
+    if judged is not None:
+        write_json(directory / VALIDATION, judged.as_dict())
+    return SetFit(result, judged)
+
+
+def validation_errors(model: TransferableISSNet, held: list[tuple[PeptideFrames, Molecule]]) -> SetErrors:
+    """Errors of ``model`` and of every generalized-Born model on whole peptides."""
+    predicted = []
+    for peptide, molecule in held:
+        positions = np.asarray(peptide.frames.positions, dtype=np.float64)
+        forces = {"zero": np.zeros_like(positions)}
+        forces |= {name: born_forces(name, molecule, positions) for name in GB_MODELS}
+        predicted.append({**forces, "model": solvent_forces(model, peptide.atoms, positions)})
+    return set_errors([peptide for peptide, _ in held], predicted, VALIDATION_BLOCK_PS)
+
+
+def _role(name: str, frames: ForceFrames) -> str:
+    parts = frames.provenance.get("joined", [frames.provenance])
+    roles = {part.get("role") for part in parts}
+    if len(roles) != 1 or roles == {None}:
+        raise InputError(f"{name}: its frames do not say whether they are for training or validation; pack them again")
+    return str(roles.pop())

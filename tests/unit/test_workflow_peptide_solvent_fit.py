@@ -1,0 +1,87 @@
+"""A solvent fitted to a packed set: roles are kept apart, a set that does not say is refused, labels are met."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlsim.chem.peptide import build
+from mlsim.dataset.frames import ForceFrames
+from mlsim.dataset.packed import pack
+from mlsim.errors import InputError
+from mlsim.records import FitRecord
+from mlsim.workflow.baseline import born_forces
+from mlsim.workflow.peptide_solvent_fit import PeptideSolventSettings, peptides_of, train_peptides
+
+COUNT = 120
+FACTS: dict[str, Any] = {"temperature_K": 300.0, "force_field": "amber14/protein.ff14SB.xml", "water": "TIP3P"}
+
+
+def packed(name: str, role: str | None, directory: Path, seed: int) -> None:
+    """Frames about the built structure whose labels are the forces of GBn2: something to learn beside OBC2."""
+    molecule = build(name)
+    generator = np.random.default_rng(seed)
+    positions = molecule.positions + generator.normal(scale=0.004, size=(COUNT, molecule.n_atoms, 3))
+    frames = ForceFrames(
+        positions=positions.astype(np.float32),
+        forces=born_forces("gbn2", molecule, positions).astype(np.float32),
+        atom_types=molecule.atom_types,
+        charges=molecule.charges,
+        elements=molecule.elements,
+        molecule_digest=molecule.digest,
+        cv_names=(),
+        cvs=np.zeros((COUNT, 0)),
+        bias=np.zeros(COUNT),
+        run=np.zeros(COUNT, dtype=int),
+        time_ps=np.arange(COUNT) * 0.5,
+        provenance=FACTS if role is None else {**FACTS, "role": role},
+    )
+    pack(frames, directory / name / "start-000.h5")
+
+
+SMALL = PeptideSolventSettings(
+    features=16, blocks=1, n_radial=8, epochs=2, block_ps=5.0, gap_ps=0.0, held_out=0.2, form="additive"
+)
+
+
+def test_validation_peptides_are_judged_and_never_trained_on(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    packed("ACE-GLY-NME", "training", data, 1)
+    packed("ACE-ALA-NME", "training", data, 2)
+    packed("ACE-ALA-GLY-NME", "validation", data, 3)
+    found = train_peptides(data, tmp_path / "fit", SMALL, "off")
+    record = FitRecord.read(tmp_path / "fit")
+    assert record.peptides is not None
+    assert set(record.peptides) == {"ACE-ALA-NME", "ACE-GLY-NME"}
+    assert (record.temperature_K, record.water) == (300.0, "amber14/tip3p.xml")
+    assert record.split is not None
+    assert found.validation is not None
+    (row,) = found.validation.peptides
+    assert (row.name, row.n_frames) == ("ACE-ALA-GLY-NME", COUNT)
+    assert row.rms["gbn2"].value < 0.5  # the labels themselves, to the rounding of the packed file
+    assert row.rms["model"].value < row.rms["zero"].value
+    written = json.loads((tmp_path / "fit" / "validation.json").read_text())
+    assert written["peptides"][0]["name"] == "ACE-ALA-GLY-NME"
+
+
+def test_frames_without_a_role_are_refused(tmp_path: Path) -> None:
+    packed("ACE-GLY-NME", None, tmp_path, 1)
+    with pytest.raises(InputError, match="for training or validation"):
+        list(peptides_of(tmp_path, "training"))
+
+
+def test_frames_under_the_name_of_another_peptide_are_refused(tmp_path: Path) -> None:
+    packed("ACE-GLY-NME", "training", tmp_path, 1)
+    (tmp_path / "ACE-GLY-NME").rename(tmp_path / "ACE-ALA-NME")
+    with pytest.raises(InputError, match="another molecule"):
+        list(peptides_of(tmp_path, "training"))
+
+
+def test_a_set_without_training_peptides_is_refused(tmp_path: Path) -> None:
+    packed("ACE-GLY-NME", "validation", tmp_path, 1)
+    with pytest.raises(InputError, match="no peptide with the role 'training'"):
+        train_peptides(tmp_path, tmp_path / "fit", SMALL, "off")
