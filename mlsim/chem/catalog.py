@@ -25,6 +25,8 @@ from mlsim.errors import MissingError
 PATH_VARIABLE = "MLSIM_PATH"
 #: Files that make a directory a force field.
 FORCE_FIELD_FILES = ("card.yaml", "config.yaml")
+#: The shipped force field that serves any peptide.
+TRANSFERABLE = "issnet-peptides"
 
 
 # ---- systems ----
@@ -109,7 +111,8 @@ def forcefield_directory(name: str | Path) -> Path:
 def default_forcefield(system: str | Path) -> str:
     """Name of the learned force field that ``issnet`` means for a system (name, directory or sequence).
 
-    A directory or sequence without one of its own gets that of a known system with the same sequence.
+    A directory or sequence without one of its own gets that of a known system with the same sequence, else the one
+    that serves any peptide.
 
     Raises
     ------
@@ -129,11 +132,16 @@ def default_forcefield(system: str | Path) -> str:
             sequence = parse(str(system))
         else:
             raise
-    shared = forcefield_for(sequence)
+    shared = forcefield_for(sequence) or transferable_forcefield()
     if shared is None:
         known = ", ".join(forcefields()) or "none"
         raise MissingError(f"no default learned force field for '{system}'; name one as issnet:NAME (known: {known})")
     return shared
+
+
+def transferable_forcefield() -> str | None:
+    """Name of the shipped force field for peptides without one of their own, if it is in sight."""
+    return TRANSFERABLE if TRANSFERABLE in forcefields() else None
 
 
 def forcefield_for(sequence: Sequence) -> str | None:

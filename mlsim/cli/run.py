@@ -119,6 +119,12 @@ def run(
         sys.exit(stop.exit_code)
 
 
+def _reasons(potential: dict[str, Any]) -> list[str]:
+    """Why a force field was taken that the user did not name, from the record of a potential."""
+    terms = [potential, *potential.get("terms", [])]
+    return [str(term["why"]) for term in terms if term.get("why")]
+
+
 def _summary(outcomes: tuple[Any, ...], output: Path, timestep_fs: float, speed: float, reason: str | None) -> None:
     from mlsim.records import RUN_FILE
     from mlsim.units import FS_PER_PS, PS_PER_NS
@@ -136,6 +142,8 @@ def _summary(outcomes: tuple[Any, ...], output: Path, timestep_fs: float, speed:
         mean = f", mean temperature {temperature.mean():.1f} K" if len(temperature) else ""
         platform = (replica.record.platform or {})["name"]
         print(f"{replica.trajectory_path}: {replica.n_frames} frames, {length:g} ns on {platform}{mean}")
+        for line in _reasons(replica.record.potential):
+            print(line)
         if "guard" in replica.record.observers:
             print(_guard_line(replica.record.observers["guard"]))
     print(

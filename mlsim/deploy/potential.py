@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from openmm import Force, System
 
-from mlsim.chem.catalog import forcefield_directory, forcefield_for
+from mlsim.chem.catalog import forcefield_directory, forcefield_for, transferable_forcefield
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.templates import sequence_of
 from mlsim.deploy.bind import BoundForceField, ForceField, load_forcefield, require_fit
@@ -47,12 +47,15 @@ class LearnedPotential:
         Identity of the artifact; two potentials are equal if name and digest are.
     source : ForceField
     bridge : {"auto", "torch", "python", "cuda"}
+    why : str
+        Why it was taken, if that is worth saying.
     """
 
     name: str
     digest: str
     source: ForceField = field(compare=False, repr=False)
     bridge: Bridge = field(default="auto", compare=False)
+    why: str = field(default="", compare=False)
     slow: ClassVar[bool] = True
 
     def prepare(self, molecule: Molecule) -> Molecule:
@@ -107,7 +110,8 @@ class LearnedPotential:
     def describe(self) -> dict[str, Any]:
         """Name, kind, role, digest and baseline of the artifact, and how it is run."""
         card = self.source.artifact.card
-        return {
+        reason = {"why": self.why} if self.why else {}
+        return reason | {
             "name": self.name,
             "forcefield": card.name,
             "kind": card.kind,
@@ -155,19 +159,21 @@ class FusedPotential:
         return {"name": self.name, "terms": [self.mechanics.describe(), self.network.describe()]}
 
 
-def learned(name: str, source: ForceField, bridge: str = "auto") -> Potential:
+def learned(name: str, source: ForceField, bridge: str = "auto", why: str = "") -> Potential:
     """The whole potential in which a force field is meant to be used.
 
     Parameters
     ----------
     name : str
         What the user asked for.
+    why : str
+        Why this force field was taken, where the user did not name it and it is not the system's own.
     """
     if bridge not in BRIDGES:
         raise InputError(f"bridge: expected one of {', '.join(BRIDGES)}, got '{bridge}'")
     chosen: Bridge = bridge  # type: ignore[assignment]
     card = source.artifact.card
-    own = LearnedPotential(f"learned:{card.name}", source.artifact.digest, source, chosen)
+    own = LearnedPotential(f"learned:{card.name}", source.artifact.digest, source, chosen, why)
     if card.description.role == "potential":
         return own
     baseline = () if card.baseline == "none" else (GeneralizedBorn(card.baseline),)
@@ -185,9 +191,11 @@ def factory(argument: str | None, request: PotentialRequest) -> Potential:
         If it may not be used, or not for this molecule.
     """
     solute = request.molecule.solute_molecule()
-    name = argument or forcefield_for(sequence_of(solute.topology))
+    own = argument or forcefield_for(sequence_of(solute.topology))
+    name = own or transferable_forcefield()
     if name is None:
         raise MissingError(f"no learned force field is known for {solute.name}; name one as issnet:NAME, or train one")
     source = load_forcefield(forcefield_directory(name))
     require_fit(source.artifact, solute)  # refuse a molecule that does not fit before anything is written
-    return learned("issnet" if argument is None else f"issnet:{argument}", source, request.bridge)
+    why = "" if own else f"{solute.name} has no force field of its own; {name} serves any peptide"
+    return learned("issnet" if argument is None else f"issnet:{argument}", source, request.bridge, why)
