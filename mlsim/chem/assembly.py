@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from openmm import Platform, app, unit
 
 from mlsim.chem.sequence import VARIANTS, Sequence
-from mlsim.chem.templates import PROTEIN_FORCE_FIELD, atom_names, is_hydrogen
+from mlsim.chem.templates import PROTEIN_FORCE_FIELD, atom_names, is_hydrogen, parent_names
 from mlsim.errors import InputError
 
 #: Positions of the named atoms of one residue, nm.
@@ -87,6 +87,7 @@ def _with_hydrogens(sequence: Sequence, residues: ListOf[Coordinates]) -> list[d
     complete = [{a.name: xyz[a.index] for a in r.atoms()} for r in modeller.topology.residues()]
     for k, atoms in enumerate(complete):
         expected = set(atom_names(sequence, k))
+        _rename_hydrogens(atoms, expected, parent_names(sequence.residues[k]))
         if set(atoms) != expected:
             raise InputError(
                 f"residue {sequence.residues[k]}{k + 1}: expected atoms {' '.join(sorted(expected))}, "
@@ -95,6 +96,18 @@ def _with_hydrogens(sequence: Sequence, residues: ListOf[Coordinates]) -> list[d
         for atom, known in residues[k].items():
             atoms[atom] = np.asarray(known, dtype=np.float64)  # exactly what came in
     return complete
+
+
+def _rename_hydrogens(atoms: dict[str, NDArray[np.float64]], expected: set[str], parents: dict[str, str]) -> None:
+    """Give hydrogens that the template calls otherwise its names: those on the same heavy atom are alike.
+
+    Of a neutral lysine Modeller keeps HZ1 and HZ2, ff14SB has HZ2 and HZ3.
+    """
+    for wrong in sorted(set(atoms) - expected):
+        parent = parents.get(wrong)
+        free = sorted(name for name in expected - set(atoms) if parent is not None and parents.get(name) == parent)
+        if free:
+            atoms[free[0]] = atoms.pop(wrong)
 
 
 @contextmanager

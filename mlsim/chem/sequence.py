@@ -3,7 +3,9 @@
 Accepted are one-letter codes (``YYDPETGTWY``), three-letter codes joined by hyphens or spaces
 (``ACE-ALA-NME``, ``Ala-Gly``), and one-letter runs between caps (``ACE-AAQAA-NME``). ``ACE`` (acetyl) and
 ``NME`` (N-methylamide) are caps; an end without a cap is charged (NH3+, COO-). Protonation is that at pH 7:
-``HIS`` means the neutral tautomer ``HIE``; ``HID HIE HIP ASH GLH`` name a state explicitly.
+``HIS`` means the neutral tautomer ``HIE``; ``HID HIE HIP ASH GLH LYN`` name a state explicitly, and so do the names
+of other programs (``HISE``, ``HSD``, ``ASPH``). Beside other tokens a four-letter name such as ``DALA`` or ``NALA`` is
+a residue in another program's language, never four one-letter codes: it is refused with the way to write it.
 
 Why so strict: ``ALA`` alone could be one alanine or the tripeptide Ala-Leu-Ala, and lower case one-letter codes
 mean D-amino acids in the peptide literature, and ``ACE-GLI-NME`` is a misspelt glycine more often than Gly-Leu-Ile.
@@ -15,6 +17,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mlsim.errors import InputError
 
@@ -25,12 +28,17 @@ ONE_TO_THREE = {
     "Y": "TYR", "V": "VAL",
 }  # fmt: skip
 #: Protonation states that may be asked for by name, and the residue they belong to.
-VARIANTS = {"HID": "HIS", "HIE": "HIS", "HIP": "HIS", "ASH": "ASP", "GLH": "GLU"}
+VARIANTS = {"HID": "HIS", "HIE": "HIS", "HIP": "HIS", "ASH": "ASP", "GLH": "GLU", "LYN": "LYS"}
 #: States that ff14SB knows inside a chain only.
-INNER_ONLY = ("ASH", "GLH")
+INNER_ONLY = ("ASH", "GLH", "LYN")
 #: The state meant by a plain residue name, where it is not the name itself.
 DEFAULT_STATE = {"HIS": "HIE"}
 N_CAP, C_CAP = "ACE", "NME"
+#: Residue names of other programs, and the state they mean.
+RESIDUE_ALIASES = {
+    "HSD": "HID", "HSE": "HIE", "HSP": "HIP", "HISD": "HID", "HISE": "HIE", "HISH": "HIP", "HISA": "HID",
+    "HISB": "HIE", "LSN": "LYN", "LYSH": "LYS", "ASPH": "ASH", "GLUH": "GLH", "CYSH": "CYS", "NMA": "NME",
+}  # fmt: skip
 #: PDB codes of D-amino acids.
 D_AMINO_ACIDS = {
     "DAL": "alanine", "DAR": "arginine", "DSG": "asparagine", "DAS": "aspartate", "DCY": "cysteine",
@@ -42,7 +50,6 @@ D_AMINO_ACIDS = {
 NOT_SUPPORTED = {
     "CYX": "disulfide bonds are not supported; use free cysteine (CYS)",
     "CYM": "deprotonated cysteine is not supported; use CYS",
-    "LYN": "neutral lysine is not supported; use LYS",
     "HYP": "hydroxyproline is not supported; use PRO",
     "NH2": "the amide cap is not supported; use NME",
     "NHE": "the amide cap is not supported; use NME",
@@ -97,8 +104,11 @@ def parse(text: str) -> Sequence:
     tokens = [t for t in re.split(r"[-\s]+", text.strip()) if t]
     if not tokens:
         raise InputError("sequence: expected residues such as ACE-ALA-NME or YYDPETGTWY, got an empty text")
-    if tokens[0].upper() in ("D", "DL") and len(tokens) > 1 and tokens[1].upper() in _THREE_LETTER:
-        raise InputError(f"sequence '{text}': {tokens[0]}-{tokens[1]} is a D-amino acid; only L is supported")
+    for mark, following in pairwise(tokens):
+        if mark.upper() in ("D", "DL") and following.upper() in _THREE_LETTER:
+            raise InputError(f"sequence '{text}': {mark}-{following} is a D-amino acid; only L is supported")
+    if len(tokens) > 1:
+        tokens = [_translated(token, text) for token in tokens]
     if len(tokens) == 1 and tokens[0].upper() in {*_THREE_LETTER, N_CAP, C_CAP}:
         _refuse_ambiguous(text, tokens[0].upper())
     body = [t for t in tokens if t.upper() not in (N_CAP, C_CAP)]
@@ -112,6 +122,33 @@ def parse(text: str) -> Sequence:
         else:
             states.extend(_one_letter_run(token, text))
     return from_states(states, f"sequence '{text}'")
+
+
+def _translated(token: str, text: str) -> str:
+    """The token of a longer sequence in the names used here, if it is a residue name of another program.
+
+    Raises
+    ------
+    InputError
+        If it names a D-amino acid or one end of a chain.
+    """
+    upper = token.upper()
+    if upper in RESIDUE_ALIASES:
+        return RESIDUE_ALIASES[upper]
+    end, rest = upper[:1], upper[1:]
+    if len(upper) == 4 and rest in _THREE_LETTER and end in "DNC":
+        letters = (
+            ""
+            if any(c not in ONE_TO_THREE for c in upper)
+            else (f" (for the tetrapeptide write {'-'.join(ONE_TO_THREE[c] for c in upper)})")
+        )
+        if end == "D":
+            raise InputError(f"sequence '{text}': {token} is D-{rest}; only L is supported{letters}")
+        side = "N-terminal" if end == "N" else "C-terminal"
+        raise InputError(
+            f"sequence '{text}': {token} is the {side} {rest} of Amber; write {rest} there and no cap{letters}"
+        )
+    return token
 
 
 def from_states(states: list[str], source: str) -> Sequence:

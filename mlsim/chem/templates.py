@@ -22,11 +22,6 @@ PROTEIN_FORCE_FIELD = "amber14/protein.ff14SB.xml"
 #: Water that goes with it.
 WATER_FORCE_FIELD = "amber14/tip3p.xml"
 _DATA = Path(app.__file__).parent / "data"
-#: Residue names of other programs, and the state they mean.
-RESIDUE_ALIASES = {
-    "HSD": "HID", "HSE": "HIE", "HSP": "HIP", "HISD": "HID", "HISE": "HIE", "HISH": "HIP", "HISA": "HID",
-    "HISB": "HIE", "LSN": "LYN", "ASPH": "ASH", "GLUH": "GLH", "CYSH": "CYS", "NMA": "NME",
-}  # fmt: skip
 WATER_NAMES = frozenset({"HOH", "WAT", "H2O", "DOD", "TIP", "TIP3", "TIP4", "TP3", "SOL", "SPC", "T3P", "T4P"})
 ION_NAMES = frozenset({"NA", "NA+", "CL", "CL-", "K", "K+", "SOD", "CLA", "POT", "LI", "RB", "CS", "MG", "CA", "ZN"})
 
@@ -76,6 +71,8 @@ def state_from_atoms(residue: str, names: Collection[str]) -> str:
         return "ASH" if "HD2" in names else "ASP"
     if residue == "GLU":
         return "GLH" if "HE2" in names else "GLU"
+    if residue == "LYS":  # without hydrogens on NZ it is charged; of a neutral one the template keeps HZ2 and HZ3
+        return "LYN" if {"HZ2", "HZ3"} <= set(names) and "HZ1" not in names else "LYS"
     return residue
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlsim.chem.sequence import ONE_TO_THREE, parse
+from mlsim.chem.sequence import ONE_TO_THREE, RESIDUE_ALIASES, VARIANTS, parse
 from mlsim.errors import InputError
 
 
@@ -64,9 +64,15 @@ def test_what_cannot_be_built_is_refused_in_one_line_that_says_why(text: str, wo
     assert "\n" not in str(caught.value)
 
 
+def _is_residue_name(letters: str) -> bool:
+    """Whether four letters are a residue name of another program, or of one end or hand."""
+    return letters in RESIDUE_ALIASES or (letters[0] in "DNC" and letters[1:] in {*ONE_TO_THREE.values(), *VARIANTS})
+
+
 @settings(deadline=None)
 @given(st.text(alphabet="".join(ONE_TO_THREE), min_size=4, max_size=30), st.booleans(), st.booleans())
 def test_the_spelled_out_text_is_read_back_to_the_same_sequence(letters: str, start: bool, end: bool) -> None:
+    assume(not (start or end) or not _is_residue_name(letters))  # refused or another residue, see the other file
     text = ("ACE-" if start else "") + letters + ("-NME" if end else "")
     sequence = parse(text)
     assert sequence.one_letter == letters

@@ -24,11 +24,10 @@ from openmm import app
 
 from mlsim.chem.assembly import assemble
 from mlsim.chem.readers import points
-from mlsim.chem.sequence import VARIANTS, Sequence, from_states, state_of
+from mlsim.chem.sequence import RESIDUE_ALIASES, VARIANTS, Sequence, from_states, state_of
 from mlsim.chem.templates import (
     ION_NAMES,
     PROTEIN_FORCE_FIELD,
-    RESIDUE_ALIASES,
     WATER_NAMES,
     atom_names,
     is_hydrogen,
