@@ -20,9 +20,10 @@ from mlsim.deploy.kernel.table import tabulate
 from mlsim.deploy.solvent_atoms import solvent_atoms
 from mlsim.errors import ArtifactError
 from mlsim.models.contract import create
-from mlsim.models.transferable import screening
+from mlsim.models.transferable import forms
 from mlsim.models.transferable.atoms import OFFSET_RADIUS, SolventAtoms
-from mlsim.models.transferable.peptide_solvent import OUTPUTS, TransferableISSNet, domain_of
+from mlsim.models.transferable.forms import OUTPUTS
+from mlsim.models.transferable.peptide_solvent import TransferableISSNet, domain_of
 from mlsim.potentials.born import GeneralizedBorn
 
 
@@ -69,7 +70,7 @@ def test_energy_and_forces_are_those_of_the_torch_module(
 def test_an_untrained_solvent_is_openmms_obc2(
     dtype: str, tolerance: float, peptide: Molecule, atoms: SolventAtoms
 ) -> None:
-    model = model_of(atoms, "screened", 0.0, screening.DIELECTRIC_OBC2)
+    model = model_of(atoms, "screened", 0.0, forms.DIELECTRIC_OBC2)
     energy, forces = compiled(model, atoms, dtype).energy_forces(peptide.positions)
     system = System()
     for mass in peptide.masses:

@@ -17,10 +17,12 @@ from mlsim.deploy.bridges.torchscript import ExportedEnergy, script
 from mlsim.deploy.solvent_atoms import solvent_atoms
 from mlsim.errors import ArtifactError, SettingsError
 from mlsim.models.contract import create
-from mlsim.models.transferable import screening
-from mlsim.models.transferable.atoms import AtomBatch, PairList, SolventAtoms, batch_of
+from mlsim.models.transferable import forms
+from mlsim.models.transferable.atom_batch import AtomBatch, PairList, batch_of
+from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.models.transferable.flat_forces import FlatForces
-from mlsim.models.transferable.peptide_solvent import OUTPUTS, TransferableISSNet, domain_of
+from mlsim.models.transferable.forms import OUTPUTS
+from mlsim.models.transferable.peptide_solvent import TransferableISSNet, domain_of
 from mlsim.potentials.born import GeneralizedBorn
 
 FORMS = tuple(OUTPUTS)
@@ -71,7 +73,7 @@ def everything(model: TransferableISSNet, peptides: list[Molecule], described: l
 def test_an_untrained_solvent_is_openmms_obc2(
     form: str, peptides: list[Molecule], described: list[SolventAtoms]
 ) -> None:
-    model = untrained(described, form, screening.DIELECTRIC_OBC2)
+    model = untrained(described, form, forms.DIELECTRIC_OBC2)
     for molecule, atoms in zip(peptides, described, strict=True):
         energy, forces = energy_and_forces(model, atoms, torch.from_numpy(molecule.positions))
         system = System()

@@ -33,7 +33,8 @@ from mlsim.models.issnet.tabulated import TabulatedFilters
 from mlsim.models.pair_kernels import messages, pull
 from mlsim.models.schnet import InteractionBlock, value_and_slope
 from mlsim.models.transferable import screening
-from mlsim.models.transferable.atoms import CHARGE, OFFSET_RADIUS, SCALED_RADIUS, AtomBatch
+from mlsim.models.transferable.atom_batch import AtomBatch
+from mlsim.models.transferable.atoms import CHARGE, OFFSET_RADIUS, SCALED_RADIUS
 from mlsim.models.transferable.born_pairs import pair_slopes
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet, TransferableSettings
 

@@ -47,22 +47,11 @@ from mlsim.models.atom_pairs import half_pairs, pair_distances
 from mlsim.models.contract import AbstractEnergyModel, BoundEnergy, ModelSettings
 from mlsim.models.radial import radial_basis, smooth_envelope
 from mlsim.models.schnet import InteractionBlock, activation, linear
-from mlsim.models.transferable import domain, screening
-from mlsim.models.transferable.atoms import CHARGE, PARAMETERS, AtomBatch, SolventAtoms
+from mlsim.models.transferable import domain, forms, screening
+from mlsim.models.transferable.atom_batch import AtomBatch
+from mlsim.models.transferable.atoms import CHARGE, PARAMETER_SIZES, PARAMETERS, SolventAtoms
+from mlsim.models.transferable.forms import OUTPUTS, Form
 from mlsim.seeds import torch_stream
-
-Form = Literal["alone", "additive", "scaled", "screened", "scaled+additive", "screened+additive"]
-#: Which of energy, radius and screening the network gives.
-OUTPUTS: dict[str, tuple[str, ...]] = {
-    "alone": ("energy",),
-    "additive": ("energy",),
-    "scaled": ("radius",),
-    "screened": ("radius", "screening"),
-    "scaled+additive": ("energy", "radius"),
-    "screened+additive": ("energy", "radius", "screening"),
-}
-#: Sizes of the parameters of atoms, by which they are divided: e, nm, kJ/mol, nm, nm.
-PARAMETER_SIZES = (0.5, 0.3, 0.5, 0.15, 0.12)
 
 
 class TransferableSettings(ModelSettings):
@@ -124,8 +113,8 @@ class TransferableISSNet(AbstractEnergyModel):
         self.radius_at = self._column("radius")
         self.screening_at = self._column("screening")
         self.born = config.form != "alone"
-        self.strength = screening.polar_strength(config.dielectric)
-        self.surface_factor = screening.SURFACE_FACTOR
+        self.strength = forms.polar_strength(config.dielectric)
+        self.surface_factor = forms.SURFACE_FACTOR
         self.energy_scale = config.energy_scale
         self.cutoff_nm = config.cutoff_nm
         self.embedding = nn.Parameter(torch.randn(len(config.vocabulary), width, generator=generator) * 0.5)

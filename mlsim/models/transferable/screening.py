@@ -32,24 +32,8 @@ References: Onufriev, Bashford, Case, Proteins 55, 383 (2004), OBC2; Katzberger 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
-
-from mlsim.units import COULOMB
-
-#: What OBC2 takes off the radii, nm.
-OFFSET_NM = 0.009
-#: Coefficients of OBC2.
-ALPHA, BETA, GAMMA = 1.0, 0.8, 4.85
-#: kJ/mol/nm^2, and the radius of a water molecule, nm, in the surface term.
-SURFACE_TENSION, PROBE_NM = 2.25936, 0.14
-SURFACE_FACTOR = 4.0 * math.pi * SURFACE_TENSION
-#: Least factor on radii and screening; the largest is 2 minus it.
-LEAST_FACTOR = 0.1
-#: Dielectric constant of OBC2 as OpenMM ships it.
-DIELECTRIC_OBC2 = 78.5
 
 
 def pair_integral(distance: Tensor, offset_radius: Tensor, scaled_radius: Tensor) -> Tensor:
@@ -86,11 +70,6 @@ def born_radii(distance: Tensor, first: Tensor, second: Tensor, offset_radius: T
 def bounded_factor(x: Tensor) -> Tensor:
     """0.1 + 1.8 sigmoid(x): one at zero, between 0.1 and 1.9."""
     return 0.1 + 1.8 * torch.sigmoid(x)
-
-
-def polar_strength(dielectric: float) -> float:
-    """-k (1 - 1/eps), kJ nm / mol / e^2."""
-    return -COULOMB * (1.0 - 1.0 / dielectric)
 
 
 def pair_energies(

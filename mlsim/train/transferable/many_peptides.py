@@ -25,7 +25,8 @@ from torch import Tensor
 
 from mlsim.dataset import batches
 from mlsim.errors import InputError
-from mlsim.models.transferable.atoms import AtomBatch, PairList, SolventAtoms, batch_of
+from mlsim.models.transferable.atom_batch import AtomBatch, PairList, batch_of
+from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.models.transferable.flat_forces import FlatForces
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet
 from mlsim.records import digest_of

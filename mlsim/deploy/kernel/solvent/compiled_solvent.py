@@ -22,9 +22,9 @@ from mlsim.deploy.kernel.solvent.born_loops import Born, Space
 from mlsim.deploy.kernel.solvent.vector_functions import LARGEST_Z
 from mlsim.deploy.kernel.table import FilterTable
 from mlsim.errors import ArtifactError
-from mlsim.models.transferable import screening
-from mlsim.models.transferable.atoms import CHARGE, OFFSET_RADIUS, PARAMETERS, SCALED_RADIUS
-from mlsim.models.transferable.peptide_solvent import OUTPUTS, PARAMETER_SIZES
+from mlsim.models.transferable import forms
+from mlsim.models.transferable.atoms import CHARGE, OFFSET_RADIUS, PARAMETER_SIZES, PARAMETERS, SCALED_RADIUS
+from mlsim.models.transferable.forms import OUTPUTS
 
 Array = NDArray[Any]
 #: No two atoms of a molecule come closer (the shortest bond is 0.096 nm); the compiled integral holds beyond.
@@ -123,9 +123,9 @@ def _born(form: str, dielectric: float, outputs: tuple[str, ...], parameters: Ar
     offset, scaled = parameters[:, OFFSET_RADIUS], parameters[:, SCALED_RADIUS]
     if padded:
         _require_usual_radii(offset, scaled)
-    radius = offset + screening.OFFSET_NM
-    surface = screening.SURFACE_FACTOR * (radius + screening.PROBE_NM) ** 2
-    head = [screening.polar_strength(dielectric), screening.LEAST_FACTOR, _TINY]
+    radius = offset + forms.OFFSET_NM
+    surface = forms.SURFACE_FACTOR * (radius + forms.PROBE_NM) ** 2
+    head = [forms.polar_strength(dielectric), forms.LEAST_FACTOR, _TINY]
 
     def put(values: Array, rest: float) -> Array:
         padding = np.full(max(0, padded - n), rest)
