@@ -25,6 +25,7 @@ from mlsim.models.transferable.atoms import OFFSET_RADIUS, SolventAtoms
 from mlsim.models.transferable.forms import OUTPUTS
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet, domain_of
 from mlsim.potentials.born import GeneralizedBorn
+from mlsim.potentials.contract import Placement
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_an_untrained_solvent_is_openmms_obc2(
     system = System()
     for mass in peptide.masses:
         system.addParticle(mass)
-    GeneralizedBorn("obc2").add_to(system, peptide, 0)
+    GeneralizedBorn("obc2").add_to(system, peptide, Placement())
     context = Context(system, VerletIntegrator(0.001), Platform.getPlatformByName("Reference"))
     context.setPositions(peptide.positions)
     state = context.getState(energy=True, forces=True)

@@ -24,6 +24,7 @@ from mlsim.models.transferable.flat_forces import FlatForces
 from mlsim.models.transferable.forms import OUTPUTS
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet, domain_of
 from mlsim.potentials.born import GeneralizedBorn
+from mlsim.potentials.contract import Placement
 
 FORMS = tuple(OUTPUTS)
 
@@ -79,7 +80,7 @@ def test_an_untrained_solvent_is_openmms_obc2(
         system = System()
         for mass in molecule.masses:
             system.addParticle(mass)
-        GeneralizedBorn("obc2").add_to(system, molecule, 0)
+        GeneralizedBorn("obc2").add_to(system, molecule, Placement())
         context = Context(system, VerletIntegrator(0.001), Platform.getPlatformByName("Reference"))
         context.setPositions(molecule.positions)
         state = context.getState(energy=True, forces=True)

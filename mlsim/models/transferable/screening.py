@@ -80,7 +80,7 @@ def pair_energies(
     Parameters
     ----------
     strength : float
-        See :func:`polar_strength`.
+        See :func:`mlsim.models.transferable.forms.polar_strength`.
     distance : Tensor [Q], nm
     charge_product : Tensor [Q], e^2
     radius_product : Tensor [Q], nm^2
