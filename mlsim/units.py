@@ -18,6 +18,8 @@ FS_PER_PS = 1000.0
 PS_PER_NS = 1000.0
 #: Seconds per day.
 SECONDS_PER_DAY = 86400.0
+#: Unit of time of the AKMA system (DCD headers), ps.
+AKMA_PS = 0.04888821
 #: Coulomb constant 1/(4 pi eps0), kJ nm / mol / e^2 (the value OpenMM uses).
 COULOMB = 138.93545764438198
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from mlsim.chem.readers.positions import HEAVY_BOND_NM, HYDROGEN_BOND_NM, SHORTEST_BOND_NM
 from mlsim.chem.torsions import dihedrals
 from mlsim.errors import InputError
 
@@ -31,8 +32,6 @@ TRANS_DEG = 150.0
 HEAVY_CONTACT_NM = 0.20
 #: The same with at least one hydrogen, nm.
 HYDROGEN_CONTACT_NM = 0.13
-#: Longest bond between heavy atoms, and to a hydrogen, nm.
-HEAVY_BOND_NM, HYDROGEN_BOND_NM = 0.21, 0.15
 #: Least chirality volume that is not flat, nm^3.
 FLAT_NM3 = 5e-4
 
@@ -191,6 +190,14 @@ def _check_bonds(molecule: Structure) -> Check:
     if bad:
         detail = f"{where} is {length[worst]:.3f} nm long (at most {limit[worst]:.2f}); {bad} of {len(length)} too long"
         return Check("bond lengths", False, detail)
+    short = int((length < SHORTEST_BOND_NM).sum())
+    if short:
+        least = int(np.argmin(length))
+        where = f"{_atom(molecule, int(first[least]))} - {_atom(molecule, int(second[least]))}"
+        detail = (
+            f"{where} is {length[least]:.3f} nm long (at least {SHORTEST_BOND_NM}); {short} of {len(length)} too short"
+        )
+        return Check("bond lengths", False, f"{detail}; is the file in Angstrom?")
     return Check("bond lengths", True, f"{len(length)} bonds, longest {length.max():.3f} nm")
 
 

@@ -41,6 +41,9 @@ class Molecule:
         Periodic box vectors (rows); ``None`` for a molecule without solvent.
     force_field : tuple of str
         OpenMM force field files.
+    file_order : int [N] or None
+        Of a molecule that was read from a file: place of every atom among the atoms of the file, -1 for a hydrogen
+        that was added. ``molecule.take(positions)`` brings positions in the file's order into the molecule's.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Molecule:
     solute: NDArray[np.int64]
     box: NDArray[np.float64] | None = None
     force_field: tuple[str, ...] = (PROTEIN_FORCE_FIELD,)
+    file_order: NDArray[np.int64] | None = None
 
     @classmethod
     def create(cls, name: str, topology: app.Topology, positions: object) -> Molecule:
@@ -92,7 +96,9 @@ class Molecule:
         """
         content = read_pdb(path)
         every = np.arange(len(content.positions))
-        molecule = cls(content.name, content.topology, content.positions, every, None, content.force_field)
+        molecule = cls(
+            content.name, content.topology, content.positions, every, None, content.force_field, content.file_order
+        )
         if content.is_peptide:
             try:
                 molecule.system_template(app.NoCutoff)  # refuses a topology that the force field does not know
@@ -185,6 +191,36 @@ class Molecule:
         """The same molecule elsewhere; ``positions`` [N, 3], nm."""
         xyz = require_shape(positions, (self.n_atoms, 3), "positions (nm)").astype(np.float64)
         return replace(self, positions=xyz)
+
+    def take(self, positions: object) -> NDArray[np.float64]:
+        """Positions in the order of the file that the molecule was read from, in the order of the molecule.
+
+        Parameters
+        ----------
+        positions : array_like [..., M, 3], nm
+            All M atoms of the file, waters and ions included, in its order.
+
+        Returns
+        -------
+        float64 [..., N, 3], nm
+
+        Raises
+        ------
+        InputError
+            If the molecule is not from a file, atoms of it were not in the file, or M is smaller than needed.
+        """
+        if self.file_order is None:
+            raise InputError(f"{self.name}: was not read from a file; its atoms have no other order")
+        if (self.file_order < 0).any():
+            added = [name for name, index in zip(self.atom_names, self.file_order, strict=True) if index < 0]
+            raise InputError(f"{self.name}: atoms {' '.join(added[:5])} were added when the file was read, not in it")
+        given = np.asarray(positions, dtype=np.float64)
+        if given.ndim < 2 or given.shape[-1] != 3 or given.shape[-2] <= self.file_order.max():
+            raise InputError(
+                f"{self.name}: expected positions [..., M, 3] of all atoms of the file (at least "
+                f"{self.file_order.max() + 1}), got shape {list(given.shape)}"
+            )
+        return given[..., self.file_order, :]
 
     def solute_molecule(self) -> Molecule:
         """The solute alone, without box."""

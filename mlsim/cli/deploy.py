@@ -118,14 +118,14 @@ def energy(
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
 ) -> None:
     """Energies of a force field along a trajectory: mlsim energy run.xtc --top run.pdb --forcefield NAME -o e.csv."""
-    import mdtraj
     import numpy as np
 
     from mlsim.chem.catalog import forcefield_directory
     from mlsim.chem.molecule import Molecule
     from mlsim.deploy.bind import load_forcefield
-    from mlsim.errors import InputError, MissingError
+    from mlsim.errors import MissingError
     from mlsim.runs.restart import storage, write_atomically
+    from mlsim.workflow.conformations import of_molecule
 
     pdb = trajectory.parent / "topology.pdb" if top is None else top
     for path in (trajectory, pdb):
@@ -133,21 +133,13 @@ def energy(
             raise MissingError(f"{path}: no such file" + ("; name the PDB file with --top" if path == pdb else ""))
     molecule = Molecule.from_pdb(pdb)
     bound = load_forcefield(forcefield_directory(forcefield)).bind(molecule)
-    start = mdtraj.load_pdb(str(pdb))
-    order = _order(start.xyz[0], molecule, pdb)
-    try:
-        frames = mdtraj.load(str(trajectory), top=start.topology, stride=stride)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{trajectory}: cannot be read with {pdb}: {' '.join(str(error).split())}") from None
-    if len(frames) == 0:
-        raise InputError(f"{trajectory}: no frames in it")
-    positions = frames.xyz[:, order].astype(np.float64)
-    _refuse_broken(positions, molecule, trajectory)
+    positions, time_ps = of_molecule(trajectory, pdb, molecule, stride)
     energies, forces = bound.evaluate(positions, threads)
     rms = np.sqrt((forces**2).mean(axis=(1, 2)))
-    rows = zip(range(0, len(energies) * stride, stride), frames.time, energies, rms, strict=True)
+    times = [""] * len(energies) if time_ps is None else [f"{t:.6g}" for t in time_ps]
+    rows = zip(range(0, len(energies) * stride, stride), times, energies, rms, strict=True)
     text = "frame,time_ps,energy_kJ_mol,rms_force_kJ_mol_nm\n"
-    text += "".join(f"{k},{t:.6g},{e:.8f},{f:.6f}\n" for k, t, e, f in rows)
+    text += "".join(f"{k},{t},{e:.8f},{f:.6f}\n" for k, t, e, f in rows)
     with storage(output):
         output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, text)
@@ -248,31 +240,3 @@ def _print(report: VerifyReport) -> None:
         mark = "ok " if check.passed else "BAD"
         note = f"  ({check.note})" if check.note else ""
         print(f"{mark} {check.name:<{width}}  {check.value:9.2e} <= {check.bound:.0e} {check.unit}{note}")
-
-
-def _order(positions: Any, molecule: Molecule, source: Path) -> Any:
-    """Index in the file of every atom of the molecule, found by its place: names differ between programs."""
-    import numpy as np
-
-    from mlsim.errors import InputError
-
-    distances = np.linalg.norm(molecule.positions[:, None] - positions[None], axis=-1)
-    if (distances.min(axis=1) > 1e-4).any():
-        missing = molecule.atom_names[int(distances.min(axis=1).argmax())]
-        raise InputError(f"{source}: atom {missing} is not in the file; expected all atoms, hydrogens too")
-    return distances.argmin(axis=1)
-
-
-def _refuse_broken(positions: Any, molecule: Molecule, source: Path) -> None:
-    import numpy as np
-
-    from mlsim.errors import InputError
-
-    first, second = molecule.bonds.T
-    lengths = np.linalg.norm(positions[:, first] - positions[:, second], axis=-1)
-    if (lengths > 0.35).any():
-        frame = int((lengths > 0.35).any(axis=1).argmax())
-        raise InputError(
-            f"{source}: a bond is {lengths[frame].max():.2f} nm long in frame {frame}; expected whole molecules "
-            "(make them whole across the periodic box first)"
-        )

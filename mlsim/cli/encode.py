@@ -112,10 +112,11 @@ class _Frames:
 
 def _read(trajectory: Path, top: Path | None, stride: int) -> _Frames:
     """Every ``stride``-th frame of a run directory (all replicas) or a trajectory file, without water and ions."""
-    import mdtraj
     import numpy as np
 
-    from mlsim.errors import InputError, MissingError
+    from mlsim.chem.readers.positions import made_whole, require_sound
+    from mlsim.errors import InputError
+    from mlsim.runs import trajectory_file
     from mlsim.runs.trajectory import Run
 
     if trajectory.is_dir():
@@ -131,16 +132,18 @@ def _read(trajectory: Path, top: Path | None, stride: int) -> _Frames:
             np.repeat(np.arange(len(parts)), [len(number) for number in numbers]),
         )
     pdb = trajectory.parent / "topology.pdb" if top is None else top
-    for path in (trajectory, pdb):
-        if not path.is_file():
-            raise MissingError(f"{path}: no such file" + ("; name the PDB file with --top" if path == pdb else ""))
-    try:
-        found = mdtraj.load(str(trajectory), top=str(pdb), stride=stride)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise InputError(f"{trajectory}: cannot be read with {pdb}: {' '.join(str(error).split())}") from None
+    found = trajectory_file.load(trajectory, pdb, stride)
     kept = [a.index for a in found.topology.atoms if not a.residue.is_water and a.residue.n_atoms > 1]
-    if len(found) == 0 or not kept:
-        raise InputError(f"{trajectory}: no frames or no molecule besides water and ions in it")
-    solute = found.atom_slice(kept)
-    number = np.arange(len(found)) * stride
-    return _Frames(solute.xyz, solute.topology, np.asarray(solute.time), number, np.zeros(len(found), dtype=np.int64))
+    if not kept:
+        raise InputError(f"{trajectory}: no molecule besides water and ions in it")
+    solute = found.topology.subset(kept)
+    bonds = np.array([[a.index, b.index] for a, b in solute.bonds], dtype=np.int64).reshape(-1, 2)
+    positions = np.asarray(found.positions[:, kept], dtype=np.float64)
+    if found.boxes is not None:
+        positions = made_whole(positions, found.boxes, bonds)
+    require_sound(positions, bonds, [a.element.symbol for a in solute.atoms], str(trajectory))
+    count = len(positions)
+    times = np.full(count, np.nan) if found.time_ps is None else found.time_ps
+    return _Frames(
+        positions.astype(np.float32), solute, times, np.arange(count) * stride, np.zeros(count, dtype=np.int64)
+    )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsim.chem.readers.positions import require_sound
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.deploy.atoms_of_model import (
     COMPILED_KINDS,
@@ -54,6 +55,10 @@ class Evaluator(Protocol):
 
     def evaluate(self, positions: NDArray[Any], threads: int = 1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Many conformations [R, N, 3]: energies [R] and forces [R, N, 3]."""
+
+
+#: How much longer than usual a bond may be where energies are asked for, nm: hot or displaced structures are allowed.
+SLACK_NM = 0.04
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +105,15 @@ class BoundForceField:
         Raises
         ------
         InputError
-            Wrong shape, NaN or infinity.
+            Wrong shape, NaN or infinity, or bonds that are impossible: another order of the atoms (see
+            :meth:`mlsim.chem.molecule.Molecule.take`), other units, a molecule cut by a periodic box.
         UnphysicalError
             If a result is not finite.
         """
         if threads < 1:
             raise InputError(f"threads: expected at least 1, got {threads}")
         x = require_shape(positions, (None, self.n_atoms, 3), f"positions of {self.molecule.name} (nm)")
+        require_sound(x, self.molecule.bonds, self.molecule.elements, f"positions of {self.molecule.name}", SLACK_NM)
         energies, forces = self.evaluator.evaluate(x.astype(np.float64, copy=False), threads)
         bad = ~np.isfinite(energies) | ~np.isfinite(forces).all(axis=(1, 2))
         if bad.any():

@@ -270,7 +270,7 @@ def _equal_atoms(subject: _Subject) -> Iterator[CheckResult]:
     names = labels(subject.field.artifact.kind, subject.molecule)
     for group in equal_atoms(subject.molecule, springs, names):
         order[group] = np.roll(group, 1)
-    energies, forces = subject.exact.evaluate(subject.positions[:, order])
+    energies, forces = subject.exact.evaluator.evaluate(subject.positions[:, order], 1)  # bonds are not exchanged
     moved = int((order != np.arange(len(order))).sum())
     note = f"{moved} of {len(order)} atoms exchanged"
     yield _check("equal atoms: energy", subject.energy_error(energies), EXACT, note)
@@ -294,7 +294,7 @@ def _cutoff(subject: _Subject) -> Iterator[CheckResult]:
     for kind in backends:
         x = np.repeat(apart[None], 4, axis=0)
         x[:, 1] = [[cutoff + k * hair, 0.0, 0.0] for k in (-3, -1, 1, 3)]
-        energies, forces = subject.bind(kind, "float64").evaluate(x)
+        energies, forces = subject.bind(kind, "float64").evaluator.evaluate(x, 1)  # no conformation: pulled apart
         rounding = 8.0 * np.finfo(float).eps
         jump = max(0.0, abs(across @ energies) - rounding * np.abs(energies).max())
         yield _check(f"cutoff: energy jump, {kind}", jump / subject.energy_scale, EXACT)

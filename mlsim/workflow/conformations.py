@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsim.chem.molecule import Molecule
+from mlsim.chem.readers.positions import made_whole, require_sound
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.spread import farthest, on_circle
 from mlsim.errors import InputError, MissingError
 from mlsim.records import RUN_FILE
+from mlsim.runs import trajectory_file
 from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats, Ints
 
 #: A bond longer than this (nm) means that a molecule was cut at the border of its box.
-_LONGEST_BOND_NM = 0.35
+_SAME_PLACE_NM = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,24 +122,46 @@ def _of_run(directory: Path, molecule: Molecule) -> Conformations:
     return Conformations(joined[0], joined[1], joined[2], f"run {directory.name} ({run.label})")
 
 
-def _of_trajectory(path: Path, molecule: Molecule, top: Path) -> Conformations:
-    import mdtraj
+def of_molecule(path: Path, top: Path, molecule: Molecule, stride: int = 1) -> tuple[Floats, Floats | None]:
+    """Frames of a trajectory file in the order of ``molecule``, checked, and their times if the file has them.
 
+    Parameters
+    ----------
+    path, top : Path
+        Trajectory, and the PDB file of the molecule that gives the order of its atoms.
+    molecule : Molecule
+        As read from ``top``.
+
+    Returns
+    -------
+    float64 [F, N, 3], nm
+    float64 [F], ps, or None
+
+    Raises
+    ------
+    MissingError, InputError
+        No such files, not of this molecule, or positions that are none of it.
+    """
+    frames = trajectory_file.load(path, top, stride)
+    # by place, because names differ between programs; the positions of the file are kept exactly
+    apart = np.linalg.norm(molecule.positions[:, None] - frames.start[None], axis=-1)
+    if (apart.min(axis=1) > _SAME_PLACE_NM).any():
+        missing = molecule.atom_names[int(apart.min(axis=1).argmax())]
+        raise InputError(f"{top}: atom {missing} is not in the file; expected all atoms, hydrogens too")
+    order = apart.argmin(axis=1)
+    chosen = frames.positions[:, order].astype(np.float64)
+    if frames.boxes is not None:
+        chosen = made_whole(chosen, frames.boxes, molecule.bonds)
+    require_sound(chosen, molecule.bonds, molecule.elements, str(path))
+    return chosen, frames.time_ps
+
+
+def _of_trajectory(path: Path, molecule: Molecule, top: Path) -> Conformations:
     if not top.is_file():
         raise MissingError(f"{top}: no such file; name the PDB file of the trajectory with --top")
-    start = mdtraj.load_pdb(str(top))
-    try:
-        frames = mdtraj.load(str(path), top=start.topology)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be read with {top}: {' '.join(str(error).split())}") from None
     sorted_ = Molecule.from_pdb(top)
     if sorted_.digest != molecule.digest:
         raise InputError(f"{top}: another molecule than {molecule.name}")
-    apart = np.linalg.norm(sorted_.positions[:, None] - start.xyz[0][None], axis=-1)
-    positions = frames.xyz[:, apart.argmin(axis=1)].astype(np.float64)
-    if len(positions) == 0 or (apart.min(axis=1) > 1e-4).any():
-        raise InputError(f"{path}: expected frames with all atoms of {molecule.name}, hydrogens too")
-    first, second = molecule.bonds.T
-    if (np.linalg.norm(positions[:, first] - positions[:, second], axis=-1) > _LONGEST_BOND_NM).any():
-        raise InputError(f"{path}: broken bonds; make the molecules whole across the periodic box first")
-    return Conformations(positions, np.zeros(len(positions), dtype=np.int64), frames.time.astype(float), path.name)
+    positions, time_ps = of_molecule(path, top, sorted_)
+    times = np.full(len(positions), np.nan) if time_ps is None else time_ps
+    return Conformations(positions, np.zeros(len(positions), dtype=np.int64), times, path.name)

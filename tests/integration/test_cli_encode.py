@@ -24,7 +24,7 @@ PDB = Path(__file__).resolve().parents[2] / "systems" / "alanine-dipeptide" / "s
 def trajectory(tmp_path: Path) -> Path:
     start = mdtraj.load(str(PDB))
     rng = np.random.default_rng(0)
-    xyz = start.xyz + rng.normal(0, 0.02, (10, *start.xyz.shape[1:])).astype(np.float32)
+    xyz = start.xyz + rng.normal(0, 0.005, (10, *start.xyz.shape[1:])).astype(np.float32)
     mdtraj.Trajectory(xyz, start.topology, time=np.arange(10.0)).save_xtc(str(tmp_path / "run.xtc"))
     return tmp_path / "run.xtc"
 

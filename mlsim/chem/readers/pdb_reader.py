@@ -67,6 +67,7 @@ class PdbContent:
     positions: NDArray[np.float64]
     force_field: tuple[str, ...]
     is_peptide: bool
+    file_order: NDArray[np.int64]
 
 
 def read_pdb(path: str | Path) -> PdbContent:
@@ -88,13 +89,17 @@ def read_pdb(path: str | Path) -> PdbContent:
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected a PDB file")
     try:
-        text = path.read_text()
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file; expected a PDB file") from None
-    parsed = _parse(text.splitlines(), str(path))
+        # a byte-order mark is no part of the first record; remarks may be in any encoding
+        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a PDB file") from None
+    if "\0" in text:
+        raise InputError(f"{path}: not a text file; expected a PDB file")
+    parsed, places = _parse(text.splitlines(), str(path))
     if all(residue.code == points.RESIDUE for residue in parsed.values()):
         positions = np.array([atom for residue in parsed.values() for atom in residue.atoms.values()])
-        return PdbContent(path.stem, points.topology_of(len(positions)), positions, (points.FORCE_FIELD,), False)
+        order = _order(positions, places)
+        return PdbContent(path.stem, points.topology_of(len(positions)), positions, (points.FORCE_FIELD,), False, order)
     residues, dropped = _select(parsed, str(path))
     if dropped:
         warnings.warn(f"{path}: {dropped} left out (solvent is added by the run)", stacklevel=3)
@@ -102,14 +107,22 @@ def read_pdb(path: str | Path) -> PdbContent:
     coordinates = [_named(residue, sequence, k, str(path)) for k, residue in enumerate(residues)]
     _refuse_breaks(coordinates, residues, str(path))
     try:
-        return PdbContent(path.stem, *assemble(path.stem, sequence, coordinates), (PROTEIN_FORCE_FIELD,), True)
+        topology, found = assemble(path.stem, sequence, coordinates)
+        return PdbContent(path.stem, topology, found, (PROTEIN_FORCE_FIELD,), True, _order(found, places))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def _parse(lines: Iterable[str], source: str) -> dict[tuple[str, int, str], _Residue]:
-    """Residues of the first model by (chain, number, insertion code)."""
+def _order(positions: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Index in the file of every atom; -1 where none is at its place. What was in the file is kept exactly."""
+    apart = np.abs(positions[:, None] - places[None]).max(axis=-1)
+    return np.where(apart.min(axis=1) < 1e-9, apart.argmin(axis=1), -1).astype(np.int64)
+
+
+def _parse(lines: Iterable[str], source: str) -> tuple[dict[tuple[str, int, str], _Residue], NDArray[np.float64]]:
+    """Residues of the first model by (chain, number, insertion code), and the positions of all its atoms, nm."""
     residues: dict[tuple[str, int, str], _Residue] = {}
+    places: list[NDArray[np.float64]] = []
     for number, line in enumerate(lines, start=1):
         record = line[:6].strip()
         if record == "ENDMDL":
@@ -125,6 +138,7 @@ def _parse(lines: Iterable[str], source: str) -> dict[tuple[str, int, str], _Res
         if not np.isfinite(position).all():
             where = f"atom {name} of {code}{key[1]}"
             raise InputError(f"{source}, line {number}: {where} has no finite coordinates: {line[30:54].strip()}")
+        places.append(position)
         residue = residues.setdefault(key, _Residue(code, f"{key[1]}{key[2]}"))
         if residue.code != code and not location:
             raise InputError(f"{source}, line {number}: residue {residue.label} is also called {code}")
@@ -138,7 +152,7 @@ def _parse(lines: Iterable[str], source: str) -> dict[tuple[str, int, str], _Res
         residue.atoms[name], residue.location[name] = position, location
     if not residues:
         raise InputError(f"{source}: no ATOM records; expected a PDB file")
-    return residues
+    return residues, np.array(places)
 
 
 def _select(found: dict[tuple[str, int, str], _Residue], source: str) -> tuple[list[_Residue], str]:

@@ -1,0 +1,158 @@
+"""Trajectory files of other programs: read with a topology, in its order, with times only where the file has them.
+
+    path, topology -> frames in the order of the topology, boxes, times or None
+
+Formats that carry atom names (PDB, mmCIF, GRO, HDF5, MOL2 ...) may have another order than the topology that is given
+with them: their atoms are matched by residue and name and brought into its order, or refused; the order of the file is
+never taken for the order of the topology. A DCD file says its times in its header; formats without times (PDB, XYZ,
+mdcrd ...) get none, because a frame number is not a time. mdtraj opens XTC and DCD by ASCII names only, so every file
+is opened through a link with a plain name.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsim.errors import InputError, MissingError
+from mlsim.units import AKMA_PS
+
+if TYPE_CHECKING:
+    import mdtraj
+
+#: Endings of formats that name their atoms.
+NAMED = frozenset({".pdb", ".ent", ".gro", ".cif", ".mmcif", ".pdbx", ".h5", ".hdf5", ".mol2", ".prmtop", ".gsd"})
+#: Endings of formats that store a time with every frame.
+TIMED = frozenset({".xtc", ".trr", ".nc", ".netcdf", ".ncdf", ".h5", ".hdf5", ".tng"})
+#: What mdtraj raises for files that it cannot make sense of.
+_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, AttributeError, ImportError)
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryFrames:
+    """Frames of a file in the order of a topology.
+
+    Attributes
+    ----------
+    positions : float32 [F, N, 3], nm
+    boxes : float32 [F, 3, 3], nm, or None
+    time_ps : float64 [F], or None
+        None where the file does not say.
+    topology : mdtraj.Topology
+        That of the topology file.
+    start : float32 [N, 3], nm
+        Positions in the topology file.
+    """
+
+    positions: NDArray[np.float32]
+    boxes: NDArray[np.float32] | None
+    time_ps: NDArray[np.float64] | None
+    topology: mdtraj.Topology
+    start: NDArray[np.float32]
+
+
+def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
+    """Read a trajectory file.
+
+    Parameters
+    ----------
+    path : Path
+        Trajectory in a format of mdtraj.
+    top : Path
+        Topology (PDB file) that decides the order of the atoms.
+    stride : int
+        Every n-th frame.
+
+    Raises
+    ------
+    MissingError
+        If one of the files is not there.
+    InputError
+        If it cannot be read, holds no frame, or its atoms are not those of the topology.
+    """
+    import mdtraj
+
+    for file in (path, top):
+        if not file.is_file():
+            raise MissingError(f"{file}: no such file" + ("; name the PDB file with --top" if file == top else ""))
+    with plain_name(top) as plain:
+        first = mdtraj.load_pdb(str(plain))
+    topology = first.topology
+    named = path.suffix.lower() in NAMED
+    with plain_name(path) as plain:
+        try:
+            own = {} if named else {"top": topology}
+            found = mdtraj.load(str(plain), stride=stride, **own)
+        except _UNREADABLE as error:
+            reason = " ".join(str(error).split()).replace(str(plain), path.name)[:300]
+            raise InputError(f"{path}: cannot be read as a trajectory of {top.name}: {reason}") from None
+    if not len(found):
+        raise InputError(f"{path}: no frames in it")
+    order = _order(found.topology, topology, path, top) if named else slice(None)
+    boxes = found.unitcell_vectors
+    if path.suffix.lower() == ".dcd":
+        time_ps = _dcd_times(path, len(found), stride)
+    else:
+        time_ps = np.asarray(found.time, dtype=np.float64) if path.suffix.lower() in TIMED else None
+    return TrajectoryFrames(found.xyz[:, order], boxes, time_ps, topology, first.xyz[0])
+
+
+def _dcd_times(path: Path, count: int, stride: int) -> NDArray[np.float64] | None:
+    """Times of the frames of a DCD file from its header (first step, steps between frames, step), or None."""
+    with open(path, "rb") as handle:
+        head = handle.read(48)
+    if len(head) < 48 or head[4:8] != b"CORD":
+        return None
+    _, first, every = struct.unpack("<3i", head[8:20])
+    (step,) = struct.unpack("<f", head[44:48])
+    step_ps = step * AKMA_PS
+    if not (first >= 0 and every > 0 and 1e-6 < step_ps < 1.0):
+        return None
+    # the header holds the step in single precision; a round number of femtoseconds is what was meant
+    exact = round(step_ps, 6)
+    times: NDArray[np.float64] = (first + every * stride * np.arange(count)) * exact
+    return times
+
+
+def _order(found: mdtraj.Topology, wanted: mdtraj.Topology, path: Path, top: Path) -> NDArray[np.int64]:
+    """Place in ``found`` of every atom of ``wanted``, by residue (counted along the chain) and name."""
+    there: dict[tuple[int, str], int] = {}
+    residues = [r for r in found.residues if not r.is_water and r.n_atoms > 1]
+    for number, residue in enumerate(residues):
+        for atom in residue.atoms:
+            there[number, atom.name] = atom.index
+    order = []
+    for number, residue in enumerate(r for r in wanted.residues if not r.is_water and r.n_atoms > 1):
+        for atom in residue.atoms:
+            if (number, atom.name) not in there:
+                raise InputError(
+                    f"{path}: has no atom {atom.name} in residue {number + 1} ({residue.name}), which {top.name} has; "
+                    "give the topology that belongs to it"
+                )
+            order.append(there[number, atom.name])
+    if len(order) != wanted.n_atoms or len(set(order)) != len(there):
+        raise InputError(
+            f"{path}: {len(there)} solute atoms, {top.name} has {wanted.n_atoms}; give the topology that belongs to it"
+        )
+    return np.array(order, dtype=np.int64)
+
+
+@contextmanager
+def plain_name(path: Path) -> Iterator[Path]:
+    """A link to ``path`` under an ASCII name with the same ending, for libraries that know no others."""
+    if str(path).isascii():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="mlsim-") as directory:
+        link = Path(directory) / f"file{path.suffix}"
+        os.symlink(path.resolve(), link)
+        yield link

@@ -1,0 +1,171 @@
+"""Positions from outside: what is no conformation of the molecule is refused at every door, in one line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import pytest
+
+from mlsim.chem.catalog import forcefield_directory
+from mlsim.chem.molecule import Molecule
+from mlsim.chem.readers.positions import made_whole, require_sound
+from mlsim.cli import main as program
+from mlsim.deploy.bind import load_forcefield
+from mlsim.errors import InputError
+from mlsim.runs import trajectory_file
+from mlsim.units import AKMA_PS
+from mlsim.workflow.conformations import of_molecule
+
+
+@pytest.fixture(scope="module")
+def pdb(ala2: Molecule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pdb") / "ala2.pdb"
+    ala2.to_pdb(path)
+    return path
+
+
+def turned(ala2: Molecule, count: int = 3) -> np.ndarray:
+    generator = np.random.default_rng(3)
+    return ala2.positions + generator.normal(scale=0.002, size=(count, ala2.n_atoms, 3)) + 2.0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x * 10, "are these nanometres"),
+        (lambda x: x * 0.1, "are these nanometres"),
+        (lambda x: x * 0, "are these nanometres"),
+        (lambda x: x[:, ::-1], "order of the topology"),
+        (lambda x: np.where(np.arange(x.shape[1])[None, :, None] == 5, np.nan, x), "no numbers"),
+        (lambda x: x + np.where(np.arange(x.shape[1]) < 9, 2.0, 0.0)[None, :, None], "periodic box"),
+    ],
+    ids=["angstrom", "scaled down", "zeros", "another order", "not a number", "cut by the box"],
+)
+def test_nonsense_is_refused_with_its_likely_reason(ala2: Molecule, change: object, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        require_sound(change(turned(ala2)), ala2.bonds, ala2.elements, "traj")  # type: ignore[operator]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sound_conformation_passes(ala2: Molecule) -> None:
+    require_sound(turned(ala2), ala2.bonds, ala2.elements, "traj")
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.7])
+def test_a_molecule_cut_by_the_box_is_made_whole(ala2: Molecule, skew: float) -> None:
+    box = np.array([[2.0, 0, 0], [skew, 2.0, 0], [skew, -skew, 2.0]])
+    x = turned(ala2)
+    wrapped = x - np.floor(x @ np.linalg.inv(box)) @ box
+    assert np.linalg.norm(np.diff(wrapped, axis=1), axis=-1).max() > 0.5
+    whole = made_whole(wrapped, np.repeat(box[None], len(x), axis=0), ala2.bonds)
+    inner = whole - whole.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(inner, x - x.mean(axis=1, keepdims=True), atol=1e-9)
+
+
+def test_names_decide_the_order_not_the_place_in_the_file(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    lines = pdb.read_text().splitlines()
+    atoms = [k for k, line in enumerate(lines) if line.startswith(("ATOM", "HETATM"))][6:16]
+    moved = dict(zip(atoms, [lines[k] for k in atoms[::-1]], strict=True))  # the alanine backwards
+    (tmp_path / "other.pdb").write_text("\n".join(moved.get(k, line) for k, line in enumerate(lines)) + "\n")
+    read, _ = of_molecule(tmp_path / "other.pdb", pdb, Molecule.from_pdb(pdb))
+    np.testing.assert_allclose(read[0], ala2.positions, atol=1e-3)
+
+
+def test_a_file_that_lacks_an_atom_is_refused_by_name(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    frames = mdtraj.load(str(pdb))
+    frames.atom_slice([k for k in range(ala2.n_atoms) if k != 10]).save_pdb(str(tmp_path / "short.pdb"))
+    with pytest.raises(InputError, match=f"no atom {ala2.atom_names[10]}"):
+        trajectory_file.load(tmp_path / "short.pdb", pdb)
+
+
+def test_times_come_from_the_file_or_are_absent(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    x = turned(ala2, 4).astype(np.float32)
+    topology = mdtraj.load(str(pdb)).topology
+    times = np.array([2.5, 5.0, 7.5, 10.0])
+    mdtraj.Trajectory(x, topology, times).save_xtc(str(tmp_path / "a.xtc"))
+    mdtraj.Trajectory(x, topology, times).save_pdb(str(tmp_path / "a.pdb"))
+    np.testing.assert_allclose(trajectory_file.load(tmp_path / "a.xtc", pdb).time_ps, times)
+    np.testing.assert_allclose(trajectory_file.load(tmp_path / "a.xtc", pdb, stride=2).time_ps, times[::2])
+    assert trajectory_file.load(tmp_path / "a.pdb", pdb).time_ps is None
+
+
+def test_the_header_of_a_dcd_file_gives_its_times(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    from openmm import app, unit
+
+    path = tmp_path / "a.dcd"
+    with open(path, "wb") as handle:
+        file = app.DCDFile(handle, ala2.topology, 4.0 * unit.femtosecond, firstStep=125, interval=125)
+        for frame in turned(ala2, 3):
+            file.writeModel(frame * unit.nanometer)
+    np.testing.assert_allclose(trajectory_file.load(path, pdb).time_ps, [0.5, 1.0, 1.5])
+    assert pytest.approx(0.0488882, rel=1e-5) == AKMA_PS
+
+
+def test_a_path_that_is_not_ascii_is_read(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    place = tmp_path / "rü ns"
+    place.mkdir()
+    mdtraj.Trajectory(turned(ala2).astype(np.float32), mdtraj.load(str(pdb)).topology).save_xtc(str(tmp_path / "a.xtc"))
+    (tmp_path / "a.xtc").rename(place / "ä.xtc")
+    assert trajectory_file.load(place / "ä.xtc", pdb).positions.shape == (3, 22, 3)
+
+
+def test_the_order_of_a_pdb_file_is_kept_as_a_mapping(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    lines = pdb.read_text().splitlines()
+    atoms = [line for line in lines if line.startswith(("ATOM", "HETATM"))]
+    (tmp_path / "turned.pdb").write_text("\n".join(atoms[::-1]) + "\nEND\n")
+    molecule = Molecule.from_pdb(tmp_path / "turned.pdb")
+    in_file = np.array([[float(a[c : c + 8]) for c in (30, 38, 46)] for a in atoms[::-1]]) / 10
+    np.testing.assert_allclose(molecule.take(in_file), molecule.positions, atol=1e-9)
+    field = load_forcefield(forcefield_directory("issnet-ala2")).bind(molecule)
+    with pytest.raises(InputError, match="order of the topology"):
+        field.evaluate(in_file[None])
+    energy, _ = field.evaluate(molecule.take(in_file)[None])
+    same, _ = load_forcefield(forcefield_directory("issnet-ala2")).bind(ala2).evaluate(ala2.positions[None])
+    assert energy == pytest.approx(same, abs=0.05)  # a PDB file has three decimals
+
+
+def test_added_hydrogens_have_no_place_in_the_file(pdb: Path, tmp_path: Path) -> None:
+    heavy = [line for line in pdb.read_text().splitlines() if line[76:78].strip() != "H"]
+    (tmp_path / "heavy.pdb").write_text("\n".join(heavy) + "\n")
+    molecule = Molecule.from_pdb(tmp_path / "heavy.pdb")
+    assert molecule.file_order is not None
+    assert (molecule.file_order < 0).sum() == 12
+    with pytest.raises(InputError, match="were added"):
+        molecule.take(np.zeros((1, 10, 3)))
+
+
+def test_a_byte_order_mark_and_foreign_remarks_change_nothing(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    atoms = [line for line in pdb.read_text().splitlines() if line.startswith(("ATOM", "HETATM"))]
+    body = "\n".join(atoms).encode()
+    (tmp_path / "bom.pdb").write_bytes(b"\xef\xbb\xbf" + body)
+    (tmp_path / "latin.pdb").write_bytes(b"REMARK made by Andr\xe9\n" + body)
+    for name in ("bom.pdb", "latin.pdb"):
+        molecule = Molecule.from_pdb(tmp_path / name)
+        np.testing.assert_allclose(molecule.positions, ala2.positions, atol=1e-3)
+        assert molecule.file_order is not None
+        assert (molecule.file_order >= 0).all()
+
+
+@pytest.mark.parametrize("verb", ["energy", "encode"])
+def test_the_verbs_refuse_a_trajectory_in_other_units(
+    verb: str,
+    ala2: Molecule,
+    pdb: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    x = (ala2.positions[None] * 0.1).astype(np.float32)
+    mdtraj.Trajectory(x, mdtraj.load(str(pdb)).topology).save_dcd(str(tmp_path / "a.dcd"))
+    how = ["--forcefield", "issnet-ala2"] if verb == "energy" else ["--encoder", "beit-extension-map"]
+    output = tmp_path / ("e.csv" if verb == "energy" else "f.npz")
+    words = ["mlsim", verb, str(tmp_path / "a.dcd"), "--top", str(pdb), *how, "-o", str(output)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    assert "nanometres" in capsys.readouterr().err
+    assert not output.exists()
