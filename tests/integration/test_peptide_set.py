@@ -17,7 +17,7 @@ pytest.importorskip("parmed")
 if shutil.which("gmx") is None:
     pytest.skip("LOUD SKIP: no gmx program, the set of peptides is not tested", allow_module_level=True)
 
-SHIPPED = Path(__file__).resolve().parents[2] / "forcefields" / "issnet-peptides"
+SHIPPED = Path(__file__).resolve().parents[2] / "systems" / "peptides"
 
 
 def test_segments_are_made_once_and_packed_by_peptide(tmp_path: Path) -> None:
