@@ -1,7 +1,7 @@
 """Feature encoders that analysis code calls: one interface, ways to pretrain, probes and stitches to judge.
 
     from mlsim.repr import load_encoder
-    features = load_encoder("beit-distance-map").encode(images)     # float32 [n, d]
+    features = load_encoder("beit-extension-map").encode(images)     # float32 [n, d]
 
 Names are imported when they are first used: nothing here loads torch or transformers. The room needs the extra
 ``mlsim[repr]`` (transformers, scikit-learn, pillow) and could be deleted without touching the rest of the package.

@@ -14,7 +14,7 @@ have none of that (``tests/unit/test_samplers_kinetic.py``).
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -65,7 +65,7 @@ class SamplerSettings(Settings):
     length: float = Field(default=1.0, gt=0.0, description="characteristic length, scales the step sizes")
     kernel: Literal["auto", "pullback", "smooth", "alignment"] = "auto"
     radial: Literal["rbf", "imq"] = "rbf"
-    bandwidth: float | Literal["median", "ksd"] = "median"
+    bandwidth: Annotated[float, Field(gt=0)] | Literal["median", "ksd"] = "median"
     anneal_start: float = Field(default=0.1, gt=0.0, le=1.0, description="first inverse temperature of (E-)SVGD")
     noisy_weight: float = Field(default=0.3, ge=0.0, description="Stein velocity in noisy E-SVGD")
     kinetic_weight: float = Field(default=0.03, ge=0.0, description="Stein velocity in kinetic E-SVGD")

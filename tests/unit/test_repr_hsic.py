@@ -202,3 +202,14 @@ def test_bad_samples_are_refused(x: np.ndarray, y: np.ndarray, words: str) -> No
 def test_unknown_kernels_are_refused() -> None:
     with pytest.raises(SettingsError, match="imq"):
         kernel_named("cosine")
+
+
+def test_unless_told_otherwise_slow_series_are_not_called_dependent() -> None:
+    rejected = 0
+    for seed in range(40):
+        rng = np.random.default_rng(500 + seed)
+        series = np.zeros((2, 200))
+        for t in range(1, 200):
+            series[:, t] = 0.9 * series[:, t - 1] + rng.normal(size=2)
+        rejected += hsic_test(series[0], series[1], permutations=99, seed=seed).p_value <= 0.05
+    assert rejected <= 6  # 2 expected; shuffled frames reject in about 30

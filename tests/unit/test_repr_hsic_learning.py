@@ -180,3 +180,11 @@ def test_slow_axes_that_do_not_fit_the_configuration_are_refused(tmp_path: Path)
     state.pop("slow.axes")
     with pytest.raises(ArtifactError, match="missing"):
         HsicEncoder.build(config, state)
+
+
+def test_it_stands_in_a_pipeline_of_scikit_learn() -> None:
+    pipeline = pytest.importorskip("sklearn.pipeline")
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    features = np.random.default_rng(3).normal(size=(120, 3)).cumsum(axis=0)
+    steps = [("scale", preprocessing.StandardScaler()), ("slow", TimeLaggedHSIC(2, quick(5)))]
+    assert pipeline.Pipeline(steps).fit_transform(features).shape[0] == 120

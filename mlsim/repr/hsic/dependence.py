@@ -45,7 +45,7 @@ def hsic_test(
     y: Any,
     *,
     kernel: str = "imq",
-    pairing: Literal["frames", "cyclic"] = "frames",
+    pairing: Literal["frames", "cyclic"] = "cyclic",
     permutations: int = 499,
     seed: int = 0,
 ) -> DependenceTest:
@@ -58,7 +58,9 @@ def hsic_test(
     kernel : str
         ``imq``, ``rbf`` or ``linear``; the scale is the median distance.
     pairing : {"frames", "cyclic"}
-        ``frames`` for independent samples, ``cyclic`` for consecutive frames of one trajectory.
+        Re-pairings of the null: ``cyclic`` shifts one of the two in time and is right for consecutive frames of a
+        trajectory as for independent samples; ``frames`` shuffles and is right for independent samples only (on
+        correlated series it calls most independent pairs dependent).
     permutations : int
         Re-pairings R; the smallest possible p-value is 1 / (1 + R).
     seed : int

@@ -87,12 +87,16 @@ class TimeLaggedHSIC:
             raise InputError("TimeLaggedHSIC: not trained yet; call fit first")
         return self._encoder
 
-    def fit(self, trajectories: Sequence[Floats] | Floats, progress: Progress | None = None) -> TimeLaggedHSIC:
+    def fit(
+        self, trajectories: Sequence[Floats] | Floats, y: None = None, *, progress: Progress | None = None
+    ) -> TimeLaggedHSIC:
         """Train on features of one or several trajectories.
 
         Parameters
         ----------
         trajectories : array [T, d] or sequence of arrays [T_k, d]
+        y : None
+            Not used; pipelines of scikit-learn pass it.
         progress : callable, optional
             ``progress(done, total)`` in steps.
 

@@ -60,7 +60,7 @@ class SoftQSettings(Settings):
     reward_low: float = 0.0
     reward_high: float = 100.0
     reward_scale: float = Field(50.0, gt=0)
-    value_weight: float = Field(0.0, ge=0)
+    value_weight: float = Field(0.5, ge=0)
     entropy_weight: float = Field(0.01, ge=0)
     imitate_steps: int = Field(0, ge=0)
     warmup_steps: int = Field(0, ge=0)
