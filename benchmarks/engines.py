@@ -123,7 +123,12 @@ def force_field(config: ISSNetSettings, molecule: Molecule, place: Path) -> Forc
         small = config.model_copy(update={"energy_scale": 1e-3, "baseline": "none"})
         model = create("issnet", small.model_dump(), 1)
         description = Description.parse(
-            {"scope": "molecule", "training": {"atom_types": sorted(set(molecule.atom_types))}}
+            {
+                "temperature_K": 300.0,
+                "force_field": molecule.force_field[0],
+                "water": "none",
+                "training": {"atom_types": sorted(set(molecule.atom_types))},
+            }
         )
         export(model, molecule, directory, description)
     return ForceField(ForceFieldArtifact.read(directory))

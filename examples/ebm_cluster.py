@@ -44,7 +44,9 @@ def main() -> None:
     found = fit(prepared.problem, train, contrast, given.output / "fit", prepared.facts)
     print(f"{found.epochs} epochs, held-out denoising error {found.held_out:.3f} (1 would be no score at all)")
 
-    description = Description(role="potential", force_field="none", water="none")
+    description = Description(
+        role="potential", force_field="none", water="none", temperature_K=float(prepared.facts["temperature_K"])
+    )
     model = prepared.problem.model
     artifact = export(model, prepared.molecule, given.output / "forcefields" / "my-dw4", description)
     report = verify(artifact)

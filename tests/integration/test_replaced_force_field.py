@@ -16,14 +16,14 @@ from mlsim.errors import CheckpointError
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
 from mlsim.workflow.run import ReplicaTask, ingredients
-from tests.toy_artifact import declared_verified, toy_model
+from tests.toy_artifact import CONDITIONS, declared_verified, toy_model
 
 
 @pytest.fixture(scope="module")
 def two(ala2: Molecule, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two sound force fields of one name."""
     place = tmp_path_factory.mktemp("ff")
-    description = Description.parse({"scope": "molecule", "training": {"atom_types": sorted(set(ala2.atom_types))}})
+    description = Description.parse({**CONDITIONS, "training": {"atom_types": sorted(set(ala2.atom_types))}})
     made = [export(toy_model(seed), ala2, place / str(seed) / "toy", description) for seed in (1, 2)]
     first, second = (declared_verified(artifact).directory for artifact in made)
     return first, second

@@ -82,7 +82,14 @@ def test_a_built_system_shares_the_default_force_field_of_the_shipped_one_with_i
         assert catalog.default_forcefield(given) == expected
 
 
-def test_a_system_without_a_default_force_field_says_so(elsewhere: Path) -> None:
+def test_a_system_without_a_force_field_of_its_own_gets_the_one_for_any_peptide(elsewhere: Path) -> None:
+    assert catalog.default_forcefield("ACE-TRP-NME") == catalog.TRANSFERABLE
+    assert catalog.default_forcefield("chignolin") == catalog.TRANSFERABLE
+    assert catalog.default_forcefield("ACE-ALA-NME") == "issnet-ala2"
+
+
+def test_a_system_without_a_default_force_field_says_so(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "TRANSFERABLE", "not-in-sight")
     with pytest.raises(MissingError, match="no default learned force field for 'ACE-TRP-NME'"):
         catalog.default_forcefield("ACE-TRP-NME")
 
