@@ -30,6 +30,9 @@ def make(
     manifest: Annotated[Path, _MANIFEST],
     output: Annotated[Path, _DIRECTORY],
     threads: Annotated[int, typer.Option(help="Number of processor threads of GROMACS.", min=1)] = 1,
+    packed: Annotated[
+        Path | None, typer.Option(help="Directory of packed files; what it holds is not made again.")
+    ] = None,
 ) -> None:
     """Run every segment of the set that is not done; can be stopped at any time, the same command continues."""
     from mlsim.md.signals import listening
@@ -39,7 +42,7 @@ def make(
     plan = Manifest.load(manifest)
     with listening() as stop:
         result = make_peptide_set.make(
-            plan, manifest.parent, output, threads, stop, say=lambda line: print(line, flush=True)
+            plan, manifest.parent, output, threads, stop, say=lambda line: print(line, flush=True), packed=packed
         )
     print(result)
     if stop.reason is not None:

@@ -58,6 +58,7 @@ def make(
     threads: int = 1,
     stop: StopRequest | None = None,
     say: Callable[[str], None] = print,
+    packed: Path | None = None,
 ) -> Tally:
     """Run every segment that is not done.
 
@@ -74,6 +75,8 @@ def make(
         Ends after a checkpoint of the segment that runs.
     say : callable
         Receives one line per segment.
+    packed : Path, optional
+        Directory of packed files; segments that it holds are not made again, so that a set goes on elsewhere.
 
     Raises
     ------
@@ -83,7 +86,11 @@ def make(
     stop = stop or StopRequest()
     make_directory(directory)
     with lock(directory):
-        waiting = [s for s in segments(manifest, directory) if s.state in ("waiting", "begun")]
+        waiting = [
+            segment
+            for segment in segments(manifest, directory)
+            if segment.state in ("waiting", "begun") and not (packed and packed_file(packed, segment).exists())
+        ]
         began, made = time.monotonic(), 0
         for segment in waiting:
             if stop.reason is not None:
@@ -149,11 +156,16 @@ def pack(manifest: Manifest, directory: Path, target: Path, every: int = 1) -> l
     """
     written = []
     for segment in segments(manifest, directory):
-        path = target / segment.home.name / f"start-{segment.number:03d}.h5"
+        path = packed_file(target, segment)
         if segment.state == "done" and not path.exists():
             frames = kept(manifest, segment, every)
             written.append((write_packed(frames, path), len(frames)))
     return written
+
+
+def packed_file(target: Path, segment: Segment) -> Path:
+    """Where the packed frames of a segment are."""
+    return target / segment.home.name / f"start-{segment.number:03d}.h5"
 
 
 def kept(manifest: Manifest, segment: Segment, every: int = 1) -> ForceFrames:

@@ -39,6 +39,10 @@ def test_segments_are_made_once_and_packed_by_peptide(tmp_path: Path) -> None:
     assert sorted(set(frames.run)) == [0, 1]
     assert unpack(written[0][0]).provenance["role"] == "training"
     assert np.abs(frames.forces.sum(axis=1)).max() > 0  # the water pushes the molecule as a whole
+    elsewhere = make_peptide_set.make(
+        manifest, SHIPPED, tmp_path / "elsewhere", say=said.append, packed=tmp_path / "packed"
+    )
+    assert (elsewhere.counts["waiting"], len(said)) == (2, 2)  # packed already: nothing is made anew
     again = make_peptide_set.make(manifest, SHIPPED, tmp_path / "runs", say=said.append)
     assert again.counts["done"] == len(list(segments(manifest, tmp_path / "runs")))
     assert len(said) == 2
