@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mlsim.errors import InputError, MissingError
 from mlsim.records import RUN_FILE, RunRecord
+from mlsim.runs.trajectory_file import plain_name
 
 if TYPE_CHECKING:
     import mdtraj
@@ -70,7 +71,8 @@ class Replica:
 
         if self.trajectory_path.stat().st_size == 0:
             return np.zeros((0, self.topology.n_atoms, 3), dtype=np.float32)
-        return mdtraj.load(str(self.trajectory_path), top=self.topology).xyz
+        with plain_name(self.trajectory_path) as path:
+            return mdtraj.load(str(path), top=self.topology).xyz
 
     @property
     def n_frames(self) -> int:

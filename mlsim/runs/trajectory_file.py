@@ -4,16 +4,19 @@
 
 Formats that carry atom names (PDB, mmCIF, GRO, HDF5, MOL2 ...) may have another order than the topology that is given
 with them: their atoms are matched by residue and name and brought into its order, or refused; the order of the file is
-never taken for the order of the topology. A DCD file says its times in its header; formats without times (PDB, XYZ,
-mdcrd ...) get none, because a frame number is not a time. mdtraj opens XTC and DCD by ASCII names only, so every file
-is opened through a link with a plain name.
+never taken for the order of the topology. A DCD file says its times in its header, unless the program that wrote it had
+none (VMD and mdtraj put a step of one AKMA unit there); formats without times (PDB, XYZ, mdcrd ...) get none, because a
+frame number is not a time. mdtraj opens XTC and DCD by ASCII names only, so every file is opened through a link with a
+plain name.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import struct
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +25,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.io import netcdf_file
 
-from mlsim.errors import InputError, MissingError
+from mlsim.errors import DependencyError, InputError, MissingError
 from mlsim.units import AKMA_PS
 
 if TYPE_CHECKING:
@@ -32,7 +36,13 @@ if TYPE_CHECKING:
 #: Endings of formats that name their atoms.
 NAMED = frozenset({".pdb", ".ent", ".gro", ".cif", ".mmcif", ".pdbx", ".h5", ".hdf5", ".mol2", ".prmtop", ".gsd"})
 #: Endings of formats that store a time with every frame.
-TIMED = frozenset({".xtc", ".trr", ".nc", ".netcdf", ".ncdf", ".h5", ".hdf5", ".tng"})
+TIMED = frozenset({".xtc", ".trr", ".h5", ".hdf5", ".tng"})
+#: Endings of NetCDF trajectories, where times are optional.
+_NETCDF = frozenset({".nc", ".netcdf", ".ncdf"})
+#: Endings of formats with one frame only; mdtraj takes no stride for them.
+_SINGLE = frozenset({".rst7", ".restrt", ".inpcrd", ".ncrst"})
+#: Endings of formats that mdtraj reads with PyTables.
+_HDF5 = frozenset({".h5", ".hdf5", ".lh5"})
 #: What mdtraj raises for files that it cannot make sense of.
 _UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, AttributeError, ImportError)
 
@@ -76,6 +86,8 @@ def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
     ------
     MissingError
         If one of the files is not there.
+    DependencyError
+        If the format needs a package that is not installed.
     InputError
         If it cannot be read, holds no frame, or its atoms are not those of the topology.
     """
@@ -87,11 +99,16 @@ def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
     with plain_name(top) as plain:
         first = mdtraj.load_pdb(str(plain))
     topology = first.topology
-    named = path.suffix.lower() in NAMED
-    with plain_name(path) as plain:
+    ending = _ending(path).removesuffix(".gz")
+    if ending in _HDF5 and importlib.util.find_spec("tables") is None:
+        raise DependencyError(f"{path}: this format is read with PyTables (pip install tables), or convert it to .xtc")
+    named = ending in NAMED
+    with plain_name(path) as plain, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*netCDF4")  # a hint about speed
         try:
             own = {} if named else {"top": topology}
-            found = mdtraj.load(str(plain), stride=stride, **own)
+            step = {} if ending in _SINGLE else {"stride": stride}
+            found = mdtraj.load(str(plain), **step, **own)
         except _UNREADABLE as error:
             reason = " ".join(str(error).split()).replace(str(plain), path.name)[:300]
             raise InputError(f"{path}: cannot be read as a trajectory of {top.name}: {reason}") from None
@@ -99,10 +116,11 @@ def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
         raise InputError(f"{path}: no frames in it")
     order = _order(found.topology, topology, path, top) if named else slice(None)
     boxes = found.unitcell_vectors
-    if path.suffix.lower() == ".dcd":
+    if ending == ".dcd":
         time_ps = _dcd_times(path, len(found), stride)
     else:
-        time_ps = np.asarray(found.time, dtype=np.float64) if path.suffix.lower() in TIMED else None
+        timed = ending in TIMED or (ending in _NETCDF and _netcdf_has_times(path))
+        time_ps = np.asarray(found.time, dtype=np.float64) if timed else None
     return TrajectoryFrames(found.xyz[:, order], boxes, time_ps, topology, first.xyz[0])
 
 
@@ -115,12 +133,24 @@ def _dcd_times(path: Path, count: int, stride: int) -> NDArray[np.float64] | Non
     _, first, every = struct.unpack("<3i", head[8:20])
     (step,) = struct.unpack("<f", head[44:48])
     step_ps = step * AKMA_PS
-    if not (first >= 0 and every > 0 and 1e-6 < step_ps < 1.0):
+    if step == 1.0 or not (first >= 0 and every > 0 and 1e-6 < step_ps < 1.0):
         return None
     # the header holds the step in single precision; a round number of femtoseconds is what was meant
     exact = round(step_ps, 6)
     times: NDArray[np.float64] = (first + every * stride * np.arange(count)) * exact
     return times
+
+
+def _netcdf_has_times(path: Path) -> bool:
+    """Whether a NetCDF trajectory says its times (mdtraj gives frame numbers where it does not)."""
+    with netcdf_file(path, "r", mmap=False) as file:
+        return "time" in file.variables
+
+
+def _ending(path: Path) -> str:
+    """Ending in small letters, with what is before ``.gz``."""
+    compressed = path.suffix.lower() == ".gz"
+    return "".join(path.suffixes[-2:] if compressed else path.suffixes[-1:]).lower()
 
 
 def _order(found: mdtraj.Topology, wanted: mdtraj.Topology, path: Path, top: Path) -> NDArray[np.int64]:
@@ -148,11 +178,18 @@ def _order(found: mdtraj.Topology, wanted: mdtraj.Topology, path: Path, top: Pat
 
 @contextmanager
 def plain_name(path: Path) -> Iterator[Path]:
-    """A link to ``path`` under an ASCII name with the same ending, for libraries that know no others."""
+    """``path`` under an ASCII name with the same ending, for libraries that know no others.
+
+    Where the name of the file itself is ASCII the link is to its directory, so that a library which replaces the file
+    (as mdtraj does when it writes) replaces it there; otherwise it is to the file, which must not be written then.
+    """
     if str(path).isascii():
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="mlsim-") as directory:
-        link = Path(directory) / f"file{path.suffix}"
-        os.symlink(path.resolve(), link)
-        yield link
+        if path.name.isascii():
+            os.symlink(path.parent.resolve(), Path(directory) / "directory")
+            yield Path(directory) / "directory" / path.name
+        else:
+            os.symlink(path.resolve(), Path(directory) / f"file{_ending(path)}")
+            yield Path(directory) / f"file{_ending(path)}"

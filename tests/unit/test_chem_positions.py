@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
+import warnings
 from pathlib import Path
 
 import mdtraj
 import numpy as np
 import pytest
+from mdtraj.formats import NetCDFTrajectoryFile
 
 from mlsim.chem.catalog import forcefield_directory
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.readers.positions import made_whole, require_sound
 from mlsim.cli import main as program
 from mlsim.deploy.bind import load_forcefield
-from mlsim.errors import InputError
+from mlsim.errors import DependencyError, InputError
+from mlsim.files import replacing
 from mlsim.runs import trajectory_file
+from mlsim.runs.trajectory import COLUMNS, Replica
 from mlsim.units import AKMA_PS
 from mlsim.workflow.conformations import of_molecule
 
@@ -102,6 +107,83 @@ def test_the_header_of_a_dcd_file_gives_its_times(ala2: Molecule, pdb: Path, tmp
             file.writeModel(frame * unit.nanometer)
     np.testing.assert_allclose(trajectory_file.load(path, pdb).time_ps, [0.5, 1.0, 1.5])
     assert pytest.approx(0.0488882, rel=1e-5) == AKMA_PS
+
+
+def test_a_header_without_a_time_step_gives_no_times(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    x = turned(ala2, 3).astype(np.float32)
+    frames = mdtraj.Trajectory(x, mdtraj.load(str(pdb)).topology, np.array([5.0, 10.0, 15.0]))
+    frames.save_dcd(str(tmp_path / "a.dcd"))  # which writes a step of one AKMA unit whatever the times are
+    assert trajectory_file.load(tmp_path / "a.dcd", pdb).time_ps is None
+
+
+@pytest.mark.parametrize("with_times", [True, False])
+def test_a_netcdf_file_without_times_gives_none(with_times: bool, ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    times = np.array([5.0, 10.0, 15.0], dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*netCDF4")
+        file = NetCDFTrajectoryFile(str(tmp_path / "a.nc"), "w")
+    with file:
+        file.write(turned(ala2, 3).astype(np.float32) * 10, time=times if with_times else None)
+    found = trajectory_file.load(tmp_path / "a.nc", pdb).time_ps
+    if with_times:
+        np.testing.assert_allclose(found, times)
+    else:
+        assert found is None
+
+
+@pytest.mark.parametrize("ending", [".rst7", ".ncrst"])
+def test_an_amber_restart_file_is_one_frame(ending: str, ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    x = turned(ala2, 1).astype(np.float32)
+    mdtraj.Trajectory(x, mdtraj.load(str(pdb)).topology).save(str(tmp_path / f"a{ending}"))
+    read, times = of_molecule(tmp_path / f"a{ending}", pdb, Molecule.from_pdb(pdb))
+    np.testing.assert_allclose(read, x, atol=1e-5)
+    assert times is None
+
+
+def test_a_format_that_needs_another_package_names_it(
+    pdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    monkeypatch.setattr(trajectory_file.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match="PyTables"):
+        trajectory_file.load(tmp_path / "a.h5", pdb)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_names_decide_the_order_in_compressed_files_too(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    lines = pdb.read_text().splitlines()
+    oxygen = [k for k, line in enumerate(lines) if line[12:16].strip() == "O"]
+    carbon = [k for k, line in enumerate(lines) if line[12:16].strip() == "C"]
+    lines[oxygen[0]], lines[carbon[0]] = lines[carbon[0]], lines[oxygen[0]]
+    (tmp_path / "other.pdb.gz").write_bytes(gzip.compress(("\n".join(lines) + "\n").encode()))
+    read, _ = of_molecule(tmp_path / "other.pdb.gz", pdb, Molecule.from_pdb(pdb))
+    np.testing.assert_allclose(read[0], ala2.positions, atol=1e-3)
+
+
+def test_a_placeholder_for_the_box_changes_nothing(ala2: Molecule) -> None:
+    x = turned(ala2, 3)
+    boxes = np.array([np.zeros((3, 3)), np.eye(3) * 0.1, np.eye(3) * 3.0])
+    np.testing.assert_array_equal(made_whole(x, boxes, ala2.bonds), x)
+
+
+def test_a_cut_molecule_is_refused_where_the_box_has_no_volume(ala2: Molecule) -> None:
+    x = turned(ala2, 2)
+    x[:, :9] += 2.0
+    unchanged = made_whole(x, np.array([np.zeros((3, 3)), np.full((3, 3), np.nan)]), ala2.bonds)
+    with pytest.raises(InputError, match="periodic box"):
+        require_sound(unchanged, ala2.bonds, ala2.elements, "traj")
+
+
+def test_a_run_in_a_directory_that_is_not_ascii_is_read(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    place = tmp_path / "rü ns"
+    place.mkdir()
+    (place / "topology.pdb").write_bytes(pdb.read_bytes())
+    topology = mdtraj.load(str(pdb)).topology
+    with replacing(place / "trajectory.xtc") as partial, trajectory_file.plain_name(partial) as plain:
+        mdtraj.Trajectory(turned(ala2, 2).astype(np.float32), topology).save_xtc(str(plain))
+    rows = [f"{step},{step},0,0,300,0" for step in (1, 2)]
+    (place / "log.csv").write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
+    assert Replica(place).positions().shape == (2, 22, 3)
 
 
 def test_a_path_that_is_not_ascii_is_read(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ numbers that are none all show in the bonds:
     0.06 nm < |r_i - r_j| < 0.21 nm            (0.15 nm where one of the two is a hydrogen)
 
 Where a box is known a molecule that it cuts is put together again, bond by bond (minimum image); otherwise it is
-refused.
+refused. Frames whose molecule is whole are left as they are, because files without periodicity often hold a placeholder
+for the box (zeros, or edges of 0.1 nm).
 
 Symbols: r -> ``positions``; i, j -> ``bonds``.
 """
@@ -85,21 +86,32 @@ def require_sound(
 def made_whole(
     positions: NDArray[np.floating], boxes: NDArray[np.floating], bonds: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Positions with every bonded atom at the nearest image of its neighbour.
+    """Positions with every bonded atom at the nearest image of its neighbour, in the frames that the box cuts.
 
     Parameters
     ----------
     positions : float [F, N, 3], nm
     boxes : float [F, 3, 3], nm
-        Periodic box vectors (rows).
+        Periodic box vectors (rows). A frame whose box has no volume is left as it is.
     bonds : int [M, 2]
 
     Returns
     -------
     float64 [F, N, 3], nm
     """
-    whole = np.array(positions, dtype=np.float64)
-    inverse = np.linalg.inv(np.asarray(boxes, dtype=np.float64))
+    joined = np.array(positions, dtype=np.float64)
+    vectors: NDArray[np.float64] = np.asarray(boxes, dtype=np.float64)
+    first, second = np.asarray(bonds, dtype=np.int64).reshape(-1, 2).T
+    with np.errstate(invalid="ignore"):  # numbers that are none are found by require_sound
+        long = np.linalg.norm(joined[:, first] - joined[:, second], axis=-1) > HEAVY_BOND_NM
+        volume = np.linalg.det(vectors)
+        cut = np.flatnonzero(long.any(axis=1) & np.isfinite(volume) & (np.abs(volume) > HEAVY_BOND_NM**3))
+    joined[cut] = _joined(joined[cut], vectors[cut], bonds)
+    return joined
+
+
+def _joined(whole: NDArray[np.float64], boxes: NDArray[np.float64], bonds: NDArray[np.int64]) -> NDArray[np.float64]:
+    inverse = np.linalg.inv(boxes)
     neighbours: dict[int, list[int]] = {}
     for i, j in bonds.tolist():
         neighbours.setdefault(i, []).append(j)

@@ -31,6 +31,7 @@ from mlsim.potentials.dihedral_bias import BIAS_GROUP
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
 from mlsim.runs.trajectory import COLUMNS
+from mlsim.runs.trajectory_file import plain_name
 
 
 def harvest(
@@ -72,8 +73,8 @@ def harvest(
     topology = mdtraj.load_topology(str(directory / "topology.pdb"))
     if rows:
         times = np.array([row[1] for row in rows])
-        with replacing(directory / "trajectory.xtc") as partial:
-            mdtraj.Trajectory(np.array(positions), topology, times).save_xtc(str(partial))
+        with replacing(directory / "trajectory.xtc") as partial, plain_name(partial) as plain:
+            mdtraj.Trajectory(np.array(positions), topology, times).save_xtc(str(plain))
     with replacing(directory / "log.csv") as partial, open(partial, "w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(COLUMNS)
