@@ -5,7 +5,6 @@ Why not plain dicts: a run that silently ignores ``timestep_sf: 2`` is worse tha
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +12,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlsim.errors import MissingError, SettingsError
+from mlsim.errors import InputError, MissingError, SettingsError
+from mlsim.names import suggestion
 from mlsim.records import digest_of
 
 S = TypeVar("S", bound="Settings")
@@ -43,11 +43,12 @@ class Settings(BaseModel):
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             known = list(cls.model_fields)
-            close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else "known keys: " + ", ".join(known)
+            hint = suggestion(str(problem["loc"][-1]), known) or "known keys: " + ", ".join(known)
             return f"unknown key '{key}'; {hint}"
         if problem["type"] == "missing":
             return f"key '{key}' is missing"
+        if isinstance(refusal := problem.get("ctx", {}).get("error"), InputError):
+            return f"'{key}': {refusal}"  # it says itself what came
         return f"'{key}': {problem['msg']}, got {problem['input']!r}"
 
     @classmethod

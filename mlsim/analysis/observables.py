@@ -9,35 +9,54 @@ What: a CV is asked for by a short text, ``NAME`` or ``NAME:SELECTION``, the sam
     end-to-end               distance (nm) between the first and the last CA atom
     rg                       radius of gyration (nm), mass-weighted
 
+Other packages add theirs by entry points of the group ``mlsim.observables``, each a :class:`CollectiveVariable`.
+
 Why text: the spec is stored in surfaces and shown in tables, so that a saved surface says what it is a function of.
 Dihedrals follow IUPAC signs (mdtraj). Positions are whole molecules: no periodic images are searched.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlsim.errors import InputError
+from mlsim.names import Registry
 from mlsim.shapes import Floats, require_shape
 
 if TYPE_CHECKING:
     import mdtraj
 
-#: name -> (periodic, unit, what may follow the colon).
-REGISTRY: dict[str, tuple[bool, str, str]] = {
-    "phi": (True, "rad", "residue number (optional for a peptide with one such residue)"),
-    "psi": (True, "rad", "residue number (optional for a peptide with one such residue)"),
-    "chi1": (True, "rad", "residue number (optional for a peptide with one such residue)"),
-    "distance": (False, "nm", "two atoms, e.g. distance:2.NZ,4.CD"),
-    "end-to-end": (False, "nm", ""),
-    "rg": (False, "nm", ""),
-}
+
+@dataclass(frozen=True)
+class CollectiveVariable:
+    """What a name of the registry stands for.
+
+    Attributes
+    ----------
+    periodic : bool
+        Whether it is an angle in rad with period 2 pi.
+    unit : str
+        ``rad``, ``nm`` ...
+    values : callable
+        ``values(positions [F, N, 3] in nm, topology, observable) -> [F]``.
+    selection : str
+        What may follow the colon, in words; empty: nothing.
+    form : str
+        Regular expression of the whole selection.
+    """
+
+    periodic: bool
+    unit: str
+    values: Callable[[Floats, mdtraj.Topology, Observable], Floats]
+    selection: str = ""
+    form: str = ""
+
+
 _QUADRUPLES: dict[str, tuple[tuple[int, str], ...]] = {
     "phi": ((-1, "C"), (0, "N"), (0, "CA"), (0, "C")),
     "psi": ((0, "N"), (0, "CA"), (0, "C"), (1, "N")),
@@ -60,12 +79,12 @@ class Observable:
     @property
     def periodic(self) -> bool:
         """Whether it is an angle with period 2 pi."""
-        return REGISTRY[self.name][0]
+        return REGISTRY.get(self.name).periodic
 
     @property
     def unit(self) -> str:
-        """``rad`` or ``nm``."""
-        return REGISTRY[self.name][1]
+        """``rad``, ``nm`` or what another package says."""
+        return REGISTRY.get(self.name).unit
 
 
 def parse(spec: str) -> Observable:
@@ -77,19 +96,9 @@ def parse(spec: str) -> Observable:
         For an unknown name (with a suggestion) or a selection of the wrong form.
     """
     name, _, selection = spec.strip().partition(":")
-    if name not in REGISTRY:
-        close = difflib.get_close_matches(name, REGISTRY, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else "known: " + ", ".join(REGISTRY)
-        raise InputError(f"unknown collective variable '{spec}'; {hint}")
-    expected = REGISTRY[name][2]
-    if name == "distance":
-        fits = re.fullmatch(r"-?\d+\.[\w'*]+,-?\d+\.[\w'*]+", selection) is not None
-    elif expected:
-        fits = selection == "" or re.fullmatch(r"-?\d+", selection) is not None
-    else:
-        fits = selection == ""
-    if not fits:
-        raise InputError(f"collective variable '{spec}': expected {expected or 'nothing'} after '{name}'")
+    kind = REGISTRY.get(name, spec)
+    if re.fullmatch(kind.form, selection) is None:
+        raise InputError(f"collective variable '{spec}': expected {kind.selection or 'nothing'} after '{name}'")
     return Observable(name, selection)
 
 
@@ -132,21 +141,30 @@ def evaluate(positions: Floats, topology: mdtraj.Topology, specs: Sequence[str])
 
 
 def _column(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:
-    if observable.periodic:
-        return _dihedral(positions, _dihedral_atoms(topology, observable))
-    if observable.name == "rg":
-        return _radius_of_gyration(positions, topology)
-    if observable.name == "end-to-end":
-        ends = [a.index for a in topology.atoms if a.name == "CA"]
-        if len(ends) < 2:
-            raise InputError(f"end-to-end: expected at least two CA atoms, the molecule has {len(ends)}")
-        pair = (ends[0], ends[-1])
-    else:
-        first, second = observable.selection.split(",")
-        pair = (_atom(topology, first, observable), _atom(topology, second, observable))
-        if pair[0] == pair[1]:
-            raise InputError(f"collective variable '{observable.text}': expected two different atoms")
-    difference = positions[:, pair[1]].astype(np.float64) - positions[:, pair[0]]
+    values = REGISTRY.get(observable.name).values(positions, topology, observable)
+    return require_shape(values, (len(positions),), f"collective variable '{observable.text}'")
+
+
+def _torsion(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:
+    return _dihedral(positions, _dihedral_atoms(topology, observable))
+
+
+def _end_to_end(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:
+    ends = [a.index for a in topology.atoms if a.name == "CA"]
+    if len(ends) < 2:
+        raise InputError(f"end-to-end: expected at least two CA atoms, the molecule has {len(ends)}")
+    return _separation(positions, ends[0], ends[-1])
+
+
+def _distance(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:
+    first, second = (_atom(topology, text, observable) for text in observable.selection.split(","))
+    if first == second:
+        raise InputError(f"collective variable '{observable.text}': expected two different atoms")
+    return _separation(positions, first, second)
+
+
+def _separation(positions: Floats, first: int, second: int) -> Floats:
+    difference = positions[:, second].astype(np.float64) - positions[:, first]
     return np.linalg.norm(difference, axis=1)
 
 
@@ -158,7 +176,7 @@ def _dihedral(positions: Floats, atoms: tuple[int, int, int, int]) -> Floats:
     return np.asarray(angles[:, 0], dtype=np.float64)
 
 
-def _radius_of_gyration(positions: Floats, topology: mdtraj.Topology) -> Floats:
+def _radius_of_gyration(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:
     masses = np.array([a.element.mass for a in topology.atoms], dtype=np.float64)
     x = positions.astype(np.float64)
     centred = x - (masses[:, None] * x).sum(axis=1, keepdims=True) / masses.sum()
@@ -227,3 +245,21 @@ def _quadruple(topology: mdtraj.Topology, residue: mdtraj.core.topology.Residue,
             return None
         atoms.append(names[atom])
     return tuple(atoms)
+
+
+_RESIDUE = {"selection": "residue number (optional for a peptide with one such residue)", "form": r"(-?\d+)?"}
+_ATOM = r"-?\d+\.[\w'*]+"
+REGISTRY: Registry[CollectiveVariable] = Registry(
+    "collective variable",
+    "mlsim.observables",
+    {
+        **{name: CollectiveVariable(True, "rad", _torsion, **_RESIDUE) for name in ("phi", "psi", "chi1")},
+        "distance": CollectiveVariable(
+            False, "nm", _distance, "two atoms, e.g. distance:2.NZ,4.CD", f"{_ATOM},{_ATOM}"
+        ),
+        "end-to-end": CollectiveVariable(False, "nm", _end_to_end),
+        "rg": CollectiveVariable(False, "nm", _radius_of_gyration),
+    },
+    lambda found: isinstance(found, CollectiveVariable),
+    "a mlsim.analysis.observables.CollectiveVariable",
+)

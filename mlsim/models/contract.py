@@ -9,13 +9,13 @@ continuously differentiable in the positions, and can be compiled by ``torch.jit
 gradient, so that they are conservative by construction. The additive constant of E has no meaning unless the
 model's own documentation gives it one.
 
-A new model is one file with a subclass of :class:`AbstractEnergyModel`, one line in ``_MODELS`` (or a call of
-:func:`register` from outside the package), and one subclass of the contract in ``tests/contracts``.
+A new model is one file with a subclass of :class:`AbstractEnergyModel`, one line in ``MODELS`` (from outside the
+package an entry point of the group ``mlsim.models``, or a call of :func:`register`), and one subclass of
+:class:`mlsim.testing.model_contract.ModelContract`.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from mlsim.errors import ArtifactError, SettingsError
+from mlsim.names import Registry
 from mlsim.settings import Settings
 
 #: Atom classes of Amber ff14SB, the default vocabulary of a model.
@@ -33,12 +34,6 @@ AMBER_FF14SB_CLASSES: tuple[str, ...] = (
     "N", "N2", "N3", "NA", "NB", "O", "O2", "OH", "S", "SH",
 )
 # fmt: on
-
-_MODELS: dict[str, str] = {
-    "ebm": "mlsim.models.ebm.energy_based:EnergyBasedModel",
-    "issnet": "mlsim.models.issnet.solvation:ISSNet",
-    "transferable": "mlsim.models.transferable.peptide_solvent:TransferableISSNet",
-}
 
 
 class ModelSettings(Settings):
@@ -172,15 +167,28 @@ def bind(model: AbstractEnergyModel, atom_types: Sequence[str], charges: Any) ->
     return BoundEnergy(model, model.type_indices(atom_types), values)
 
 
+MODELS: Registry[type[AbstractEnergyModel]] = Registry(
+    "model kind",
+    "mlsim.models",
+    {
+        "ebm": "mlsim.models.ebm.energy_based:EnergyBasedModel",
+        "issnet": "mlsim.models.issnet.solvation:ISSNet",
+        "transferable": "mlsim.models.transferable.peptide_solvent:TransferableISSNet",
+    },
+    lambda found: isinstance(found, type) and issubclass(found, AbstractEnergyModel),
+    "a subclass of mlsim.models.contract.AbstractEnergyModel",
+    SettingsError,
+)
+
+
 def register(kind: str, target: str) -> None:
-    """Make a model known by name; ``target`` is ``"package.module:Class"`` and is imported at first use."""
-    if _MODELS.setdefault(kind, target) != target:
-        raise SettingsError(f"model kind '{kind}' is taken by {_MODELS[kind]}; choose another name for {target}")
+    """Make a model known by name in this process; ``target`` is ``"package.module:Class"``, imported at first use."""
+    MODELS.register(kind, target)
 
 
 def kinds() -> tuple[str, ...]:
     """Names of the known models."""
-    return tuple(sorted(_MODELS))
+    return MODELS.names()
 
 
 def model_type(kind: str) -> type[AbstractEnergyModel]:
@@ -191,11 +199,7 @@ def model_type(kind: str) -> type[AbstractEnergyModel]:
     SettingsError
         If there is none; the message lists those that exist.
     """
-    if kind not in _MODELS:
-        raise SettingsError(f"unknown model kind '{kind}'; known: {', '.join(kinds())}")
-    module, name = _MODELS[kind].split(":")
-    found: type[AbstractEnergyModel] = getattr(importlib.import_module(module), name)
-    return found
+    return MODELS.get(kind)
 
 
 def create(kind: str, config: Mapping[str, Any], seed: int = 0) -> AbstractEnergyModel:

@@ -3,23 +3,19 @@
 A specification is one or more names joined by ``+``; a name may carry an argument after a colon:
 ``vacuum``, ``gbn2``, ``tip3p``, ``issnet``, ``issnet:my-model``, ``gbn2+issnet:correction``.
 Names come from this package (``vacuum``, the GB models, ``tip3p``) and from the entry-point group
-``mlsim.potentials``, where any installed package may register a factory ``(argument, request) -> Potential``.
+``mlsim.potentials``, where any installed package may register a factory ``(argument, request) -> Potential``
+(see :mod:`mlsim.names`).
 This package's own learned force fields arrive the same way, so nothing here imports torch.
 """
 
 from __future__ import annotations
 
-import difflib
-from importlib.metadata import entry_points
-from typing import Any
-
 from mlsim.errors import InputError
+from mlsim.names import Registry
 from mlsim.potentials.born import GB_MODELS, GeneralizedBorn
 from mlsim.potentials.contract import Factory, Potential, PotentialRequest, Sum
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.potentials.vacuum import Vacuum
-
-ENTRY_POINT_GROUP = "mlsim.potentials"
 
 
 def _vacuum(argument: str | None, request: PotentialRequest) -> Potential:
@@ -52,13 +48,9 @@ FACTORIES: dict[str, Factory] = {
 }
 
 
-def registered() -> dict[str, Factory]:
-    """All factories by name; loading a third-party one happens only when it is asked for."""
-
-    def late(point: Any) -> Factory:
-        return lambda argument, request: point.load()(argument, request)
-
-    return {**{p.name: late(p) for p in entry_points(group=ENTRY_POINT_GROUP)}, **FACTORIES}
+POTENTIALS: Registry[Factory] = Registry(
+    "potential", "mlsim.potentials", FACTORIES, callable, "a factory (argument, request) -> Potential"
+)
 
 
 def resolve(specification: str, request: PotentialRequest) -> Potential:
@@ -69,13 +61,8 @@ def resolve(specification: str, request: PotentialRequest) -> Potential:
     InputError
         Unknown or empty name (with a suggestion).
     """
-    factories = registered()
     terms: list[Potential] = []
     for part in specification.split("+"):
         name, _, argument = part.strip().partition(":")
-        if name not in factories:
-            close = difflib.get_close_matches(name, factories, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else "known: " + ", ".join(sorted(factories))
-            raise InputError(f"solvent '{specification}': no potential is called '{name}'; {hint}")
-        terms.append(factories[name](argument or None, request))
+        terms.append(POTENTIALS.get(name, specification)(argument or None, request))
     return terms[0] if len(terms) == 1 else Sum.of(specification, terms)

@@ -4,47 +4,60 @@
 ``Encoder.save``; a directory in transformers' layout (``config.json``), whose ``model_type`` decides; the name of a
 shipped encoder; a name on the Hugging Face hub (``owner/name``), which transformers fetches or finds in its cache.
 
-A class is imported when it is first asked for, so that listing encoders loads neither torch nor transformers.
+A class is imported when it is first asked for, so that listing encoders loads neither torch nor transformers. Other
+packages add theirs by entry points of the group ``mlsim.encoders`` (see :mod:`mlsim.names`).
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsim.errors import ArtifactError, DependencyError, InputError, MissingError
+from mlsim.errors import ArtifactError, DependencyError, MissingError
+from mlsim.names import Registry
 from mlsim.repr.shipped_encoders import CONFIG, directory_of
 
 if TYPE_CHECKING:
     from mlsim.repr.encoder import Encoder
 
-#: kind -> "module:Class"
-_KINDS: dict[str, str] = {
-    "beit": "mlsim.repr.beit.beit_encoder:BeitEncoder",
-    "hsic": "mlsim.repr.hsic.hsic_encoder:HsicEncoder",
-    "quip": "mlsim.repr.quip.quip_encoder:QuipEncoder",
-}
+
+def _is_encoder(found: Any) -> bool:
+    from mlsim.repr.encoder import Encoder
+
+    return isinstance(found, type) and issubclass(found, Encoder)
+
+
+ENCODERS: Registry[type[Encoder]] = Registry(
+    "encoder kind",
+    "mlsim.encoders",
+    {
+        "beit": "mlsim.repr.beit.beit_encoder:BeitEncoder",
+        "hsic": "mlsim.repr.hsic.hsic_encoder:HsicEncoder",
+        "quip": "mlsim.repr.quip.quip_encoder:QuipEncoder",
+    },
+    _is_encoder,
+    "a subclass of mlsim.repr.Encoder",
+    extra="repr",
+)
 #: transformers' ``model_type`` -> kind
 _FOREIGN = {"beit": "beit", "roberta": "quip"}
 
 
 def register(kind: str, target: str) -> None:
-    """Make an encoder class known; ``target`` is ``"package.module:Class"`` and is imported at first use.
+    """Make an encoder class known in this process; ``target`` is ``"package.module:Class"``, imported at first use.
 
     Raises
     ------
     InputError
         If the kind is taken.
     """
-    if _KINDS.setdefault(kind, target) != target:
-        raise InputError(f"encoder kind '{kind}' is taken by {_KINDS[kind]}; choose another name for {target}")
+    ENCODERS.register(kind, target)
 
 
 def kinds() -> tuple[str, ...]:
     """Names of the known encoder classes."""
-    return tuple(sorted(_KINDS))
+    return ENCODERS.names()
 
 
 def encoder_type(kind: str) -> type[Encoder]:
@@ -57,18 +70,7 @@ def encoder_type(kind: str) -> type[Encoder]:
     DependencyError
         If a package it needs is not installed; the message says what to install.
     """
-    if kind not in _KINDS:
-        raise InputError(f"unknown encoder kind '{kind}'; known: {', '.join(kinds())}")
-    module, name = _KINDS[kind].split(":")
-    try:
-        found: type[Encoder] = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        if (error.name or "").startswith("mlsim"):
-            raise
-        raise DependencyError(
-            f"encoder kind '{kind}' needs {error.name or error}; install it with: pip install \"mlsim[repr]\""
-        ) from None
-    return found
+    return ENCODERS.get(kind)
 
 
 def load_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:

@@ -9,16 +9,20 @@ distances (O(s) with translations), else alignment. Why smoothed and not sorted 
 two distances cross, the kernel leaves the kinks out of the divergence, and its Stein identity then fails. On LJ-13 the
 mean velocity at the target does not vanish with the number of sources, but pulls along the score; smoothed distances
 have none of that (``tests/unit/test_samplers_kinetic.py``).
+
+Other packages add samplers by entry points of the group ``mlsim.samplers``; each names a :data:`Factory`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, get_args
+from collections.abc import Callable
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mlsim.errors import InputError
+from mlsim.names import Registry
 from mlsim.samplers.algorithm import LogDensity, Sampler
 from mlsim.samplers.groups.symmetry import Symmetry, translations, trivial
 from mlsim.samplers.kernels.alignment import AlignmentKernel
@@ -40,27 +44,17 @@ from mlsim.samplers.methods.tempering import ladder, tempering
 from mlsim.samplers.methods.warm_start import warm_start
 from mlsim.settings import Settings
 
-Method = Literal[
-    "svgd",
-    "esvgd",
-    "noisy-esvgd",
-    "kinetic-esvgd",
-    "metropolised-esvgd",
-    "esvgd+kinetic",
-    "esvgd+metropolised",
-    "ula",
-    "mala",
-    "hmc",
-    "tempering",
-]
-#: Names of all samplers.
-METHODS: tuple[str, ...] = get_args(Method)
+
+def _known(name: str) -> str:
+    if name not in SAMPLERS:
+        SAMPLERS.get(name)  # refuses it
+    return name
 
 
 class SamplerSettings(Settings):
     """Which sampler, with which budget and knobs. Lengths are in the units of the target."""
 
-    method: Method
+    method: Annotated[str, AfterValidator(_known)]
     gradients: int = Field(default=500, ge=1, description="budget: gradient evaluations per particle")
     length: float = Field(default=1.0, gt=0.0, description="characteristic length, scales the step sizes")
     kernel: Literal["auto", "pullback", "smooth", "alignment"] = "auto"
@@ -121,36 +115,98 @@ def create(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSetting
     settings : SamplerSettings
         Method, budget and knobs.
     """
-    eps = 0.005 * settings.length**2
-    project = symmetry.project
-    if settings.method == "ula":
-        return ula(log_density, eps, decay=20.0, project=project)
-    if settings.method == "mala":
-        return mala(log_density, eps, project=project)
-    if settings.method == "hmc":
-        return hmc(log_density, 0.05 * settings.length, leaps=settings.leaps, project=project)
-    if settings.method == "tempering":
-        return tempering(log_density, ladder(settings.levels, settings.hottest), size=eps, project=project)
-    bandwidth = _bandwidth(settings)
-    if settings.method == "svgd":
-        plain = trivial(symmetry.space, symmetry.points)
-        if symmetry.centred:
-            plain = plain * translations(symmetry.space, symmetry.points)
-        rule = Normalised(0.15 * settings.length, settings.gradients)
-        anneal = _schedule(settings, settings.gradients)
-        return stein_descent("svgd", log_density, ExplicitKernel(plain), bandwidth, rule, anneal)
+    return SAMPLERS.get(settings.method)(log_density, symmetry, settings)
+
+
+def _size(settings: SamplerSettings) -> float:
+    """Step of noisy dynamics, (length of the target)^2."""
+    return 0.005 * settings.length**2
+
+
+def _ula(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSettings) -> Sampler:
+    return ula(log_density, _size(settings), decay=20.0, project=symmetry.project)
+
+
+def _mala(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSettings) -> Sampler:
+    return mala(log_density, _size(settings), project=symmetry.project)
+
+
+def _hmc(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSettings) -> Sampler:
+    return hmc(log_density, 0.05 * settings.length, leaps=settings.leaps, project=symmetry.project)
+
+
+def _tempering(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSettings) -> Sampler:
+    steps = ladder(settings.levels, settings.hottest)
+    return tempering(log_density, steps, size=_size(settings), project=symmetry.project)
+
+
+def _svgd(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSettings) -> Sampler:
+    plain = trivial(symmetry.space, symmetry.points)
+    if symmetry.centred:
+        plain = plain * translations(symmetry.space, symmetry.points)
+    rule = Normalised(0.15 * settings.length, settings.gradients)
+    anneal = _schedule(settings, settings.gradients)
+    return stein_descent("svgd", log_density, ExplicitKernel(plain), _bandwidth(settings), rule, anneal)
+
+
+def _transport(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSettings, gradients: int) -> Sampler:
+    rule = Normalised(0.15 * settings.length, gradients)
     kernel = stein_kernel(symmetry, settings)
-    if settings.method == "noisy-esvgd":
-        return noisy_esvgd(log_density, kernel, eps, bandwidth, settings.noisy_weight, decay=20.0)
-    exact = metropolised_esvgd(log_density, kernel, bandwidth, settings.metropolised_weight, eps)
-    kinetic = kinetic_esvgd(
-        log_density, kernel, 0.08 * settings.length, 1.0 / settings.length, bandwidth, settings.kinetic_weight
-    )
-    if settings.method in ("metropolised-esvgd", "kinetic-esvgd"):
-        return exact if settings.method == "metropolised-esvgd" else kinetic
-    first = settings.gradients if settings.method == "esvgd" else max(1, (2 * settings.gradients) // 5)
-    rule = Normalised(0.15 * settings.length, first)
-    transport = esvgd(log_density, kernel, bandwidth, rule, _schedule(settings, first))
-    if settings.method == "esvgd":
-        return transport
-    return warm_start(transport, first, exact if settings.method == "esvgd+metropolised" else kinetic)
+    return esvgd(log_density, kernel, _bandwidth(settings), rule, _schedule(settings, gradients))
+
+
+def _esvgd(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSettings) -> Sampler:
+    return _transport(log_density, symmetry, settings, settings.gradients)
+
+
+def _noisy(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSettings) -> Sampler:
+    kernel, weight = stein_kernel(symmetry, settings), settings.noisy_weight
+    return noisy_esvgd(log_density, kernel, _size(settings), _bandwidth(settings), weight, decay=20.0)
+
+
+def _kinetic(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSettings) -> Sampler:
+    kernel, weight = stein_kernel(symmetry, settings), settings.kinetic_weight
+    step, friction = 0.08 * settings.length, 1.0 / settings.length
+    return kinetic_esvgd(log_density, kernel, step, friction, _bandwidth(settings), weight)
+
+
+def _metropolised(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSettings) -> Sampler:
+    kernel, weight = stein_kernel(symmetry, settings), settings.metropolised_weight
+    return metropolised_esvgd(log_density, kernel, _bandwidth(settings), weight, _size(settings))
+
+
+def _warmed(then: Factory) -> Factory:
+    """E-SVGD for two fifths of the budget, then another sampler from its particles."""
+
+    def factory(log_density: LogDensity, symmetry: Symmetry, settings: SamplerSettings) -> Sampler:
+        first = max(1, (2 * settings.gradients) // 5)
+        transport = _transport(log_density, symmetry, settings, first)
+        return warm_start(transport, first, then(log_density, symmetry, settings))
+
+    return factory
+
+
+#: Makes a sampler of a target and its group, with the budget and knobs of the settings.
+Factory = Callable[[LogDensity, Symmetry, SamplerSettings], Sampler]
+_FACTORIES: dict[str, Factory] = {
+    "svgd": _svgd,
+    "esvgd": _esvgd,
+    "noisy-esvgd": _noisy,
+    "kinetic-esvgd": _kinetic,
+    "metropolised-esvgd": _metropolised,
+    "esvgd+kinetic": _warmed(_kinetic),
+    "esvgd+metropolised": _warmed(_metropolised),
+    "ula": _ula,
+    "mala": _mala,
+    "hmc": _hmc,
+    "tempering": _tempering,
+}
+#: Names of the samplers of this package.
+METHODS: tuple[str, ...] = tuple(_FACTORIES)
+SAMPLERS: Registry[Factory] = Registry(
+    "sampler",
+    "mlsim.samplers",
+    _FACTORIES,
+    callable,
+    "a factory (log_density, symmetry, settings) -> Sampler",
+)

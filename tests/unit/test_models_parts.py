@@ -90,7 +90,7 @@ def test_settings_out_of_range_are_refused(config):
 
 
 def test_a_model_from_outside_can_be_registered_but_not_replace_another(monkeypatch):
-    monkeypatch.setattr(contract, "_MODELS", dict(contract._MODELS))
+    monkeypatch.setattr(contract.MODELS, "_own", dict(contract.MODELS._own))
     contract.register("mine", "mlsim.models.issnet.solvation:ISSNet")
     assert "mine" in contract.kinds()
     assert contract.create("mine", {"features": 4}).config.features == 4

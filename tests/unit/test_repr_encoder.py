@@ -162,7 +162,7 @@ def test_an_unknown_name_lists_the_shipped_ones() -> None:
 
 
 def test_a_kind_can_be_added_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
+    monkeypatch.setattr(registry.ENCODERS, "_own", dict(registry.ENCODERS._own))
     registry.register("mine", "mlsim.repr.beit.beit_encoder:BeitEncoder")
     assert registry.encoder_type("mine") is BeitEncoder
     with pytest.raises(InputError, match="taken"):
