@@ -30,8 +30,8 @@ LAYERS = layers()
 FOUNDATION = {name for name, (layer, _) in LAYERS.items() if layer == 0}
 #: Rooms in which a heavy package may appear.
 HOMES: dict[str, set[str]] = {
-    "openmm": {"chem", "potentials", "md", "deploy", "workflow"},
-    "torch": {"models", "samplers", "train", "deploy", "repr", "dataset", "seeds", "workflow"},
+    "openmm": {"chem", "potentials", "md", "deploy", "workflow", "testing"},
+    "torch": {"models", "samplers", "train", "deploy", "repr", "dataset", "seeds", "workflow", "testing"},
     "mdtraj": {"runs", "md", "analysis", "cli", "repr", "workflow"},
     "pymbar": {"analysis"},
 }

@@ -1,11 +1,11 @@
-"""Energy-based models keep the contract of ``model_contract``."""
+"""Energy-based models keep the contract of models."""
 
 from __future__ import annotations
 
 import torch
 
 from mlsim.models.contract import create
-from tests.contracts.model_contract import ModelContract
+from mlsim.testing import ModelContract
 
 
 class TestEnergyBasedModel(ModelContract):

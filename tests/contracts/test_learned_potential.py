@@ -13,7 +13,7 @@ from mlsim.errors import InputError
 from mlsim.potentials.contract import Potential, PotentialRequest
 from mlsim.potentials.named import resolve
 from mlsim.potentials.system import build_system
-from tests.contracts.potential_contract import ImplicitPotentialContract
+from mlsim.testing import ImplicitPotentialContract
 from tests.toy_artifact import declared_verified, toy_artifact
 
 

@@ -1,9 +1,9 @@
-"""Every model keeps the contract of ``model_contract``."""
+"""Every model keeps the contract of models."""
 
 from __future__ import annotations
 
 from mlsim.models.contract import create
-from tests.contracts.model_contract import ModelContract
+from mlsim.testing import ModelContract
 
 
 class TestISSNet(ModelContract):

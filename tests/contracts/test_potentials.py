@@ -19,7 +19,7 @@ from mlsim.potentials.named import resolve
 from mlsim.potentials.placement import Placement
 from mlsim.potentials.system import build_system, repeated, skeleton
 from mlsim.potentials.vacuum import Vacuum
-from tests.contracts.potential_contract import ImplicitPotentialContract, PotentialContract
+from mlsim.testing import ImplicitPotentialContract, PotentialContract
 
 
 class TestVacuum(ImplicitPotentialContract):

@@ -24,7 +24,7 @@ from mlsim.samplers import (
     warm_start,
 )
 from mlsim.samplers.algorithm import LogDensity, Sampler
-from tests.contracts.sampler_contract import SamplerContract
+from mlsim.testing import SamplerContract
 
 #: The target of the contract is invariant under both reflections: D_2.
 KERNEL = ExplicitKernel(dihedral(2))

@@ -1,14 +1,16 @@
-"""What every potential must do; subclass and say which one and for which molecule."""
+"""The contract of a potential: subclass ``PotentialContract`` once per potential and every claim below is tested."""
 
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 from openmm import Context, Platform, VerletIntegrator
 from scipy.spatial.transform import Rotation
 
+from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.potentials.contract import Potential, PotentialRequest
 from mlsim.potentials.named import resolve
@@ -16,7 +18,11 @@ from mlsim.potentials.system import build_system
 
 
 class PotentialContract:
-    """Contract of :class:`mlsim.potentials.contract.Potential`."""
+    """What every potential promises (:class:`mlsim.potentials.contract.Potential`).
+
+    Subclasses set ``specification``, the name by which users ask for it, or replace :meth:`potential`; one that is made
+    for another molecule than alanine dipeptide replaces :meth:`solute`.
+    """
 
     specification: str
     force_tolerance = 1e-4
@@ -24,12 +30,16 @@ class PotentialContract:
     step_nm = 1e-5
 
     @pytest.fixture
-    def potential(self, ala2: Molecule) -> Potential:
-        return resolve(self.specification, PotentialRequest(ala2))
+    def solute(self) -> Molecule:
+        return load_system("alanine-dipeptide")
 
     @pytest.fixture
-    def molecule(self, ala2: Molecule, potential: Potential) -> Molecule:
-        return potential.prepare(ala2)
+    def potential(self, solute: Molecule) -> Potential:
+        return resolve(self.specification, PotentialRequest(solute))
+
+    @pytest.fixture
+    def molecule(self, solute: Molecule, potential: Potential) -> Molecule:
+        return potential.prepare(solute)
 
     @pytest.fixture
     def context(self, molecule: Molecule, potential: Potential) -> Context:
@@ -47,15 +57,16 @@ class PotentialContract:
     def displacement(self, generator: np.random.Generator, n: int) -> np.ndarray:
         return generator.normal(size=(n, 3))
 
-    def test_solute_comes_first_and_in_the_same_order(self, ala2: Molecule, molecule: Molecule) -> None:
-        assert molecule.atom_names[: ala2.n_atoms] == ala2.atom_names
-        np.testing.assert_array_equal(molecule.solute, np.arange(ala2.n_atoms))
+    def test_solute_comes_first_and_in_the_same_order(self, solute: Molecule, molecule: Molecule) -> None:
+        assert molecule.atom_names[: solute.n_atoms] == solute.atom_names
+        np.testing.assert_array_equal(molecule.solute, np.arange(solute.n_atoms))
 
     def test_description_is_json_and_names_no_path(self, potential: Potential) -> None:
         text = json.dumps(potential.describe())
         assert potential.name in text
         assert "/root" not in text
         assert "/home" not in text
+        assert re.search(r'"(/|[A-Za-z]:\\\\)', text) is None, "absolute path"
 
     def test_forces_are_minus_the_gradient_along_random_directions(self, context: Context, molecule: Molecule) -> None:
         generator = np.random.default_rng(0)

@@ -53,14 +53,14 @@ class ModelContract:
 
     @pytest.fixture
     def bound(self) -> BoundEnergy:
-        return bound_in_double_precision(type(self))
+        return bound_in_double_precision(type(self))  # type: ignore[arg-type]  # a class can be hashed
 
     def positions(self, seed: int, batch: int = 1) -> Tensor:
         return torch.from_numpy(geometry(seed, len(self.atom_types), batch))
 
     @given(seed=seeds)
     @few
-    def test_energy_is_invariant_under_rotation_translation_and_reflection(self, bound, seed):
+    def test_energy_is_invariant_under_rotation_translation_and_reflection(self, bound: BoundEnergy, seed: int) -> None:
         rng = np.random.default_rng(seed)
         x = self.positions(seed)
         moved = x @ torch.from_numpy(random_rotation(rng)).T + torch.from_numpy(rng.normal(size=3))
@@ -69,7 +69,9 @@ class ModelContract:
 
     @given(seed=seeds)
     @few
-    def test_forces_rotate_with_the_molecule_and_have_no_net_force_or_torque(self, bound, seed):
+    def test_forces_rotate_with_the_molecule_and_have_no_net_force_or_torque(
+        self, bound: BoundEnergy, seed: int
+    ) -> None:
         rotation = torch.from_numpy(random_rotation(np.random.default_rng(seed)))
         x = self.positions(seed)
         _, f = bound.model.energy_and_forces(x, bound.types, bound.charges)
@@ -82,13 +84,13 @@ class ModelContract:
 
     @given(seed=seeds)
     @few
-    def test_energy_does_not_change_when_equal_atoms_are_exchanged(self, bound, seed):
+    def test_energy_does_not_change_when_equal_atoms_are_exchanged(self, bound: BoundEnergy, seed: int) -> None:
         order = np.arange(len(self.atom_types))
         order[list(self.equal_atoms)] = np.random.default_rng(seed).permutation(self.equal_atoms)
         x = self.positions(seed)
         assert torch.allclose(bound(x), bound(x[:, order]), rtol=0, atol=1e-9)
 
-    def test_energy_does_change_when_different_atoms_are_exchanged(self, bound):
+    def test_energy_does_change_when_different_atoms_are_exchanged(self, bound: BoundEnergy) -> None:
         order = np.arange(len(self.atom_types))
         order[[4, 5]] = order[[5, 4]]
         x = self.positions(1)
@@ -96,7 +98,7 @@ class ModelContract:
 
     @given(seed=seeds)
     @few
-    def test_forces_agree_with_finite_differences_in_float64(self, bound, seed):
+    def test_forces_agree_with_finite_differences_in_float64(self, bound: BoundEnergy, seed: int) -> None:
         x = self.positions(seed)
         _, forces = bound.model.energy_and_forces(x, bound.types, bound.charges)
         direction = torch.from_numpy(np.random.default_rng(seed).normal(size=x.shape))
@@ -107,7 +109,7 @@ class ModelContract:
         scale = forces.norm() * direction.norm()
         assert abs(slope + (forces * direction).sum()) <= 1e-6 * scale
 
-    def test_energy_and_its_first_two_derivatives_vanish_smoothly_at_the_cutoff(self, bound):
+    def test_energy_and_its_first_two_derivatives_vanish_smoothly_at_the_cutoff(self, bound: BoundEnergy) -> None:
         pair = bind(bound.model, self.atom_types[4:6], self.charges[4:6])
 
         def derivatives(distance: float) -> list[float]:
@@ -130,7 +132,7 @@ class ModelContract:
             assert abs(close[1]) <= 1e-5 * abs(inside[1])
             assert abs(close[2]) <= 2e-2 * abs(inside[2])
 
-    def test_a_batch_gives_the_same_energies_as_single_geometries(self, bound):
+    def test_a_batch_gives_the_same_energies_as_single_geometries(self, bound: BoundEnergy) -> None:
         x = self.positions(3, batch=5)
         together = bound(x)
         single = torch.stack([bound(frame) for frame in x])
@@ -138,7 +140,7 @@ class ModelContract:
         assert bound(x[0]).shape == ()
         assert torch.allclose(together, single, rtol=0, atol=1e-10)
 
-    def test_scripted_model_survives_a_file_and_equals_the_eager_one(self, bound):
+    def test_scripted_model_survives_a_file_and_equals_the_eager_one(self, bound: BoundEnergy) -> None:
         x = self.positions(4, batch=3)
         file = io.BytesIO()
         torch.jit.save(torch.jit.script(bound), file)
@@ -152,7 +154,7 @@ class ModelContract:
         assert torch.allclose(ga, gb, rtol=0, atol=1e-10 * ga.abs().max().item())
         assert torch.allclose(loaded(x[0]), eager[0], rtol=1e-12, atol=0)
 
-    def test_float32_agrees_with_float64(self):
+    def test_float32_agrees_with_float64(self) -> None:
         single = bind(self.build().float(), self.atom_types, self.charges)
         double = bind(self.build().double(), self.atom_types, self.charges)
         x = self.positions(5, batch=2)
@@ -164,7 +166,7 @@ class ModelContract:
         assert torch.allclose(e32.double(), e64, rtol=2e-5, atol=2e-4)
         assert (f32.double() - f64).norm() <= 2e-4 * f64.norm()
 
-    def test_energy_and_forces_equal_forward_and_its_gradient(self, bound):
+    def test_energy_and_forces_equal_forward_and_its_gradient(self, bound: BoundEnergy) -> None:
         x = self.positions(6, batch=2).requires_grad_(True)
         energy = bound(x)
         (gradient,) = torch.autograd.grad(energy.sum(), x)
@@ -177,7 +179,7 @@ class ModelContract:
         assert not plain[0].requires_grad
         assert not plain[1].requires_grad
 
-    def test_force_loss_has_the_gradient_of_finite_differences_in_the_parameters(self):
+    def test_force_loss_has_the_gradient_of_finite_differences_in_the_parameters(self) -> None:
         model = self.build().double()
         types = model.type_indices(self.atom_types)
         charges = torch.tensor(self.charges, dtype=torch.float64)
@@ -191,29 +193,30 @@ class ModelContract:
         moved = [p for p in model.parameters() if p.requires_grad]
         generator = torch.Generator().manual_seed(8)
         directions = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in moved]
-        slope = sum((p.grad * v).sum() for p, v in zip(moved, directions, strict=True) if p.grad is not None)
+        parts = [(p.grad * v).sum() for p, v in zip(moved, directions, strict=True) if p.grad is not None]
+        slope = torch.stack(parts).sum()
         h, values = 1e-5, []
         for sign in (1, -1):
             with torch.no_grad():
                 for p, v in zip(moved, directions, strict=True):
-                    p += sign * h * v
+                    p.add_(sign * h * v)
             values.append(loss().item())
             with torch.no_grad():
                 for p, v in zip(moved, directions, strict=True):
-                    p -= sign * h * v
+                    p.sub_(sign * h * v)
         assert abs((values[0] - values[1]) / (2 * h) - slope) <= 1e-5 * abs(slope)
 
-    def test_the_same_seed_gives_the_same_model_and_leaves_the_global_generator_alone(self):
+    def test_the_same_seed_gives_the_same_model_and_leaves_the_global_generator_alone(self) -> None:
         before = torch.random.get_rng_state()
         one, two = self.build().state_dict(), self.build().state_dict()
         assert torch.equal(before, torch.random.get_rng_state())
         assert all(torch.equal(one[name], two[name]) for name in one)
 
-    def test_an_unknown_atom_type_is_refused_by_name(self, bound):
+    def test_an_unknown_atom_type_is_refused_by_name(self, bound: BoundEnergy) -> None:
         with pytest.raises(ArtifactError, match="'Zn2'"):
             bind(bound.model, ("CT", "Zn2"), (0.0, 2.0))
 
-    def test_a_wrong_number_of_charges_is_refused(self, bound):
+    def test_a_wrong_number_of_charges_is_refused(self, bound: BoundEnergy) -> None:
         with pytest.raises(ArtifactError, match="one per atom"):
             bind(bound.model, ("CT", "HC"), (0.0,))
 
