@@ -92,7 +92,7 @@ class Registry(Generic[T]):
             If the name is taken by something else.
         """
         holders = self._holders(name)
-        if holders and target not in holders:
+        if holders and not any(_same(holder, target) for holder in holders):
             raise self._error(
                 f"{self.what} '{name}' is taken by {_shown(holders[0])}; choose another name for {_shown(target)}"
             )
@@ -133,7 +133,7 @@ class Registry(Generic[T]):
     def _holders(self, name: str) -> list[T | str | EntryPoint]:
         """All that claim a name; the same module and attribute twice is one claim."""
         own: list[T | str | EntryPoint] = [self._own[name]] if name in self._own else []
-        return own + [p for p in _points(self.group).get(name, ()) if p.value not in own]
+        return own + [p for p in _points(self.group).get(name, ()) if not (own and _same(p, own[0]))]
 
     def _imported(self, point: EntryPoint) -> T:
         asked = f"{self.what} '{point.name}' ({_shown(point)})"
@@ -164,6 +164,12 @@ def _found(group: str, path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...
 def _points(group: str) -> dict[str, tuple[EntryPoint, ...]]:
     """Entry points by name, looked up once for every state of ``sys.path``."""
     return _found(group, tuple(sys.path))
+
+
+def _same(holder: object, target: object) -> bool:
+    """Whether two claims are one: the same object, or the same module and attribute."""
+    one, other = (claim.value if isinstance(claim, EntryPoint) else claim for claim in (holder, target))
+    return one == other if isinstance(one, str) and isinstance(other, str) else one is other
 
 
 def _shown(holder: object) -> str:

@@ -31,7 +31,7 @@ def images(count: int) -> np.ndarray:
 
 def sentences(count: int) -> list[str]:
     """Texts of different lengths."""
-    return [f"{word} binds " + "very " * n + "well." for n, word in enumerate(("Zilmor", "Tapnes", "Ore") * 9)][:count]
+    return [f"{word} binds " + "very " * n + "well." for n, word in enumerate(("Zilmor", "Tapnes", "Salt") * 9)][:count]
 
 
 class TestBeit(EncoderContract):

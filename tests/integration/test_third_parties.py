@@ -1,0 +1,152 @@
+"""Another package adds a potential, a model, an encoder, a sampler and a collective variable by entry points alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mdtraj
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from mlsim.analysis import observables
+from mlsim.chem.molecule import Molecule
+from mlsim.cli.analyse import spread_cv
+from mlsim.cli.main import app
+from mlsim.errors import InputError
+from mlsim.models import weights
+from mlsim.models.contract import create, kinds
+from mlsim.potentials.contract import PotentialRequest
+from mlsim.potentials.named import resolve
+from mlsim.repr.encoder import Encoder
+from mlsim.samplers.groups.symmetry import trivial
+from mlsim.samplers.sampler_catalog import SAMPLERS, SamplerSettings
+from mlsim.samplers.sampler_catalog import create as create_sampler
+from mlsim.testing import EncoderContract, ImplicitPotentialContract, ModelContract, SamplerContract
+
+ENTRY_POINTS = """
+[mlsim.potentials]
+tether = tests.third_party.outsider:tether
+[mlsim.models]
+pairs = tests.third_party.outsider:Pairs
+[mlsim.encoders]
+projection = tests.third_party.outsider:Projection
+[mlsim.samplers]
+short-steps = tests.third_party.outsider:short_steps
+[mlsim.observables]
+height = tests.third_party.outsider:height
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The package's metadata on the path, as an installer leaves them."""
+    site = tmp_path_factory.mktemp("site")
+    about = site / "outsider-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: outsider\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(ENTRY_POINTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(site))
+        yield
+
+
+class TestPotential(ImplicitPotentialContract):
+    specification = "vacuum+tether:200"
+
+
+class TestModel(ModelContract):
+    cutoff_nm = 0.8
+
+    @classmethod
+    def build(cls) -> Any:
+        return create("pairs", {}, seed=2)
+
+
+class TestEncoder(EncoderContract):
+    @classmethod
+    def build(cls) -> Encoder:
+        from tests.third_party.outsider import Projection
+
+        return Projection(torch.nn.Linear(8, 3))
+
+    @classmethod
+    def inputs(cls, count: int) -> Any:
+        return np.random.default_rng(4).normal(size=(count, 8))
+
+
+class TestSampler(SamplerContract):
+    @classmethod
+    def build(cls, log_density: Any) -> Any:
+        return create_sampler(log_density, trivial(2, 1), SamplerSettings(method="short-steps"))
+
+
+def test_a_model_comes_back_from_its_files(tmp_path: Path) -> None:
+    assert "pairs" in kinds()
+    model = create("pairs", {"cutoff_nm": 0.7}, seed=2)
+    weights.save(model, tmp_path)
+    again = weights.load(tmp_path)
+    assert type(again) is type(model)
+    assert torch.equal(again.state_dict()["weight"], model.state_dict()["weight"])
+
+
+def test_a_potential_may_have_an_argument_and_says_when_it_is_missing(ala2: Molecule) -> None:
+    assert resolve("tether:3", PotentialRequest(ala2)).describe()["k"] == 3.0
+    with pytest.raises(InputError, match="tether: expected a force constant"):
+        resolve("tether", PotentialRequest(ala2))
+    with pytest.raises(InputError, match="unknown potential 'tehter' in 'vacuum\\+tehter:3'; did you mean 'tether'"):
+        resolve("vacuum+tehter:3", PotentialRequest(ala2))
+
+
+def test_a_collective_variable_is_understood_by_functions_and_commands(ala2: Molecule) -> None:
+    topology = mdtraj.Topology.from_openmm(ala2.topology)
+    values = observables.evaluate(ala2.positions[None], topology, ("phi", "height:3"))
+    assert values[0, 1] == ala2.positions[3, 2]
+    assert observables.parse("height:3").unit == "nm"
+    assert spread_cv(["--cv", "phi", "height:3", "a"]) == ["--cv", "phi", "--cv", "height:3", "a"]
+    with pytest.raises(InputError, match="'height': expected index of an atom after 'height'"):
+        observables.parse("height")
+
+
+def test_a_sampler_is_known_to_the_command() -> None:
+    assert "short-steps" in SAMPLERS
+    done = CliRunner().invoke(app, ["sample", "c4", "--sampler", "short-steps", "--gradients", "5", "--seed", "1"])
+    assert done.exit_code == 0
+    assert "c4: short-steps, 100 particles, 5 gradients" in done.output
+
+
+def test_an_encoder_is_listed_by_the_command() -> None:
+    assert "projection" in CliRunner().invoke(app, ["encoders"]).output
+
+
+def test_a_collective_variable_of_wrong_shape_is_refused(ala2: Molecule, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = observables.CollectiveVariable(False, "nm", lambda x, topology, observable: x[:, 0])
+    monkeypatch.setattr(observables.REGISTRY, "_own", {"bad": bad})
+    with pytest.raises(InputError, match=r"collective variable 'bad': expected shape \[1\], got \[1, 3\]"):
+        observables.evaluate(ala2.positions[None], mdtraj.Topology.from_openmm(ala2.topology), ("bad",))
+
+
+class Careless:
+    """Breaks one claim of the contract of encoders: features depend on the other inputs of the batch."""
+
+    @staticmethod
+    def build() -> Encoder:
+        from tests.third_party.outsider import Projection
+
+        class Centred(Projection):
+            def encode_batch(self, inputs: Any, layer: str, pool: str) -> torch.Tensor:
+                features = super().encode_batch(inputs, layer, pool)
+                return features - features.mean(0)
+
+        return Centred(torch.nn.Linear(8, 3))
+
+
+def test_the_contract_of_encoders_sees_features_that_depend_on_the_batch() -> None:
+    contract = TestEncoder()
+    with pytest.raises(AssertionError, match="Mismatched elements"):
+        contract.test_features_depend_neither_on_the_batch_nor_on_the_other_inputs(Careless.build())
+    with pytest.raises(AssertionError):
+        contract.test_its_kind_is_registered(Careless.build())

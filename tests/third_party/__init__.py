@@ -1,0 +1,1 @@
+"""A package of somebody else, as far as the tests need one."""
