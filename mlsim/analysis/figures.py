@@ -21,7 +21,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from mlsim.analysis import observables
 from mlsim.analysis.surfaces import basins
 from mlsim.analysis.surfaces.surface import FreeEnergySurface
-from mlsim.errors import InputError, StorageError
+from mlsim.errors import InputError
+from mlsim.files import replacing
 from mlsim.shapes import Floats
 from mlsim.units import KJ_PER_KCAL
 
@@ -220,8 +221,5 @@ def _require(surfaces: Sequence[FreeEnergySurface], dimensions: int) -> None:
 
 def _write(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    try:
-        figure.savefig(path, dpi=200)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise StorageError(f"{path}: could not be written: {error.strerror or error}") from None
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=200, format=path.suffix.removeprefix(".") or "png")

@@ -38,6 +38,7 @@ def sample(
     import numpy as np
 
     from mlsim.errors import InputError
+    from mlsim.files import write_npz
     from mlsim.samplers.methods.stopping import plateau
     from mlsim.samplers.sampler_catalog import SamplerSettings, stein_kernel
     from mlsim.samplers.targets import by_name, trial
@@ -80,12 +81,9 @@ def sample(
         positions, log_density = positions[kept], log_density[kept]
     if output is not None:
         record = {"target": target, "seed": root, "settings": settings.model_dump(), "scores": outcome.metrics}
-        np.savez_compressed(
-            output,
-            positions=positions.numpy(),
-            log_density=log_density.numpy(),
-            record=json.dumps(record | {"floor": floor}),
-        )
+        text = json.dumps(record | {"floor": floor})
+        arrays = {"positions": positions.numpy(), "log_density": log_density.numpy(), "record": np.array(text)}
+        write_npz(output, arrays)
         typer.echo(f"wrote {output}")
 
 

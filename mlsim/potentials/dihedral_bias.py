@@ -36,6 +36,7 @@ from openmm import Context, Continuous2DFunction, CustomCompoundBondForce, Syste
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.errors import InputError
+from mlsim.files import write_npz
 from mlsim.records import digest_of
 from mlsim.runs.bias_file import HillHistory, SavedBias
 from mlsim.units import kT
@@ -206,7 +207,7 @@ class DihedralBias:
         return {"kind": "fixed grid", "sha256": digest_of(self.grid.tobytes())}
 
     def save(self, path: Path) -> None:
-        """Write the grid, how it was made, and the history of one that grew (``.npz``)."""
+        """Write the grid, how it was made, and the history of one that grew (``.npz``), whole or not at all."""
         factor = self.tempering.bias_factor if self.tempering else np.nan
         history = self.history if self.tempering is not None else None
         arrays: dict[str, Any] = {
@@ -216,7 +217,7 @@ class DihedralBias:
             "temperature_K": self._temperature_K,
             **({} if history is None else history.arrays()),
         }
-        np.savez_compressed(path, **arrays)
+        write_npz(path, arrays)
 
 
 def load_grid(path: Path) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ result (settings, model, data): the state of another training is refused.
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from mlsim.errors import CheckpointError, MissingError
-from mlsim.files import replacing
+from mlsim.files import write_bytes
 
 _UNREADABLE = (OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError)
 
@@ -26,8 +27,9 @@ def save_state(path: Path, identity: str, content: dict[str, Any]) -> None:
     StorageError
         If the file system refuses; an earlier state is kept then.
     """
-    with replacing(path) as partial, open(partial, "wb") as file:
-        torch.save({"identity": identity, "content": content}, file)
+    memory = io.BytesIO()  # torch fails without a reason where a disk is full
+    torch.save({"identity": identity, "content": content}, memory)
+    write_bytes(path, memory.getvalue())
 
 
 def load_state(path: Path, identity: str) -> dict[str, Any]:

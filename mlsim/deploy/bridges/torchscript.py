@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlsim.errors import ArtifactError
+from mlsim.files import write_bytes
 from mlsim.models.contract import BoundEnergy
 
 
@@ -128,9 +129,11 @@ def script(module: ExportedEnergy, copies: int = 1) -> torch.jit.ScriptModule:
 
 
 def save(scripted: torch.jit.ScriptModule, path: Path) -> None:
-    """Write a TorchScript file."""
+    """Write a TorchScript file; errors as :func:`mlsim.files.replacing`."""
+    memory = io.BytesIO()  # where a disk is full torch aborts the process
     with _quiet():
-        torch.jit.save(scripted, str(path))
+        torch.jit.save(scripted, memory)
+    write_bytes(path, memory.getvalue())
 
 
 def load(path: Path) -> torch.jit.ScriptModule:
