@@ -70,6 +70,9 @@ def _ordered(sequence: Sequence, residues: ListOf[Coordinates]) -> tuple[app.Top
                 topology.addAtom(atom, app.Element.getBySymbol(atom[0]), residue)
                 positions.append(np.asarray(atoms[atom], dtype=np.float64))
     topology.createStandardBonds()
+    sulfur = {a.residue.index: a for a in topology.atoms() if a.name == "SG"}
+    for i, j in sequence.bridges:
+        topology.addBond(sulfur[i], sulfur[j])
     return topology, np.array(positions)
 
 

@@ -17,7 +17,7 @@ from mlsim.chem import cluster
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import build
 from mlsim.chem.readers.system_directory import SYSTEM_FILE, SystemEntry, read_system
-from mlsim.chem.sequence import ONE_TO_THREE, Sequence, parse
+from mlsim.chem.sequence import C_CAPS, N_CAP, ONE_TO_THREE, VARIANTS, Sequence, parse
 from mlsim.chem.templates import sequence_of
 from mlsim.errors import MissingError
 
@@ -177,7 +177,7 @@ def _is_plain(name: str) -> bool:
 
 def _reads_as_sequence(text: str) -> bool:
     """Whether an unknown name should be treated (and refused) as a sequence: capitals, or a residue code in it."""
-    codes = {*ONE_TO_THREE.values(), "ACE", "NME"}
+    codes = {*ONE_TO_THREE.values(), *VARIANTS, N_CAP, *C_CAPS}
     tokens = text.replace("-", " ").split()
     return _is_plain(text) and (text == text.upper() or any(t.upper() in codes for t in tokens))
 

@@ -170,7 +170,7 @@ def closest_contact(molecule: Structure, name: str = "heavy atom contacts") -> t
     bonded = np.eye(n, dtype=bool)
     bonded[molecule.bonds[:, 0], molecule.bonds[:, 1]] = True
     bonded |= bonded.T
-    near = (bonded.astype(np.int64) @ bonded.astype(np.int64)) > 0
+    near = (bonded.astype(np.float32) @ bonded.astype(np.float32)) > 0  # of floats, because those are multiplied fast
     hydrogen = np.array([e == "H" for e in molecule.elements])
     heavy = ~hydrogen[:, None] & ~hydrogen[None, :]
     wanted = heavy if name == "heavy atom contacts" else ~heavy

@@ -35,7 +35,7 @@ from PeptideBuilder import Geometry, PeptideBuilder
 from mlsim.chem import checks
 from mlsim.chem.assembly import assemble
 from mlsim.chem.molecule import Molecule
-from mlsim.chem.sequence import C_CAP, N_CAP, ONE_TO_THREE, Sequence, parse
+from mlsim.chem.sequence import C_CAPS, N_CAP, ONE_TO_THREE, Sequence, parse
 from mlsim.errors import InputError
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
@@ -145,15 +145,15 @@ def place_heavy_atoms(sequence: Sequence, torsions: ListOf[Torsions]) -> list[di
         _turn_side_chain(geometry, angles.chi)
         geometries.append(geometry)
     structure = PeptideBuilder.make_structure_from_geos(geometries)
-    if sequence.states[-1] != C_CAP:
+    if sequence.states[-1] not in C_CAPS:
         PeptideBuilder.add_terminal_OXT(structure)
     placed = []
     for state, residue in zip(sequence.states, structure[0]["A"], strict=True):
         xyz = {a.get_name(): np.asarray(a.get_coord(), dtype=np.float64) / ANGSTROM_PER_NM for a in residue}
         if state == N_CAP:
             xyz = {"CH3": xyz["CA"], "C": xyz["C"], "O": xyz["O"]}
-        elif state == C_CAP:
-            xyz = {"N": xyz["N"], "C": xyz["CA"]}
+        elif state in C_CAPS:
+            xyz = {"N": xyz["N"], "C": xyz["CA"]} if state == "NME" else {"N": xyz["N"]}
         placed.append(xyz)
     return placed
 

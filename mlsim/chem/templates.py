@@ -15,15 +15,34 @@ from pathlib import Path
 
 from openmm import app
 
-from mlsim.chem.sequence import C_CAP, N_CAP, VARIANTS, Sequence, from_states
+from mlsim.chem.sequence import C_CAPS, N_CAP, Sequence, from_states, residue_of
 
 #: The protein force field of the package (Amber ff14SB, as shipped with OpenMM).
 PROTEIN_FORCE_FIELD = "amber14/protein.ff14SB.xml"
 #: Water that goes with it.
 WATER_FORCE_FIELD = "amber14/tip3p.xml"
 _DATA = Path(app.__file__).parent / "data"
-WATER_NAMES = frozenset({"HOH", "WAT", "H2O", "DOD", "TIP", "TIP3", "TIP4", "TP3", "SOL", "SPC", "T3P", "T4P"})
-ION_NAMES = frozenset({"NA", "NA+", "CL", "CL-", "K", "K+", "SOD", "CLA", "POT", "LI", "RB", "CS", "MG", "CA", "ZN"})
+_WATERS = frozenset({
+    "HOH", "WAT", "H2O", "DOD", "SOL", "SPC", "SPCE", "OPC", "OPC3", "TIP", "TIP3", "TIP4", "TIP5", "TP3", "TP4", "TP5",
+    "T3P", "T4P", "T5P", "T3H", "T4H", "T4E", "WTR", "HHO", "OH2",
+})  # fmt: skip
+#: Elements that occur as ions in structure files.
+_ION_ELEMENTS = frozenset({
+    "LI", "NA", "K", "RB", "CS", "MG", "CA", "SR", "BA", "ZN", "MN", "FE", "CO", "NI", "CU", "CD", "HG", "AG", "PB",
+    "AL", "F", "CL", "BR", "IOD",
+})  # fmt: skip
+#: What CHARMM and others call them.
+_IONS = frozenset({"SOD", "CLA", "POT", "LIT", "RUB", "CES", "CAL", "BAR", "CAD", "CIO", "IB", "IM", "IP", "NIO"})
+
+
+def is_water(residue: str) -> bool:
+    """Whether a residue name is one of water."""
+    return residue in _WATERS
+
+
+def is_ion(residue: str) -> bool:
+    """Whether a residue name is one of a monatomic ion, with or without its charge (``NA+``, ``ZN2``, ``CU1``)."""
+    return residue in _IONS or residue.strip("0123456789+-") in _ION_ELEMENTS
 
 
 @lru_cache(maxsize=1)
@@ -53,13 +72,13 @@ def standard_name(residue: str, atom: str) -> str:
 def atom_names(sequence: Sequence, position: int) -> tuple[str, ...]:
     """Atoms of the residue at ``position`` (from 0), in Amber order, under OpenMM's names."""
     state = sequence.states[position]
-    capped = state in (N_CAP, C_CAP)
+    capped = state in (N_CAP, *C_CAPS)
     end = ""
     if not capped and position == 0:
         end = "N"
     elif not capped and position == len(sequence) - 1:
         end = "C"
-    residue = VARIANTS.get(state, state)
+    residue = residue_of(state)
     return tuple(standard_name(residue, atom) for atom in _force_field_atoms()[end + state])
 
 
@@ -73,13 +92,22 @@ def state_from_atoms(residue: str, names: Collection[str]) -> str:
         return "GLH" if "HE2" in names else "GLU"
     if residue == "LYS":  # without hydrogens on NZ it is charged; of a neutral one the template keeps HZ2 and HZ3
         return "LYN" if {"HZ2", "HZ3"} <= set(names) and "HZ1" not in names else "LYS"
+    if residue == "NH2":
+        return "NHE"
     return residue
 
 
 def sequence_of(topology: app.Topology) -> Sequence:
     """The sequence of a molecule that this package made or read."""
-    residues = list(topology.residues())
-    return from_states([state_from_atoms(r.name, {a.name for a in r.atoms()}) for r in residues], "molecule")
+    bridges = tuple(
+        (min(pair), max(pair))
+        for a, b in topology.bonds()
+        if a.name == b.name == "SG" and (pair := (a.residue.index, b.residue.index))
+    )
+    states = [state_from_atoms(r.name, {a.name for a in r.atoms()}) for r in topology.residues()]
+    for k in (k for pair in bridges for k in pair):
+        states[k] = "CYX"
+    return from_states(states, "molecule", bridges)
 
 
 @lru_cache(maxsize=1)
