@@ -13,13 +13,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlsim.chem import cluster
+from mlsim.chem import checks, cluster
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import build
+from mlsim.chem.readers.atom_records import MMCIF_ENDINGS, PDB_ENDINGS, is_structure_file
 from mlsim.chem.readers.system_directory import SYSTEM_FILE, SystemEntry, read_system
 from mlsim.chem.sequence import C_CAPS, N_CAP, ONE_TO_THREE, VARIANTS, Sequence, parse
-from mlsim.chem.templates import sequence_of
-from mlsim.errors import MissingError
+from mlsim.chem.templates import PROTEIN_FORCE_FIELD, sequence_of
+from mlsim.errors import InputError, MissingError
 
 #: Environment variable with further directories.
 PATH_VARIABLE = "MLSIM_PATH"
@@ -27,6 +28,14 @@ PATH_VARIABLE = "MLSIM_PATH"
 FORCE_FIELD_FILES = ("card.yaml", "config.yaml")
 #: The shipped force field that serves any peptide.
 TRANSFERABLE = "issnet-peptides"
+#: Files that are often given for a structure, and what they are.
+_OTHER_FILES = {
+    ".gro": "a structure of GROMACS", ".mol2": "a MOL2 file", ".sdf": "an SDF file", ".xyz": "an XYZ file",
+    ".fasta": "a FASTA file", ".bcif": "a binary CIF file", ".pqr": "a PQR file", ".pdbqt": "a PDBQT file",
+    ".psf": "a topology without positions", ".prmtop": "a topology without positions",
+    ".parm7": "a topology without positions", ".top": "a topology without positions", ".xtc": "a trajectory",
+    ".dcd": "a trajectory", ".trr": "a trajectory", ".h5": "an HDF5 file", ".xml": "an XML file",
+}  # fmt: skip
 
 
 # ---- systems ----
@@ -49,37 +58,80 @@ def find_system(name: str | Path) -> SystemEntry:
     MissingError
         With a suggestion, if there is none.
     """
-    if (Path(name) / SYSTEM_FILE).is_file():
+    if os.path.isfile(Path(name) / SYSTEM_FILE):  # which also answers for names that no file can have
         return read_system(name)
     for root in _roots("systems"):
-        if _is_plain(str(name)) and (root / name / SYSTEM_FILE).is_file():
+        if _is_plain(str(name)) and os.path.isfile(root / name / SYSTEM_FILE):
             return read_system(root / name)
     known = [entry.directory.name for entry in systems()]
     raise MissingError(f"no system '{name}'; {_suggest(str(name), known)}")
 
 
 def load_system(text: str | Path) -> Molecule:
-    """Molecule for whatever a user calls a system: a name, a directory, a PDB file, a sequence, or a cluster.
+    """Molecule for whatever a user calls a system: a name, a directory, a structure file, a sequence, or a cluster.
 
     Raises
     ------
     MissingError
         If it is none of these; with a suggestion.
     InputError
-        If the PDB file or the sequence cannot be used.
+        If the structure or the sequence cannot be used.
     """
     given = str(text)
-    if Path(given).suffix.lower() in (".pdb", ".ent"):
-        return Molecule.from_pdb(given)
+    if is_structure_file(given):
+        return read_structure(given)
     try:
-        return find_system(given).load()
+        entry = find_system(given)
     except MissingError:
         points = cluster.named(given)
         if points is not None:
             return points
+        refuse_other_files(given)
         if not _reads_as_sequence(given):
             raise
-    return build(given)
+        return build(given)
+    return _checked(entry.load(), str(entry.directory / entry.record.structure))
+
+
+def read_structure(path: str | Path) -> Molecule:
+    """A peptide or a cluster from a structure file that a simulation may start from.
+
+    Raises
+    ------
+    MissingError
+        If there is no such file.
+    InputError
+        If it cannot be read, or fails one of :mod:`mlsim.chem.checks`; the message names the residue.
+    """
+    return _checked(Molecule.from_pdb(path), str(path))
+
+
+def _checked(molecule: Molecule, source: str) -> Molecule:
+    if PROTEIN_FORCE_FIELD in molecule.force_field:
+        checks.check(molecule).require(source)
+    return molecule
+
+
+def refuse_other_files(text: str) -> None:
+    """Refuse a path that is neither a structure file nor a system directory; a sequence or a name passes.
+
+    Raises
+    ------
+    MissingError
+        If there is nothing at the path, or a directory without a system.
+    InputError
+        If there is a file of another kind.
+    """
+    is_path = "." in text or "/" in text or os.sep in text
+    if is_structure_file(text) or not is_path and (_reads_as_sequence(text) or not os.path.exists(text)):
+        return
+    expected = f"expected a structure file ({' '.join((*PDB_ENDINGS, *MMCIF_ENDINGS))}, each also .gz)"
+    if os.path.isdir(text):
+        raise MissingError(f"{text}: a directory without {SYSTEM_FILE}; {expected}, or make one with: mlsim build")
+    if not os.path.exists(text):
+        raise MissingError(f"{text}: no such file or directory; {expected}, or a sequence such as ACE-ALA-NME")
+    kind = _OTHER_FILES.get(Path(text.lower().removesuffix(".gz")).suffix, "a file of another kind")
+    raise InputError(f"{text}: {kind}, which is not read as a structure; {expected}")
 
 
 # ---- force fields ----
@@ -103,7 +155,7 @@ def forcefield_directory(name: str | Path) -> Path:
     if _is_plain(str(name)):
         candidates += [root / name for root in _roots("forcefields")]
     for directory in candidates:
-        if any((directory / file).is_file() for file in FORCE_FIELD_FILES):
+        if any(os.path.isfile(directory / file) for file in FORCE_FIELD_FILES):
             return directory
     raise MissingError(f"no force field '{name}'; {_suggest(str(name), list(forcefields()))}")
 
@@ -126,7 +178,7 @@ def default_forcefield(system: str | Path) -> str:
             return record.default_forcefield
         sequence = parse(record.sequence)
     except MissingError:
-        if Path(system).suffix.lower() in (".pdb", ".ent"):
+        if is_structure_file(system):
             sequence = sequence_of(Molecule.from_pdb(system).topology)
         elif _reads_as_sequence(str(system)):
             sequence = parse(str(system))

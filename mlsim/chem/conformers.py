@@ -24,7 +24,7 @@ from openmm import Context, CustomBondForce, LangevinMiddleIntegrator, LocalEner
 from mlsim.chem import checks
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import SOLVATED_STEPS, TOLERANCE, Torsions, build
-from mlsim.chem.sequence import C_CAP, N_CAP, Sequence, parse
+from mlsim.chem.sequence import C_CAPS, N_CAP, Sequence, parse
 from mlsim.errors import InputError
 from mlsim.seeds import numpy_stream, openmm_seed
 
@@ -116,7 +116,7 @@ def charged_groups(molecule: Molecule, sequence: Sequence) -> list[tuple[int, in
         atoms = {atom.name: atom.index for atom in residue.atoms()}
         if position == 0 and state != N_CAP:
             groups.append((atoms["N"], 1))
-        if position == len(states) - 1 and state != C_CAP:
+        if position == len(states) - 1 and state not in C_CAPS:
             groups.append((atoms["C"], -1))
         if state in _CENTRES:
             groups.append((atoms[_CENTRES[state]], -1 if state in ("ASP", "GLU") else 1))

@@ -16,21 +16,23 @@ def register(app: typer.Typer) -> None:
 
 def build(
     source: Annotated[
-        str, typer.Argument(metavar="SEQUENCE|PDB", help="ACE-ALA-NME, YYDPETGTWY, or a PDB file of one peptide.")
+        str,
+        typer.Argument(metavar="SEQUENCE|FILE", help="ACE-ALA-NME, YYDPETGTWY, or a PDB or mmCIF file of one peptide."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="New directory for structure.pdb and system.yaml.")],
 ) -> None:
-    """Build a peptide from its sequence (ff14SB, pH 7), or from a PDB file; check it and write it."""
+    """Build a peptide from its sequence (ff14SB, pH 7), or from a PDB or mmCIF file; check it and write it."""
     from mlsim.chem import catalog, checks, peptide
-    from mlsim.chem.molecule import Molecule
+    from mlsim.chem.readers.atom_records import is_structure_file
     from mlsim.chem.readers.system_directory import SystemRecord, write_system
     from mlsim.chem.sequence import parse
     from mlsim.chem.templates import sequence_of
     from mlsim.files import require_free
 
     require_free(output)
-    if source.lower().endswith((".pdb", ".ent")):
-        molecule = Molecule.from_pdb(source)
+    catalog.refuse_other_files(source)
+    if is_structure_file(source):
+        molecule = catalog.read_structure(source)
         sequence = sequence_of(molecule.topology)
         origin = f"read from {Path(source).name}; missing hydrogens added at pH 7, not minimised"
     else:
@@ -38,7 +40,6 @@ def build(
         molecule = peptide.build(source)
         origin = "built from the sequence as an extended chain and minimised; not an experimental structure"
     report = checks.check(molecule)
-    report.require(source)
     name = output.resolve().name
     record = SystemRecord(
         name=name,

@@ -120,8 +120,7 @@ def energy(
     """Energies of a force field along a trajectory: mlsim energy run.xtc --top run.pdb --forcefield NAME -o e.csv."""
     import numpy as np
 
-    from mlsim.chem.catalog import forcefield_directory
-    from mlsim.chem.molecule import Molecule
+    from mlsim.chem.catalog import forcefield_directory, read_structure
     from mlsim.deploy.bind import load_forcefield
     from mlsim.errors import MissingError
     from mlsim.runs.restart import storage, write_atomically
@@ -131,7 +130,7 @@ def energy(
     for path in (trajectory, pdb):
         if not path.is_file():
             raise MissingError(f"{path}: no such file" + ("; name the PDB file with --top" if path == pdb else ""))
-    molecule = Molecule.from_pdb(pdb)
+    molecule = read_structure(pdb)
     bound = load_forcefield(forcefield_directory(forcefield)).bind(molecule)
     positions, time_ps = of_molecule(trajectory, pdb, molecule, stride)
     energies, forces = bound.evaluate(positions, threads)

@@ -48,6 +48,7 @@ for _group in GROUPS:
 
 def main() -> None:
     """Entry point of the ``mlsim`` command."""
+    warnings.formatwarning = _one_line
     warnings.filterwarnings("ignore", message=".*TorchScript.*|.*torch.jit.*", category=DeprecationWarning)
     try:
         code = app(standalone_mode=False)
@@ -66,6 +67,13 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning for the user of the program: the words, without the line of source that warned."""
+    return f"warning: {' '.join(str(message).split())}\n"
 
 
 def _say(message: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsim.chem.catalog import read_structure
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.readers.positions import made_whole, require_sound
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
@@ -21,7 +22,7 @@ from mlsim.runs import trajectory_file
 from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats, Ints
 
-#: A bond longer than this (nm) means that a molecule was cut at the border of its box.
+#: An atom of the molecule and one of its file that are nearer than this are the same, nm.
 _SAME_PLACE_NM = 1e-4
 
 
@@ -159,7 +160,7 @@ def of_molecule(path: Path, top: Path, molecule: Molecule, stride: int = 1) -> t
 def _of_trajectory(path: Path, molecule: Molecule, top: Path) -> Conformations:
     if not top.is_file():
         raise MissingError(f"{top}: no such file; name the PDB file of the trajectory with --top")
-    sorted_ = Molecule.from_pdb(top)
+    sorted_ = read_structure(top)
     if sorted_.digest != molecule.digest:
         raise InputError(f"{top}: another molecule than {molecule.name}")
     positions, time_ps = of_molecule(path, top, sorted_)

@@ -39,8 +39,6 @@ from mlsim.errors import InputError
 #: Sulfur atoms nearer than this form a disulfide bond, nm.
 DISULFIDE_NM = 0.25
 Atoms = dict[str, NDArray[np.float64]]
-#: Names of caps and cysteines in files only: in a sequence they would be one-letter codes or a misspelling.
-_FILE_ALIASES = {"NAC": "NME", "CYS2": "CYX", "CYSS": "CYX"}
 _CARBOXYL = {"ASH": ("OD1", "OD2"), "GLH": ("OE1", "OE2")}
 
 
@@ -93,7 +91,7 @@ def sequence_of_file(residues: ListOf[Residue], bridges: tuple[tuple[int, int], 
 
 
 def _state(residue: Residue, k: int, count: int, is_bridged: bool, source: str) -> str:
-    code = _FILE_ALIASES.get(residue.code, RESIDUE_ALIASES.get(residue.code, residue.code))
+    code = residue.known_code
     if len(code) == 4 and ((code[0] == "N" and k == 0) or (code[0] == "C" and k == count - 1)):
         code = RESIDUE_ALIASES.get(code[1:], code[1:])  # names of the ends in Amber
     if not is_known(code) and code not in NOT_SUPPORTED and code not in D_AMINO_ACIDS:

@@ -65,6 +65,7 @@ def read_pdb(path: str | Path) -> PdbContent:
         order = _file_order(positions, found.atoms)
         return PdbContent(name, points.topology_of(len(positions)), positions, (points.FORCE_FIELD,), False, order)
     residues, dropped = peptide_residues(found.atoms, source)
+    _refuse_one_place(residues, source)
     sequence = sequence_of_file(residues, disulfides(residues, found.bridges, source), source)
     _refuse_breaks(residues, source)
     coordinates = [named_atoms(residue, sequence, k, source) for k, residue in enumerate(residues)]
@@ -95,7 +96,18 @@ def _file_order(positions: NDArray[np.float64], atoms: ListOf[AtomRecord]) -> ND
     return np.array([places.get(tuple(x), -1) for x in positions], dtype=np.int64)
 
 
-def _refuse_breaks(residues: list[Residue], source: str) -> None:
+def _refuse_one_place(residues: ListOf[Residue], source: str) -> None:
+    """Refuse atoms on top of each other, where nobody can say which hydrogen sits on which."""
+    places: dict[tuple[float, ...], str] = {}
+    for residue in residues:
+        for raw, position in residue.atoms.items():
+            label = f"{residue.label}:{raw}"
+            other = places.setdefault(tuple(position), label)
+            if other != label:
+                raise InputError(f"{source}: atoms {other} and {label} are at the same place")
+
+
+def _refuse_breaks(residues: ListOf[Residue], source: str) -> None:
     """Refuse a chain that is broken, or closed to a ring."""
     starts, ends = [end_of(r, "N") for r in residues], [end_of(r, "C") for r in residues]
     for k in range(len(residues) - 1):

@@ -23,11 +23,14 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from mlsim.chem.readers.atom_records import AtomRecord, Place
+from mlsim.chem.sequence import C_CAPS, N_CAP, RESIDUE_ALIASES
 from mlsim.chem.templates import is_ion, is_water, standard_name
 from mlsim.errors import InputError
 
 #: Longest C-N distance of a peptide bond, nm; beyond it the chain is broken.
 PEPTIDE_BOND_NM = 0.20
+#: Names of caps and cysteines in files only: in a sequence they would be one-letter codes or a misspelling.
+_FILE_ALIASES = {"NAC": "NME", "CYS2": "CYX", "CYSS": "CYX"}
 #: Caps that CHARMM writes into the residue beside them: atoms that show one, all its atoms, and the residue it is.
 _PATCHES = (
     ({"CAY", "CY"}, {"CAY", "HY1", "HY2", "HY3", "CY", "OY"}, "ACE"),
@@ -48,6 +51,11 @@ class Residue:
     def label(self) -> str:
         """Name and number, for messages."""
         return f"{self.code}{self.place[1]}{self.place[2]}"
+
+    @property
+    def known_code(self) -> str:
+        """Name of the residue in the names used here, if it is one of another program."""
+        return _FILE_ALIASES.get(self.code, RESIDUE_ALIASES.get(self.code, self.code))
 
 
 def peptide_residues(atoms: Iterable[AtomRecord], source: str) -> tuple[list[Residue], str]:
@@ -94,6 +102,8 @@ def end_of(residue: Residue, atom: str) -> NDArray[np.float64] | None:
 
 def _gap(before: Residue, after: Residue) -> float:
     """C-N distance between two residues, nm; 0 where one of the atoms is missing (which is found elsewhere)."""
+    if after.known_code == N_CAP or before.known_code in C_CAPS:
+        return float("inf")
     c, n = end_of(before, "C"), end_of(after, "N")
     return 0.0 if c is None or n is None else float(np.linalg.norm(c - n))
 
