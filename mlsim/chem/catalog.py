@@ -123,7 +123,7 @@ def refuse_other_files(text: str) -> None:
         If there is a file of another kind.
     """
     is_path = "." in text or "/" in text or os.sep in text
-    if is_structure_file(text) or not is_path and (_reads_as_sequence(text) or not os.path.exists(text)):
+    if is_structure_file(text) or (not is_path and (_reads_as_sequence(text) or not os.path.exists(text))):
         return
     expected = f"expected a structure file ({' '.join((*PDB_ENDINGS, *MMCIF_ENDINGS))}, each also .gz)"
     if os.path.isdir(text):

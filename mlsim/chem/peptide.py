@@ -7,7 +7,8 @@ chain rotamers are tried, in an order fixed by the sequence: the same sequence a
 
 The minimisation is not done in plain vacuum, where a charged peptide folds into a knot of salt bridges: a first one
 divides all Coulomb terms by a dielectric constant, a second, shorter one uses the OBC2 implicit solvent. The result
-is a start for a simulation, not a prediction of the fold.
+is a start for a simulation, not a prediction of the fold. Cysteines with a disulfide bond are first drawn together by
+weaker springs than that bond, which would tear the chain apart.
 
 Reference: Tien, Sydykova, Meyer, Wilke, PeerJ 1:e80 (2013), PeptideBuilder.
 """
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from openmm import (
     Context,
+    HarmonicBondForce,
     LocalEnergyMinimizer,
     NonbondedForce,
     OpenMMException,
@@ -45,6 +47,8 @@ from mlsim.units import ANGSTROM_PER_NM
 SCREENING = 10.0
 #: Most iterations of the screened and of the implicit solvent minimisation.
 SCREENED_STEPS, SOLVATED_STEPS = 500, 100
+#: Stiffness of the springs between cysteines that become bonded, one after the other, kJ/mol/nm^2.
+SPRINGS = (20.0, 100.0, 1000.0, 10000.0)
 #: Largest root-mean-square force at which a minimisation ends, kJ/mol/nm.
 TOLERANCE = 10.0
 #: How many starting conformations are tried.
@@ -106,6 +110,7 @@ def build(sequence: str, name: str | None = None, torsions: ListOf[Torsions] | N
         try:
             title = name or residues.text
             rough = Molecule.create(title, *assemble(title, residues, place_heavy_atoms(residues, start)))
+            rough = _drawn_together(rough, residues.bridges)
             screened = minimise(rough, _screened(rough.system_template(app.NoCutoff)), SCREENED_STEPS)
             if not checks.check(screened).passed:
                 failure = _first_failure(screened)
@@ -127,6 +132,21 @@ def minimise(molecule: Molecule, system: System, steps: int) -> Molecule:
     context.setPositions(molecule.positions)
     LocalEnergyMinimizer.minimize(context, TOLERANCE, steps)
     return molecule.with_positions(context.getState(positions=True).getPositions(asNumpy=True)._value)
+
+
+def _drawn_together(molecule: Molecule, bridges: tuple[tuple[int, int], ...]) -> Molecule:
+    """Minimised under disulfide bonds that grow stiff in steps; as it came where there are none."""
+    residues = list(molecule.topology.residues())
+    sulfurs = [{a.index for k in pair for a in residues[k].atoms() if a.name == "SG"} for pair in bridges]
+    for stiffness in SPRINGS if bridges else ():
+        system = _screened(molecule.system_template(app.NoCutoff))
+        bonds = next(f for f in system.getForces() if isinstance(f, HarmonicBondForce))
+        for index in range(bonds.getNumBonds()):
+            i, j, length, _ = bonds.getBondParameters(index)
+            if {i, j} in sulfurs:
+                bonds.setBondParameters(index, i, j, length, stiffness)
+        molecule = minimise(molecule, system, SCREENED_STEPS)
+    return molecule
 
 
 def place_heavy_atoms(sequence: Sequence, torsions: ListOf[Torsions]) -> list[dict[str, NDArray[np.float64]]]:
