@@ -184,21 +184,18 @@ def _check_bonds(molecule: Structure) -> Check:
     length = np.linalg.norm(molecule.positions[first] - molecule.positions[second], axis=1)
     hydrogen = np.array([e == "H" for e in molecule.elements])
     limit = np.where(hydrogen[first] | hydrogen[second], HYDROGEN_BOND_NM, HEAVY_BOND_NM)
-    worst = int(np.argmax(length / limit))
+    long, short = length > limit, length < SHORTEST_BOND_NM
+    # coordinates in nm: most bonds are too short, and hydrogens that were added to them stand anywhere
+    if long.any() and 2 * short.sum() < (~(hydrogen[first] | hydrogen[second])).sum():
+        worst, count = int(np.argmax(length / limit)), f"{int(long.sum())} of {len(length)} too long"
+        limits = f"(at most {limit[worst]:.2f}); {count}"
+    elif short.any():
+        worst, count = int(np.argmin(length)), f"{int(short.sum())} of {len(length)} too short"
+        limits = f"(at least {SHORTEST_BOND_NM}); {count}; is the file in Angstrom?"
+    else:
+        return Check("bond lengths", True, f"{len(length)} bonds, longest {length.max():.3f} nm")
     where = f"{_atom(molecule, int(first[worst]))} - {_atom(molecule, int(second[worst]))}"
-    bad = int((length > limit).sum())
-    if bad:
-        detail = f"{where} is {length[worst]:.3f} nm long (at most {limit[worst]:.2f}); {bad} of {len(length)} too long"
-        return Check("bond lengths", False, detail)
-    short = int((length < SHORTEST_BOND_NM).sum())
-    if short:
-        least = int(np.argmin(length))
-        where = f"{_atom(molecule, int(first[least]))} - {_atom(molecule, int(second[least]))}"
-        detail = (
-            f"{where} is {length[least]:.3f} nm long (at least {SHORTEST_BOND_NM}); {short} of {len(length)} too short"
-        )
-        return Check("bond lengths", False, f"{detail}; is the file in Angstrom?")
-    return Check("bond lengths", True, f"{len(length)} bonds, longest {length.max():.3f} nm")
+    return Check("bond lengths", False, f"{where} is {length[worst]:.3f} nm long {limits}")
 
 
 def _check_chirality(molecule: Structure) -> Check:

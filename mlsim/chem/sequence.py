@@ -150,7 +150,7 @@ def _bridges(states: list[str], labels: list[str], source: str) -> tuple[tuple[i
     for label, found in places.items():
         if len(found) != 2:
             raise InputError(
-                f"{source}: {len(found)} residues CYX{label}; a disulfide bond has two (write free cysteine as CYS and "
+                f"{source}: {len(found)} CYX{label}; a disulfide bond has two (write free cysteine as CYS and "
                 "number the partners of several bonds: CYX1-GLY-CYX2-GLY-CYX1-GLY-CYX2)"
             )
     return tuple(sorted((pair[0], pair[1]) for pair in places.values()))

@@ -14,6 +14,7 @@ Symbols: ``named`` -> positions (nm) by OpenMM's names; ``raw`` -> a name as the
 from __future__ import annotations
 
 from collections.abc import Sequence as ListOf
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +127,8 @@ def named_atoms(residue: Residue, sequence: Sequence, k: int, source: str) -> At
     Raises
     ------
     InputError
-        If a heavy atom is unknown or missing (other than the last oxygen), or a hydrogen has no place.
+        If a heavy atom is unknown, missing (other than the last oxygen) or on top of another, or a hydrogen has no
+        place.
     """
     expected, where = atom_names(sequence, k), f"{source}: residue {residue.label}"
     name = residue_of(sequence.states[k])
@@ -144,6 +146,9 @@ def named_atoms(residue: Residue, sequence: Sequence, k: int, source: str) -> At
             f"{where} lacks heavy atoms {', '.join(lacking)}; complete the structure (for example with PDBFixer) "
             "and read it again"
         )
+    for (first, x), (second, y) in combinations(named.items(), 2):
+        if (x == y).all():
+            raise InputError(f"{where}: atoms {first} and {second} are at the same place")
     _turn_carboxyl(residue, sequence.states[k], named)
     heavy, parents = dict(named), parent_names(name)
     unnamed: list[tuple[str, str]] = []

@@ -65,7 +65,6 @@ def read_pdb(path: str | Path) -> PdbContent:
         order = _file_order(positions, found.atoms)
         return PdbContent(name, points.topology_of(len(positions)), positions, (points.FORCE_FIELD,), False, order)
     residues, dropped = peptide_residues(found.atoms, source)
-    _refuse_one_place(residues, source)
     sequence = sequence_of_file(residues, disulfides(residues, found.bridges, source), source)
     _refuse_breaks(residues, source)
     coordinates = [named_atoms(residue, sequence, k, source) for k, residue in enumerate(residues)]
@@ -94,17 +93,6 @@ def _file_order(positions: NDArray[np.float64], atoms: ListOf[AtomRecord]) -> ND
     for number, atom in enumerate(atoms):
         places.setdefault(tuple(atom.position), number)
     return np.array([places.get(tuple(x), -1) for x in positions], dtype=np.int64)
-
-
-def _refuse_one_place(residues: ListOf[Residue], source: str) -> None:
-    """Refuse atoms on top of each other, where nobody can say which hydrogen sits on which."""
-    places: dict[tuple[float, ...], str] = {}
-    for residue in residues:
-        for raw, position in residue.atoms.items():
-            label = f"{residue.label}:{raw}"
-            other = places.setdefault(tuple(position), label)
-            if other != label:
-                raise InputError(f"{source}: atoms {other} and {label} are at the same place")
 
 
 def _refuse_breaks(residues: ListOf[Residue], source: str) -> None:
