@@ -12,6 +12,7 @@ plain name.
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import os
 import struct
@@ -43,6 +44,8 @@ _NETCDF = frozenset({".nc", ".netcdf", ".ncdf"})
 _SINGLE = frozenset({".rst7", ".restrt", ".inpcrd", ".ncrst"})
 #: Endings of formats that mdtraj reads with PyTables.
 _HDF5 = frozenset({".h5", ".hdf5", ".lh5"})
+#: Endings of mmCIF files.
+_MMCIF = frozenset({".cif", ".mmcif", ".pdbx"})
 #: What mdtraj raises for files that it cannot make sense of.
 _UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, AttributeError, ImportError)
 
@@ -78,7 +81,7 @@ def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
     path : Path
         Trajectory in a format of mdtraj.
     top : Path
-        Topology (PDB file) that decides the order of the atoms.
+        Topology (PDB or mmCIF file) that decides the order of the atoms.
     stride : int
         Every n-th frame.
 
@@ -96,8 +99,7 @@ def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
     for file in (path, top):
         if not file.is_file():
             raise MissingError(f"{file}: no such file" + ("; name the PDB file with --top" if file == top else ""))
-    with plain_name(top) as plain:
-        first = mdtraj.load_pdb(str(plain))
+    first = _first_frame(top)
     topology = first.topology
     ending = _ending(path).removesuffix(".gz")
     if ending in _HDF5 and importlib.util.find_spec("tables") is None:
@@ -122,6 +124,29 @@ def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
         timed = ending in TIMED or (ending in _NETCDF and _netcdf_has_times(path))
         time_ps = np.asarray(found.time, dtype=np.float64) if timed else None
     return TrajectoryFrames(found.xyz[:, order], boxes, time_ps, topology, first.xyz[0])
+
+
+def _first_frame(top: Path) -> mdtraj.Trajectory:
+    """The structure that gives the order of the atoms."""
+    import mdtraj
+
+    is_mmcif = _ending(top).removesuffix(".gz") in _MMCIF
+    with plain_name(top) as plain:
+        try:
+            if not is_mmcif:
+                _require_atoms(top)
+            first = (mdtraj.load if is_mmcif else mdtraj.load_pdb)(str(plain))[0]
+        except _UNREADABLE as error:
+            reason = " ".join(str(error).split()).replace(str(plain), top.name)[:300]
+            raise InputError(f"{top}: cannot be read as a topology; expected a PDB or mmCIF file ({reason})") from None
+    return first
+
+
+def _require_atoms(top: Path) -> None:
+    """Refuse a PDB file without atoms, of which mdtraj would leave the handle open."""
+    with gzip.open(top) if top.suffix.lower() == ".gz" else open(top, "rb") as handle:
+        if not any(line.startswith((b"ATOM", b"HETATM")) for line in handle):
+            raise ValueError("no ATOM records")
 
 
 def _dcd_times(path: Path, count: int, stride: int) -> NDArray[np.float64] | None:

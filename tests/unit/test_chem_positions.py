@@ -11,10 +11,14 @@ import mdtraj
 import numpy as np
 import pytest
 from mdtraj.formats import NetCDFTrajectoryFile
+from openmm import app, unit
 
+from mlsim.chem.assembly import assemble
 from mlsim.chem.catalog import forcefield_directory
 from mlsim.chem.molecule import Molecule
+from mlsim.chem.peptide import Torsions, place_heavy_atoms
 from mlsim.chem.readers.positions import made_whole, require_sound
+from mlsim.chem.sequence import parse
 from mlsim.cli import main as program
 from mlsim.deploy.bind import load_forcefield
 from mlsim.errors import DependencyError, InputError
@@ -251,3 +255,64 @@ def test_the_verbs_refuse_a_trajectory_in_other_units(
     assert ended.value.code == 2
     assert "nanometres" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_the_topology_may_be_an_mmcif_file(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+    with open(tmp_path / "ala2.cif", "w") as handle:
+        app.PDBxFile.writeFile(ala2.topology, ala2.positions * unit.nanometer, handle)
+    frames = trajectory_file.load(pdb, tmp_path / "ala2.cif")
+    np.testing.assert_array_equal(frames.positions, trajectory_file.load(pdb, pdb).positions)
+    positions, _ = of_molecule(pdb, tmp_path / "ala2.cif", Molecule.from_pdb(tmp_path / "ala2.cif"))
+    np.testing.assert_allclose(positions[0], ala2.positions, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["empty.pdb", "text.pdb", "text.cif"])
+def test_a_topology_that_is_none_is_one_line(name: str, pdb: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("" if name == "empty.pdb" else "hello\n")
+    with pytest.raises(InputError, match=rf"{name}: .*expected a PDB or mmCIF file"):
+        trajectory_file.load(pdb, tmp_path / name)
+
+
+@pytest.mark.parametrize("verb", ["run", "exchange", "reference", "label", "energy"])
+def test_a_structure_that_build_refuses_is_refused_by_every_verb(
+    verb: str, ala2: Molecule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sequence = parse("ACE-ALA-NME")
+    turned_ = place_heavy_atoms(sequence, [Torsions(), Torsions(), Torsions(omega=0.0)])
+    path = str(tmp_path / "cis.pdb")
+    Molecule.create("cis", *assemble("cis", sequence, turned_)).to_pdb(path)
+    options = {
+        "run": [path, "--solvent", "vacuum", "--ns", "0.001"],
+        "exchange": [path, "--solvent", "vacuum", "--ns", "0.001", "--temperatures", "300,350"],
+        "reference": [path, "--ns", "0.001"],
+        "label": [path, "--system", path, "--top", path],
+        "energy": [path, "--top", path, "--forcefield", "issnet-ala2"],
+    }[verb]
+    monkeypatch.setattr(sys, "argv", ["mlsim", verb, *options, "-o", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    assert "cis.pdb: peptide bonds: not trans" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_warning_of_the_program_is_its_words_alone(
+    ala2: Molecule, pdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    water = "HETATM   23  O   HOH B   1      50.000  50.000  50.000  1.00  0.00           O"
+    atoms = [line for line in pdb.read_text().splitlines() if line.startswith(("ATOM", "HETATM"))]
+    (tmp_path / "wet.pdb").write_text("\n".join([*atoms, water, "END"]))
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # the program sets its own
+    monkeypatch.setattr(sys, "argv", ["mlsim", "build", str(tmp_path / "wet.pdb"), "-o", str(tmp_path / "out")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", _shown)
+        with pytest.raises(SystemExit) as ended:
+            program.main()
+    assert ended.value.code == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert lines == [f"warning: {tmp_path}/wet.pdb: 1 water molecules left out (solvent is added by the run)"]
+
+
+def _shown(message: Warning, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    print(warnings.formatwarning(message, category, filename, lineno), end="", file=sys.stderr)
