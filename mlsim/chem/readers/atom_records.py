@@ -24,8 +24,8 @@ from mlsim.units import ANGSTROM_PER_NM
 
 #: Endings of structure files that are read, each also with ``.gz``.
 PDB_ENDINGS, MMCIF_ENDINGS = (".pdb", ".ent"), (".cif", ".mmcif", ".pdbx")
-#: Most bytes of a structure file, after decompression.
-LARGEST = 500_000_000
+#: Most bytes of a structure file, or of its first model, after decompression: that of half a million atoms.
+LARGEST = 50_000_000
 #: Chain, number and insertion code: the place of a residue.
 Place = tuple[str, str, str]
 
@@ -83,14 +83,17 @@ def _ending(path: Path) -> str:
 
 def _text(path: Path) -> str:
     try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            with gzip.open(path) as handle:
-                content = handle.read(LARGEST + 1)
+        with open(path, "rb") as handle:
+            compressed = handle.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if compressed else open(path, "rb") as handle:
+            content = handle.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if len(content) > LARGEST:
-        raise InputError(f"{path}: larger than {LARGEST // 10**6} MB; expected the structure of one peptide")
+        first_model = content.find(b"\nENDMDL")
+        if first_model < 0 or _ending(path) in MMCIF_ENDINGS:
+            raise InputError(f"{path}: larger than {LARGEST // 10**6} MB; expected the structure of one peptide")
+        content = content[:first_model]
     utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
     text = content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
     if "\0" in text:

@@ -12,11 +12,17 @@ Reference: Hall, Allen and Brown, Acta Cryst. A47, 655 (1991).
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 
 from mlsim.errors import InputError
 
 _TOKEN = re.compile(r"""'(?:[^']|'(?=\S))*'(?=\s|$)|"(?:[^"]|"(?=\S))*"(?=\s|$)|\#.*$|\S+""")
+
+#: Most characters of a line of values; the format allows 2,048.
+_LONGEST_LINE = 20_000
+#: Stands for the end of the file.
+_END = ("", True)
 
 
 def category(text: str, name: str, source: str) -> list[dict[str, str]]:
@@ -36,41 +42,37 @@ def category(text: str, name: str, source: str) -> list[dict[str, str]]:
     InputError
         If the file is no mmCIF file or a table is not full.
     """
-    tokens = list(_tokens(text))
-    if not tokens or not tokens[0][0].lower().startswith("data_"):
+    tokens = _tokens(text, source)  # one after the other, because a large file has millions
+    token = next(tokens, _END)
+    if not token[0].lower().startswith("data_"):
         raise InputError(f"{source}: does not begin with data_; expected an mmCIF file")
     single: dict[str, str] = {}
-    k, blocks = 0, 0
-    while k < len(tokens):
-        word, quoted = tokens[k]
-        k += 1
-        if quoted:
-            continue
-        if word.lower().startswith("data_"):
-            blocks += 1
-            if blocks > 1:
-                break
-        elif word.lower() == "loop_":
-            start = k
-            while k < len(tokens) and _is_tag(tokens[k]):
-                k += 1
-            tags = [tag for tag, _ in tokens[start:k]]
-            values = k
-            while k < len(tokens) and not _is_keyword(tokens[k]):
-                k += 1
-            if tags and tags[0].lower().startswith(f"{name.lower()}."):
-                return _rows(tags, tokens[values:k], name, source)
-        elif word.lower().startswith(f"{name.lower()}.") and k < len(tokens):
-            single[word.split(".", 1)[1]] = _value(tokens[k])
-            k += 1
+    token = next(tokens, _END)
+    while token is not _END and not (token[0].lower().startswith("data_") and not token[1]):
+        word, quoted = token
+        token = next(tokens, _END)
+        if word.lower() == "loop_" and not quoted:
+            tags, values = [], []
+            while _is_tag(token):
+                tags.append(token[0])
+                token = next(tokens, _END)
+            wanted = bool(tags) and tags[0].lower().startswith(f"{name.lower()}.")
+            while token is not _END and not _is_keyword(token):
+                if wanted:
+                    values.append(sys.intern(_value(token)))  # most are repeated
+                token = next(tokens, _END)
+            if wanted:
+                return _rows(tags, values, name, source)
+        elif word.lower().startswith(f"{name.lower()}.") and not quoted and token is not _END:
+            single[word.split(".", 1)[1]] = _value(token)
+            token = next(tokens, _END)
     return [single] if single else []
 
 
-def _rows(tags: list[str], values: list[tuple[str, bool]], name: str, source: str) -> list[dict[str, str]]:
-    columns = [tag.split(".", 1)[1] for tag in tags]
-    if len(values) % len(columns):
-        raise InputError(f"{source}: table {name}: {len(values)} values do not fill {len(columns)} columns")
-    texts = [_value(token) for token in values]
+def _rows(tags: list[str], texts: list[str], name: str, source: str) -> list[dict[str, str]]:
+    columns = [tag.partition(".")[2] for tag in tags]
+    if len(texts) % len(columns):
+        raise InputError(f"{source}: table {name}: {len(texts)} values do not fill {len(columns)} columns")
     return [dict(zip(columns, texts[k : k + len(columns)], strict=True)) for k in range(0, len(texts), len(columns))]
 
 
@@ -88,7 +90,7 @@ def _is_keyword(token: tuple[str, bool]) -> bool:
     return not token[1] and (lower.startswith(("_", "data_", "save_")) or lower in ("loop_", "stop_", "global_"))
 
 
-def _tokens(text: str) -> Iterator[tuple[str, bool]]:
+def _tokens(text: str, source: str) -> Iterator[tuple[str, bool]]:
     """Words of the file, and whether each was quoted."""
     block: list[str] | None = None
     for line in text.splitlines():
@@ -101,6 +103,8 @@ def _tokens(text: str) -> Iterator[tuple[str, bool]]:
         if block is not None:
             block.append(line)
             continue
+        if len(line) > _LONGEST_LINE:
+            raise InputError(f"{source}: a line of {len(line)} characters; expected an mmCIF file")
         for match in _TOKEN.finditer(line):
             word = match.group()
             if word.startswith("#"):
