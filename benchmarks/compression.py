@@ -28,7 +28,7 @@ from mlsim.md.settings import RunSettings
 from mlsim.records import RUN_FILE
 from mlsim.runs.trajectory import Run
 from mlsim.units import KJ_PER_KCAL, kT
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 SYSTEM = "alanine-dipeptide"
 CVS = ("phi", "psi")

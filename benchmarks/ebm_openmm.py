@@ -63,8 +63,8 @@ from mlsim.samplers.targets.trial import floor, measure
 from mlsim.seeds import openmm_seed, torch_stream
 from mlsim.shapes import Floats
 from mlsim.units import kT
-from mlsim.workflow.ebm import held_blocks, reference_split
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
+from mlsim.workflow.training.ebm import held_blocks, reference_split
 
 HELD_OUT = 0.1
 SEED, COPIES, TEMPERATURE_K, FRICTION_PER_PS = 2, 16, 300.0, 2.0

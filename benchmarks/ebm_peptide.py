@@ -64,7 +64,7 @@ from mlsim.md.settings import RunSettings
 from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats
 from mlsim.units import KJ_PER_KCAL
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 SYSTEM, FIELD, FRAMES = "alanine-dipeptide", "ebm-ala2", "frames-10ns.h5"
 CVS = ("phi", "psi")

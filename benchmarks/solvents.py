@@ -38,9 +38,9 @@ from mlsim.potentials.system import skeleton
 from mlsim.runs.trajectory import Run
 from mlsim.train.solvent.mean_force_error import MeanForceErrors
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
-from mlsim.workflow.force_field import load_forcefield
-from mlsim.workflow.mean_force import compare as compare_forces
-from mlsim.workflow.run import run
+from mlsim.workflow.force_fields.force_field import load_forcefield
+from mlsim.workflow.force_fields.mean_force import compare as compare_forces
+from mlsim.workflow.simulation.run import run
 
 SYSTEM = "alanine-dipeptide"
 CVS = ("phi", "psi")

@@ -34,7 +34,7 @@ from mlsim.potentials.named import resolve
 from mlsim.potentials.system import build_system
 from mlsim.runs.trajectory import Run
 from mlsim.units import FS_PER_PS, PS_PER_NS, kT
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 SYSTEM = "alanine-dipeptide"
 TEMPERATURE_K = 300.0

@@ -38,7 +38,7 @@ from mlsim.md.settings import RunSettings
 from mlsim.records import RUN_FILE
 from mlsim.runs.trajectory import Run
 from mlsim.units import KJ_PER_KCAL
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 #: Start of every replica that is left out, ps.
 DISCARD_PS = 100.0

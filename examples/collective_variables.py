@@ -18,7 +18,7 @@ from mlsim.repr import InputSettings
 from mlsim.repr.hsic import TimeLaggedHSIC, TimeLaggedSettings
 from mlsim.repr.hsic.slow_axes import slow_axes
 from mlsim.repr.images import prepare
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 matplotlib.use("Agg")
 LAG = 10

@@ -21,7 +21,7 @@ from mlsim.repr.soft_q.peptide_rewards import charge, scaled, weighted, window
 from mlsim.repr.soft_q.policy import GPTSettings
 from mlsim.repr.soft_q.search import SoftQ
 from mlsim.repr.soft_q.settings import SoftQSettings
-from mlsim.workflow.peptide_property import PropertySettings, SimulatedProperty
+from mlsim.workflow.design.peptide_property import PropertySettings, SimulatedProperty
 
 LETTERS, LENGTH = "AEKL", 5
 

@@ -24,8 +24,8 @@ from mlsim.samplers.targets import load
 from mlsim.train.density.contrastive_fit import fit
 from mlsim.train.density.settings import ContrastiveSettings
 from mlsim.train.settings import TrainSettings
-from mlsim.workflow.ebm import NetworkSettings, Recipe, prepare
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
+from mlsim.workflow.training.ebm import NetworkSettings, Recipe, prepare
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from mlsim.analysis.observables import evaluate
 from mlsim.repr import load_encoder, probe
 from mlsim.repr.beit.information_maps import surprise_map
 from mlsim.repr.densities import ramachandran_windows
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

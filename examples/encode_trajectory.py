@@ -16,7 +16,7 @@ from mlsim.analysis.observables import evaluate
 from mlsim.analysis.surfaces.basins import BASINS, assign
 from mlsim.repr import images, load_encoder, probe
 from mlsim.repr.beit.information_maps import surprise_map
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -11,7 +11,7 @@ from pathlib import Path
 import mlsim
 from mlsim.analysis.figures import panels
 from mlsim.analysis.samples import from_runs
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from mlsim.repr.deepctrl.molecule_rules import sound_geometry
 from mlsim.repr.deepctrl.propagation import lagged_pairs
 from mlsim.repr.deepctrl.training import TrainingSettings, fit
 from mlsim.seeds import torch_stream
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 SYSTEM = "alanine-dipeptide"
 LAG = 3  # frames of 0.2 ps

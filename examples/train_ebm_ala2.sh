@@ -2,7 +2,7 @@
 # An energy-based model of alanine dipeptide's conformations as a force field of its own, without molecular mechanics
 # and without force labels: the whole road, about 70 minutes. The frames are of a run with a fixed bias on phi
 # and psi; the bias stays in the ensemble that is learned and is left out of the model, so that every frame counts.
-# Everything else is the recipe for molecules (mlsim.workflow.ebm): what is learned are the frames with 0.003 nm of noise
+# Everything else is the recipe for molecules (mlsim.workflow.training.ebm): what is learned are the frames with 0.003 nm of noise
 # on every atom, by denoising and by contrast with underdamped chains of the model. In the second, shorter fit no chain
 # is started afresh, so that they have time to feel the weights of the basins.
 #

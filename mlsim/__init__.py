@@ -17,7 +17,7 @@ _HOMES = {
     "Run": "mlsim.runs.trajectory",
     "simulate": "mlsim.md.engines.single",
     "ForceFieldArtifact": "mlsim.deploy.artifact",
-    "load_forcefield": "mlsim.workflow.force_field",
+    "load_forcefield": "mlsim.workflow.force_fields.force_field",
     "FreeEnergySurface": "mlsim.analysis.surfaces.surface",
     "MlsimError": "mlsim.errors",
 }

@@ -158,13 +158,13 @@ def test_the_product_names_no_machine_path_or_registry() -> None:
 HOUSE = House(ROOT)
 
 #: What still breaks a rule. Each list may only become shorter: an entry that is mended must go.
-CROWDED = {"mlsim/cli", "mlsim/workflow"}
-SHARED_NAMES = {"ebm", "exchange", "label", "reference", "refine", "run"}
+CROWDED: set[str] = set()
+SHARED_NAMES: set[str] = set()
 LONG_SIGNATURES = {
     "mlsim.md.engines.replica_exchange:exchange",
     "mlsim.md.engines.single:simulate",
     "mlsim.train.solvent.population_matching:fit",
-    "mlsim.workflow.refine:collect",
+    "mlsim.workflow.training.refine:collect",
 }
 BROKEN_REFERENCES: set[str] = set()
 #: Modules that wait for their command.

@@ -36,9 +36,9 @@ from mlsim.potentials.born import GB_MODELS
 from mlsim.runs.trajectory import Run
 from mlsim.seeds import numpy_stream
 from mlsim.train.solvent.mean_force_error import mean_force_errors
-from mlsim.workflow.baseline import born_forces
-from mlsim.workflow.peptide_solvent_fit import peptides_of, validation_errors
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
+from mlsim.workflow.training.baseline import born_forces
+from mlsim.workflow.training.peptide_solvent_fit import peptides_of, validation_errors
 
 NAME = "issnet-peptides"
 SYSTEMS = Path(__file__).resolve().parents[2] / "systems"

@@ -32,7 +32,7 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.potentials.born import GB_MODELS
 from mlsim.runs.trajectory import Run
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
-from mlsim.workflow.mean_force import compare as compare_forces
+from mlsim.workflow.force_fields.mean_force import compare as compare_forces
 
 DISTANCE_EDGES = (np.linspace(0.25, 1.65, 29),)
 

@@ -36,7 +36,7 @@ from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
-from mlsim.workflow.force_field import load_forcefield
+from mlsim.workflow.force_fields.force_field import load_forcefield
 
 CVS = ("phi", "psi")
 DISCARD_PS = 100.0

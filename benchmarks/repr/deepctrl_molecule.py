@@ -20,7 +20,7 @@ from mlsim.repr.deepctrl.molecule_rules import grows_with, sound_geometry
 from mlsim.repr.deepctrl.propagation import lagged_pairs
 from mlsim.repr.deepctrl.rules import Rule
 from mlsim.runs.trajectory import Run
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 SYSTEM = "alanine-dipeptide"
 REPORT_PS = 0.2

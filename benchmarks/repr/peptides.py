@@ -21,7 +21,7 @@ from mlsim.analysis import observables
 from mlsim.analysis.surfaces.basins import assign
 from mlsim.md.settings import RunSettings
 from mlsim.runs.trajectory import Run
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 REPORT_PS = 1.0
 

@@ -46,8 +46,8 @@ from mlsim.runs.trajectory import Run
 from mlsim.seeds import torch_stream
 from mlsim.train.settings import TrainSettings
 from mlsim.train.solvent import force_matching
-from mlsim.workflow.baseline import born_forces
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
+from mlsim.workflow.training.baseline import born_forces
 
 matplotlib.use("Agg")
 #: Seeds 1 and 2 were looked at while the number of steps was chosen.

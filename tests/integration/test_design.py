@@ -15,7 +15,13 @@ from mlsim.chem.catalog import load_system
 from mlsim.cli.main import app
 from mlsim.errors import InputError, MlsimError
 from mlsim.md.signals import StopRequest
-from mlsim.workflow.peptide_property import InterruptedSearch, PropertySettings, SimulatedProperty, capped, per_frame
+from mlsim.workflow.design.peptide_property import (
+    InterruptedSearch,
+    PropertySettings,
+    SimulatedProperty,
+    capped,
+    per_frame,
+)
 
 FREE = ["design", "--letters", "AEKL", "--length", "6", "--charge", "1:2", "--seed", "3", "--calls", "90"]
 

@@ -13,7 +13,7 @@ from mlsim.md.engines.replica_exchange import LOG
 from mlsim.md.settings import ExchangeSettings
 from mlsim.runs.restart import saved_settings
 from mlsim.runs.trajectory import Run
-from mlsim.workflow.exchange import run_exchange
+from mlsim.workflow.simulation.exchange import run_exchange
 
 SHORT = ("--solvent", "vacuum", "--platform", "Reference", "--exchange-ps", "0.1", "--report-ps", "0.1", "--seed", "4")
 

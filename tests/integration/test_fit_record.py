@@ -19,7 +19,7 @@ from mlsim.dataset.split import by_block
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.errors import InputError
 from mlsim.records import FitRecord
-from mlsim.workflow.populations import first_split
+from mlsim.workflow.training.populations import first_split
 
 SMALL = (
     *("--features", "16", "--blocks", "1", "--radial-functions", "8", "--epochs", "1", "--batch", "32"),

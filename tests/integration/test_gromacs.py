@@ -33,8 +33,8 @@ from mlsim.potentials.vacuum import Vacuum
 from mlsim.records import RunRecord
 from mlsim.runs.trajectory import Run
 from mlsim.workflow.conformations import read
-from mlsim.workflow.label import label
-from mlsim.workflow.reference import done_steps, gather, run_seed, seed_directory
+from mlsim.workflow.force_data.label import label
+from mlsim.workflow.force_data.reference import done_steps, gather, run_seed, seed_directory
 
 NEEDS_GMX = pytest.mark.skipif(shutil.which("gmx") is None, reason="GROMACS (gmx) is not installed: engine not tested")
 

@@ -21,7 +21,7 @@ from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.md.signals import Clock, StopRequest
 from mlsim.records import RunRecord
 from mlsim.workflow.conformations import Conformations, choose, read, torsions
-from mlsim.workflow.label import label
+from mlsim.workflow.force_data.label import label
 
 #: 64 samples of one step each, hardly any equilibration: numbers without physics, in seconds.
 TINY = {

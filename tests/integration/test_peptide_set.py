@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from mlsim.dataset.packed import unpack, unpack_set
-from mlsim.workflow import make_peptide_set
-from mlsim.workflow.peptide_set import Manifest, segments
+from mlsim.workflow.force_data import make_peptide_set
+from mlsim.workflow.force_data.peptide_set import Manifest, segments
 
 pytest.importorskip("parmed")
 if shutil.which("gmx") is None:

@@ -17,7 +17,7 @@ from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
 from mlsim.runs.trajectory import Run
-from mlsim.workflow.reference import gather, run_seed, seed_directory
+from mlsim.workflow.force_data.reference import gather, run_seed, seed_directory
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from mlsim.deploy.bridges import torchscript  # noqa: F401 - torch before OpenMM
 from mlsim.deploy.card import Description
 from mlsim.deploy.export import export
 from mlsim.md.settings import LabelSettings, RunSettings
-from mlsim.workflow import refine as work
 from mlsim.workflow.conformations import Conformations
-from mlsim.workflow.refine import RefineSettings, uncertain
+from mlsim.workflow.training import refine as work
+from mlsim.workflow.training.refine import RefineSettings, uncertain
 from tests.toy_artifact import CONDITIONS, declared_verified, toy_model
 
 

@@ -15,7 +15,7 @@ from mlsim.deploy.export import export
 from mlsim.errors import CheckpointError
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
-from mlsim.workflow.run import ReplicaTask, ingredients
+from mlsim.workflow.simulation.run import ReplicaTask, ingredients
 from tests.toy_artifact import CONDITIONS, declared_verified, toy_model
 
 

@@ -14,7 +14,7 @@ from mlsim.records import RunRecord
 from mlsim.runs.bias_file import SavedBias
 from mlsim.runs.trajectory import Run
 from mlsim.units import kT
-from mlsim.workflow.second_stage import FINISHED, FIXED, run_stages, steps_done, steps_of
+from mlsim.workflow.simulation.second_stage import FINISHED, FIXED, run_stages, steps_done, steps_of
 
 SETTINGS = RunSettings(
     solvent="vacuum",

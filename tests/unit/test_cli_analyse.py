@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from mlsim.analysis.surfaces import surface
 from mlsim.analysis.surfaces.subject import Subject
 from mlsim.chem.molecule import Molecule
-from mlsim.cli import analyse
+from mlsim.cli.analysis import analyse
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError, MissingError
 from mlsim.runs import trajectory

@@ -9,7 +9,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from mlsim.cli import train
+from mlsim.cli.training import train
 from mlsim.errors import InputError, OccupiedError
 from mlsim.models import weights
 from tests.unit.test_train_force_matching import toy_frames

@@ -19,7 +19,7 @@ from mlsim.md.signals import StopRequest
 from mlsim.potentials.contract import PotentialRequest
 from mlsim.potentials.named import resolve
 from mlsim.potentials.vacuum import Vacuum
-from mlsim.workflow.guard import guards_for
+from mlsim.workflow.simulation.guard import guards_for
 
 
 def around(molecule: Molecule, threshold: float) -> TrainedRegion:

@@ -18,7 +18,7 @@ from mlsim.md.signals import Clock, StopRequest
 from mlsim.potentials.vacuum import Vacuum
 from mlsim.records import RunRecord
 from mlsim.runs.streams import cut_all_back
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 SHORT = {"solvent": "vacuum", "platform": "Reference", "report_ps": 0.04, "ns": 8e-5, "seed": 3}
 

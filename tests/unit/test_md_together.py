@@ -28,7 +28,7 @@ from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
 from mlsim.records import Failure, RunRecord
 from mlsim.runs.trajectory import Replica, Run
-from mlsim.workflow.run import replica_directory, run
+from mlsim.workflow.simulation.run import replica_directory, run
 from tests.toy_artifact import declared_verified, toy_artifact
 
 REFERENCE = Platform.getPlatformByName("Reference")

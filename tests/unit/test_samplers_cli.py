@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mlsim.cli import sample as group
+from mlsim.cli.analysis import sample as group
 from mlsim.errors import InputError, SettingsError
 
 app = typer.Typer()

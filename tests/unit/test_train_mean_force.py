@@ -12,7 +12,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from mlsim.cli import train as cli
+from mlsim.cli.training import train as cli
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.train.solvent.force_matching import ForceMatching

@@ -10,7 +10,7 @@ import yaml
 
 from mlsim.chem.peptide import build
 from mlsim.errors import InputError, SettingsError
-from mlsim.workflow.peptide_set import Manifest, bias_for_kinds, frames_per_segment, segments
+from mlsim.workflow.force_data.peptide_set import Manifest, bias_for_kinds, frames_per_segment, segments
 
 SHIPPED = Path(__file__).resolve().parents[2] / "systems" / "peptides" / "data.yaml"
 

@@ -14,8 +14,8 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.packed import pack
 from mlsim.errors import InputError
 from mlsim.records import FitRecord
-from mlsim.workflow.baseline import born_forces
-from mlsim.workflow.peptide_solvent_fit import PeptideSolventSettings, peptides_of, train_peptides
+from mlsim.workflow.training.baseline import born_forces
+from mlsim.workflow.training.peptide_solvent_fit import PeptideSolventSettings, peptides_of, train_peptides
 
 COUNT = 120
 FACTS: dict[str, Any] = {"temperature_K": 300.0, "force_field": "amber14/protein.ff14SB.xml", "water": "TIP3P"}

@@ -48,10 +48,10 @@ from mlsim.train.settings import TrainSettings
 from mlsim.train.solvent.force_error import predict
 from mlsim.train.solvent.mean_force_error import MeanForceErrors, mean_force_errors
 from mlsim.train.solvent.mean_force_matching import defaults, fit
-from mlsim.workflow.baseline import baseline_for, born_forces
 from mlsim.workflow.conformations import Conformations, read
-from mlsim.workflow.label import FRAMES, label
-from mlsim.workflow.run import run as run_md
+from mlsim.workflow.force_data.label import FRAMES, label
+from mlsim.workflow.simulation.run import run as run_md
+from mlsim.workflow.training.baseline import baseline_for, born_forces
 
 
 class RefineSettings(Settings):

@@ -15,7 +15,7 @@ from mlsim.potentials.born import GB_MODELS
 from mlsim.shapes import Floats
 from mlsim.train.solvent.force_error import predict
 from mlsim.train.solvent.mean_force_error import MeanForceErrors, mean_force_errors
-from mlsim.workflow.baseline import born_forces
+from mlsim.workflow.training.baseline import born_forces
 
 
 def compare(

@@ -68,7 +68,7 @@ def run(
     from mlsim.md.signals import listening
     from mlsim.runs.restart import saved_settings
     from mlsim.settings import read_yaml
-    from mlsim.workflow.second_stage import run_stages, steps_done, steps_of
+    from mlsim.workflow.simulation.second_stage import run_stages, steps_done, steps_of
 
     if output is None:
         raise InputError("expected an output directory, got none; add -o DIR")

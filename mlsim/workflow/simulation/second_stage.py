@@ -25,7 +25,7 @@ from mlsim.md.settings import RunSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.records import RUN_FILE
 from mlsim.runs.bias_file import FILE, SavedBias
-from mlsim.workflow.run import Outcome, done_steps, replica_directory, run
+from mlsim.workflow.simulation.run import Outcome, done_steps, replica_directory, run
 
 #: Directory of the second stage inside that of the first.
 FIXED = "fixed"
@@ -53,7 +53,7 @@ def run_stages(
     SettingsError
         If a second stage is asked for and the bias does not grow.
     MlsimError
-        Whatever :func:`mlsim.workflow.run.run` raises.
+        Whatever :func:`mlsim.workflow.simulation.run.run` raises.
     """
     if settings.then_fixed_ns is None:
         return run(settings, directory, start, processes=processes, progress=progress, stop=stop)

@@ -19,7 +19,7 @@ from mlsim.repr.soft_q.policy import GPTSettings
 from mlsim.repr.soft_q.rewards import Reward
 from mlsim.repr.soft_q.settings import SoftQSettings
 from mlsim.settings import Settings
-from mlsim.workflow.peptide_property import PropertySettings, SimulatedProperty
+from mlsim.workflow.design.peptide_property import PropertySettings, SimulatedProperty
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlsim.cli import fit_options
+from mlsim.cli.training import fit_options
 
 BY_DATA = "[default: by the data]"
 
@@ -74,8 +74,8 @@ def ebm(
     from mlsim.train.density.settings import ContrastiveSettings
     from mlsim.train.settings import TrainSettings
     from mlsim.train.solvent.engine import use_threads
-    from mlsim.workflow.baseline import keep_molecule
-    from mlsim.workflow.ebm import NetworkSettings, Recipe, prepare, recipe_for
+    from mlsim.workflow.training.baseline import keep_molecule
+    from mlsim.workflow.training.ebm import NetworkSettings, Recipe, prepare, recipe_for
 
     asked = {
         "frames": frames,

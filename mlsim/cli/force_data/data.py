@@ -36,8 +36,8 @@ def make(
 ) -> None:
     """Run every segment of the set that is not done; can be stopped at any time, the same command continues."""
     from mlsim.md.signals import listening
-    from mlsim.workflow import make_peptide_set
-    from mlsim.workflow.peptide_set import Manifest
+    from mlsim.workflow.force_data import make_peptide_set
+    from mlsim.workflow.force_data.peptide_set import Manifest
 
     plan = Manifest.load(manifest)
     with listening() as stop:
@@ -52,8 +52,8 @@ def make(
 
 def status(manifest: Annotated[Path, _MANIFEST], output: Annotated[Path, _DIRECTORY]) -> None:
     """Say how much of the set there is, peptide by peptide."""
-    from mlsim.workflow import make_peptide_set
-    from mlsim.workflow.peptide_set import Manifest, segments
+    from mlsim.workflow.force_data import make_peptide_set
+    from mlsim.workflow.force_data.peptide_set import Manifest, segments
 
     plan = Manifest.load(manifest)
     rows: dict[str, list[str]] = {}
@@ -73,8 +73,8 @@ def pack(
     every: Annotated[int, typer.Option(help="Number of frames of which one is kept.", min=1)] = 1,
 ) -> None:
     """Write the frames of finished segments as packed files; those that are there already stay."""
-    from mlsim.workflow import make_peptide_set
-    from mlsim.workflow.peptide_set import Manifest
+    from mlsim.workflow.force_data import make_peptide_set
+    from mlsim.workflow.force_data.peptide_set import Manifest
 
     written = make_peptide_set.pack(Manifest.load(manifest), output, to, every)
     for path, frames in written:

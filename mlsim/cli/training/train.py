@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlsim.cli import fit_options
-from mlsim.cli.ebm import ebm
-from mlsim.cli.peptides import peptides
+from mlsim.cli.training import fit_options
+from mlsim.cli.training.ebm_options import ebm
+from mlsim.cli.training.peptides import peptides
 
 if TYPE_CHECKING:
     from mlsim.dataset.frames import ForceFrames
@@ -71,7 +71,7 @@ def issnet(
     from mlsim.train.settings import TrainSettings
     from mlsim.train.solvent.engine import use_threads
     from mlsim.train.solvent.mean_force_matching import defaults, fit
-    from mlsim.workflow.baseline import baseline_for, keep_molecule, molecule_of
+    from mlsim.workflow.training.baseline import baseline_for, keep_molecule, molecule_of
 
     given = fit_options.training(epochs, batch, lr, ema, seed) | {"block_ps": block_ps, "max_minutes": max_minutes}
     if patience is not None:
@@ -128,8 +128,13 @@ def populations(
     from mlsim.train.settings import TrainSettings
     from mlsim.train.solvent import population_matching
     from mlsim.train.solvent.engine import use_threads
-    from mlsim.workflow.baseline import baseline_for, keep_molecule, molecule_of
-    from mlsim.workflow.populations import explicit_ensemble, first_split, generated_ensembles, require_temperature
+    from mlsim.workflow.training.baseline import baseline_for, keep_molecule, molecule_of
+    from mlsim.workflow.training.populations import (
+        explicit_ensemble,
+        first_split,
+        generated_ensembles,
+        require_temperature,
+    )
 
     first = FitRecord.read(fit)
     frames = concatenate([ForceFrames.load(path) for path in data])
@@ -170,7 +175,7 @@ def _report(result: FitResult, test: ForceFrames, baseline: str, settings: Any, 
 
     forces = None
     if baseline != "none":
-        from mlsim.workflow.baseline import born_forces, molecule_of
+        from mlsim.workflow.training.baseline import born_forces, molecule_of
 
         forces = born_forces(baseline, molecule_of(test, system), test.positions)
     errors = held_out_errors(result.model, test, settings, baseline, forces)

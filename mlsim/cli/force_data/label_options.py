@@ -56,8 +56,8 @@ def label(
     from mlsim.md.engines.held_solute import UNITS_PER_LABEL
     from mlsim.md.settings import LabelSettings
     from mlsim.md.signals import listening
-    from mlsim.workflow import label as work
     from mlsim.workflow.conformations import read
+    from mlsim.workflow.force_data import label as work
 
     given: dict[str, Any] = {
         "count": count,

@@ -47,7 +47,7 @@ def reference(
     from mlsim.md.signals import listening
     from mlsim.runs.restart import locked, storage
     from mlsim.workflow.fan_out import fan_out
-    from mlsim.workflow.reference import SeedTask, done_steps, gather, recorded
+    from mlsim.workflow.force_data.reference import SeedTask, done_steps, gather, recorded
 
     given: dict[str, Any] = {
         "temperature_K": temperature,

@@ -30,7 +30,7 @@ from mlsim.potentials.named import resolve
 from mlsim.records import RUN_FILE, RunRecord, SoluteNote, command_line, versions
 from mlsim.runs.restart import CURRENT, PREVIOUS, steps_done
 from mlsim.workflow.fan_out import fan_out
-from mlsim.workflow.guard import guards_for
+from mlsim.workflow.simulation.guard import guards_for
 
 #: What a run that was killed before its first step leaves behind; a new run takes it over.
 _PREPARED = {".lock", "start.npz", "start.pdb"}

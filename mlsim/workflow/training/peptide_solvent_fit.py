@@ -33,7 +33,7 @@ from mlsim.train.transferable.many_peptides import solvent_forces
 from mlsim.train.transferable.peptide_arrays import PeptideFrames, shelve
 from mlsim.train.transferable.peptide_errors import SetErrors, set_errors
 from mlsim.train.transferable.peptide_fit import PeptideFit, beside, fit
-from mlsim.workflow.baseline import born_forces, keep_molecule
+from mlsim.workflow.training.baseline import born_forces, keep_molecule
 
 ARRAYS, VALIDATION = "arrays", "validation.json"
 #: Length of the blocks of time that intervals on validation peptides are made from, ps.

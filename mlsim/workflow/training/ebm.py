@@ -43,8 +43,8 @@ from mlsim.train.density.problem import FRESH_NOISE, Problem, conformations
 from mlsim.train.density.sampling_bias import TorsionBias
 from mlsim.units import kT
 from mlsim.workflow import conformations as gathered
-from mlsim.workflow.baseline import molecule_of
-from mlsim.workflow.measured_prior import measure
+from mlsim.workflow.training.baseline import molecule_of
+from mlsim.workflow.training.measured_prior import measure
 
 #: Characteristic lengths (reduced) of the stored references, and of a molecule: a stiff bond's fluctuation times ten.
 _LENGTHS = {"dw4": 1.0, "lj13": 0.3, "lj55": 0.3}

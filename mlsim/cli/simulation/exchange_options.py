@@ -47,7 +47,7 @@ def exchange(
     from mlsim.md.signals import listening
     from mlsim.runs.restart import saved_settings
     from mlsim.settings import read_yaml
-    from mlsim.workflow.exchange import done_steps, run_exchange
+    from mlsim.workflow.simulation.exchange import done_steps, run_exchange
 
     if output is None:
         raise InputError("expected an output directory, got none; add -o DIR")

@@ -1,4 +1,4 @@
-"""Making and packing a set of explicit-water force data (:mod:`mlsim.workflow.peptide_set`).
+"""Making and packing a set of explicit-water force data (:mod:`mlsim.workflow.force_data.peptide_set`).
 
 :func:`make` runs what is not done, segment by segment, and can be killed at any moment; :func:`pack` writes one file of
 packed frames per finished segment, also while others run. A segment that cannot be made
@@ -26,8 +26,8 @@ from mlsim.md.gromacs.water_run import FOLDER
 from mlsim.md.observers.forces import collect
 from mlsim.md.signals import StopRequest
 from mlsim.records import RunRecord
-from mlsim.workflow.peptide_set import FAILED, Manifest, Segment, bias_for_kinds, segments
-from mlsim.workflow.reference import run_seed
+from mlsim.workflow.force_data.peptide_set import FAILED, Manifest, Segment, bias_for_kinds, segments
+from mlsim.workflow.force_data.reference import run_seed
 
 _SECONDS_PER_HOUR = 3600.0
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlsim.cli import fit_options
+from mlsim.cli.training import fit_options
 
 
 def peptides(
@@ -25,7 +25,7 @@ def peptides(
     """Fit one solvent to many peptides: mlsim train peptides DATA -o DIR; then mlsim export, verify."""
     from mlsim.settings import read_yaml
     from mlsim.train.solvent.engine import use_threads
-    from mlsim.workflow.peptide_solvent_fit import PeptideSolventSettings, train_peptides
+    from mlsim.workflow.training.peptide_solvent_fit import PeptideSolventSettings, train_peptides
 
     given = {"form": form, "cutoff_nm": cutoff_nm, "epochs": epochs, "seed": seed, "max_minutes": max_minutes}
     values = {} if settings is None else read_yaml(settings)

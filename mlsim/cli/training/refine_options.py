@@ -30,8 +30,8 @@ def committee(
 
     from mlsim.chem.catalog import load_system
     from mlsim.runs.restart import storage, write_atomically
-    from mlsim.workflow import refine as work
     from mlsim.workflow.conformations import read
+    from mlsim.workflow.training import refine as work
 
     found = read(conformations, load_system(system), top)
     opinion = work.committee(forcefield, system).evaluate(found.positions, threads)
@@ -60,11 +60,11 @@ def force_error(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
 ) -> None:
     """Error in the mean force with the labels' noise removed: mlsim force-error labels.h5 --gb obc2 --forcefield A."""
-    from mlsim.cli.train import print_mean_force
+    from mlsim.cli.training.train import print_mean_force
     from mlsim.dataset.frames import ForceFrames
     from mlsim.runs.restart import storage, write_atomically
-    from mlsim.workflow.baseline import molecule_of
-    from mlsim.workflow.mean_force import compare
+    from mlsim.workflow.force_fields.mean_force import compare
+    from mlsim.workflow.training.baseline import molecule_of
 
     frames = ForceFrames.load(labels)
     errors = compare(frames, molecule_of(frames, system), born or (), forcefield or (), fit or (), block_ps)
@@ -101,15 +101,15 @@ def refine(
 
     The same command continues after a kill. Writes -o/forcefields/NAME-1 ..., verified; feed them to the next round.
     """
-    from mlsim.cli.label import LabelBar
+    from mlsim.cli.force_data.label_options import LabelBar
     from mlsim.cli.progress import MdProgress
-    from mlsim.cli.train import print_mean_force
+    from mlsim.cli.training.train import print_mean_force
     from mlsim.errors import InputError
     from mlsim.md.engines.held_solute import UNITS_PER_LABEL
     from mlsim.md.settings import LabelSettings, RunSettings
     from mlsim.md.signals import listening
-    from mlsim.workflow import refine as work
-    from mlsim.workflow.label import finished
+    from mlsim.workflow.force_data.label import finished
+    from mlsim.workflow.training import refine as work
 
     if not name or Path(name).name != name or name.startswith("."):
         raise InputError(f"--name: expected a plain name without slashes, got '{name}'")

@@ -34,7 +34,7 @@ from mlsim.runs.restart import storage
 from mlsim.runs.trajectory import Run
 from mlsim.settings import Settings
 from mlsim.units import PS_PER_NS
-from mlsim.workflow.run import run
+from mlsim.workflow.simulation.run import run
 
 CACHE = "properties.jsonl"
 _HELIX_DEG = (-63.0, -42.0)

@@ -32,7 +32,7 @@ from mlsim.potentials.dihedral_bias import DihedralBias
 from mlsim.records import RUN_FILE, RunRecord
 from mlsim.settings import Settings
 from mlsim.units import PS_PER_NS
-from mlsim.workflow.reference import seed_directory
+from mlsim.workflow.force_data.reference import seed_directory
 
 Role = Literal["training", "validation"]
 GENERAL = "general"

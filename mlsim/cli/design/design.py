@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mlsim.cli.design_plan import DesignSettings
+    from mlsim.cli.design.design_plan import DesignSettings
     from mlsim.repr.soft_q.search import SoftQ
 
 TABLE, SUMMARY = "designs.csv", "design.json"
@@ -41,7 +41,7 @@ def design(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the search in -o.")] = False,
 ) -> None:
     """Design peptides: mlsim design --letters AEKL --length 8 --charge 1:2 --moment 0.6 -o DIR."""
-    from mlsim.cli.design_plan import DesignSettings
+    from mlsim.cli.design.design_plan import DesignSettings
     from mlsim.errors import InputError
     from mlsim.runs.restart import locked, saved_settings, storage, write_atomically
     from mlsim.seeds import fresh_seed
@@ -88,10 +88,10 @@ def _search(plan: DesignSettings, output: Path) -> None:
 
     from tqdm import tqdm
 
-    from mlsim.cli.design_plan import objective
+    from mlsim.cli.design.design_plan import objective
     from mlsim.md.signals import listening
     from mlsim.repr.soft_q.search import SoftQ
-    from mlsim.workflow.peptide_property import InterruptedSearch
+    from mlsim.workflow.design.peptide_property import InterruptedSearch
 
     with listening() as stop, tqdm(total=plan.calls, unit="seq", disable=not sys.stderr.isatty()) as bar:
         reward = objective(plan, output, stop)

@@ -1,0 +1,1 @@
+"""Verbs that make force data in explicit water."""

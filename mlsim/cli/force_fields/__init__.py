@@ -1,0 +1,1 @@
+"""Verbs of a finished force field."""

@@ -1,0 +1,1 @@
+"""Properties of peptides that a search asks for."""

@@ -1,0 +1,1 @@
+"""Force fields by name, and their errors in the mean force."""

@@ -1,0 +1,1 @@
+"""From data to a training directory: baselines, ensembles, priors, rounds of active learning."""
