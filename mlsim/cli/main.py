@@ -5,45 +5,61 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from mlsim.cli.panels import PanelGroup
 from mlsim.errors import MlsimError
 
-#: Files of this room that define verbs, in the order of ``mlsim --help``.
-GROUPS = (
-    "simulation.run_options",
-    "simulation.exchange_options",
-    "simulation.build",
-    "force_data.reference_options",
-    "force_data.data",
-    "force_data.label_options",
-    "training.train",
-    "force_fields.deploy",
-    "training.refine_options",
-    "analysis.analyse",
-    "analysis.sample",
-    "representations.encode",
-    "representations.detect",
-    "representations.ask",
-    "design.design",
-    "doctor",
-)
+#: Panels of ``mlsim --help`` -> the files of this room that define their verbs, in the order of the help.
+PANELS = {
+    "Simulation": ("simulation.build", "simulation.run_options", "simulation.exchange_options"),
+    "Force data": ("force_data.reference_options", "force_data.label_options", "force_data.data"),
+    "Training": ("training.train", "training.refine_options"),
+    "Force fields": ("force_fields.deploy",),
+    "Analysis": ("analysis.analyse", "analysis.sample"),
+    "Encoders": ("representations.encode", "representations.detect", "representations.ask"),
+    "Design": ("design.design",),
+    "Installation": ("doctor",),
+}
 
 #: Base of the argument parser's own errors (typer brings its own copy of click in some versions).
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="mlsim",
+    cls=PanelGroup,
     help="Molecular dynamics of peptides with learned implicit solvents, inside OpenMM.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _group in GROUPS:
-    importlib.import_module(f"mlsim.cli.{_group}").register(app)
+for _panel, _files in PANELS.items():
+    for _file in _files:
+        importlib.import_module(f"mlsim.cli.{_file}").register(app)
+    _verb: Any
+    for _verb in (*app.registered_commands, *app.registered_groups):
+        if not isinstance(_verb.rich_help_panel, str):  # has no panel yet: of the files of this one
+            _verb.rich_help_panel = _panel
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import mlsim
+
+        print(f"mlsim {mlsim.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Version of mlsim.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the program itself; its help text is the one of ``app``."""
 
 
 def main() -> None:

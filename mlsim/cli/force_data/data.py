@@ -8,13 +8,17 @@ from typing import Annotated
 
 import typer
 
+from mlsim.cli.panels import PanelGroup
+
 _MANIFEST = typer.Argument(help="Path of the manifest (YAML).")
 _DIRECTORY = typer.Option("--output", "-o", help="Directory of the runs; continued if it exists.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    group = typer.Typer(no_args_is_help=True, help="Force data of many peptides in explicit water, from one manifest.")
+    group = typer.Typer(
+        cls=PanelGroup, no_args_is_help=True, help="Force data of many peptides in explicit water, from one manifest."
+    )
     group.command("make")(make)
     group.command("status")(status)
     group.command("pack")(pack)

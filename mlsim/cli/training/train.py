@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlsim.cli.panels import PanelGroup
 from mlsim.cli.training import fit_options
 from mlsim.cli.training.ebm_options import ebm
 from mlsim.cli.training.peptides import peptides
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     group = typer.Typer(
-        no_args_is_help=True, help="Fit a model to force data (see also: mlsim reference, mlsim label)."
+        cls=PanelGroup,
+        no_args_is_help=True,
+        help="Fit a model to forces (of mlsim reference, mlsim label) or to conformations.",
     )
     group.command("issnet")(issnet)
     group.command("populations")(populations)
