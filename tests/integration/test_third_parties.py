@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from mlsim.analysis import observables
 from mlsim.chem.molecule import Molecule
-from mlsim.cli.analyse import spread_cv
+from mlsim.cli.analysis.analyse import spread_cv
 from mlsim.cli.main import app
 from mlsim.errors import InputError
 from mlsim.models import weights
