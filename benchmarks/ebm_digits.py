@@ -35,12 +35,12 @@ from torch import Tensor
 from benchmarks.digits.digit_problem import image_problem, turned_at_random
 from benchmarks.digits.image_energy import ImageSettings, PooledImageNetwork
 from benchmarks.result import Claim, write_result
+from mlsim.fitting.density.contrastive_fit import carry_out
+from mlsim.fitting.density.joint_objective import JointDivergence, unchanged
+from mlsim.fitting.density.settings import ContrastiveSettings
+from mlsim.fitting.settings import TrainSettings
 from mlsim.models.ebm.joint_outputs import class_energy, class_loss
 from mlsim.seeds import numpy_stream, torch_stream
-from mlsim.train.density.contrastive_fit import carry_out
-from mlsim.train.density.joint_objective import JointDivergence, unchanged
-from mlsim.train.density.settings import ContrastiveSettings
-from mlsim.train.settings import TrainSettings
 
 SIDE, POOL, TEST, BATCH, STEPS = 8, 1000, 700, 50, 250
 SIZES, SEEDS = (100, 300, 1000), (1, 2, 3)

@@ -44,7 +44,7 @@ ALLOWED_CIRCLES = (
     {"mlsim.analysis.surfaces.surface", "mlsim.analysis.surfaces.surface_file"},
 )
 #: Rooms that are libraries of their own: called by users' programs, whether or not a command reaches all of them.
-LIBRARIES = tuple(f"{PACKAGE}.{r}" for r in ("repr", "samplers", "testing", "dataset", "train.density", "models.ebm"))
+LIBRARIES = tuple(f"{PACKAGE}.{r}" for r in ("repr", "samplers", "testing", "dataset", "fitting.density", "models.ebm"))
 #: What is claimed of every figure that must be empty.
 RULES = {
     "crowded_folders": f"folders with more than {MODULES_PER_FOLDER} modules",

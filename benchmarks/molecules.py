@@ -43,6 +43,13 @@ from benchmarks.isomers.enumeration import Isomer, embed, enumerate_smiles
 from benchmarks.isomers.perception import Verdict, judge
 from benchmarks.isomers.snapshots import snapshots
 from benchmarks.result import Claim, write_result
+from mlsim.fitting import checkpoint, loop
+from mlsim.fitting.checkpoint import TrainState
+from mlsim.fitting.density.divergence import ContrastiveDivergence
+from mlsim.fitting.density.multiscale import MultiscaleDenoising
+from mlsim.fitting.density.problem import Problem, conformations
+from mlsim.fitting.density.settings import ContrastiveSettings
+from mlsim.fitting.settings import TrainSettings
 from mlsim.models.contract import bind
 from mlsim.models.ebm.energy_based import EBMSettings, EnergyBasedModel
 from mlsim.samplers import Normalised, esvgd, noisy_esvgd, sample, translations, trivial, ula
@@ -51,13 +58,6 @@ from mlsim.samplers.kernels.stein_kernel import ExplicitKernel
 from mlsim.samplers.sampler_catalog import smoothed
 from mlsim.samplers.targets.scores import descend
 from mlsim.seeds import derive, torch_stream
-from mlsim.train import checkpoint, loop
-from mlsim.train.checkpoint import TrainState
-from mlsim.train.density.divergence import ContrastiveDivergence
-from mlsim.train.density.multiscale import MultiscaleDenoising
-from mlsim.train.density.problem import Problem, conformations
-from mlsim.train.density.settings import ContrastiveSettings
-from mlsim.train.settings import TrainSettings
 
 FORMULA = {"C": 5, "H": 8, "O": 1}
 ELEMENTS = ("C",) * 5 + ("O",) + ("H",) * 8

@@ -31,12 +31,12 @@ from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames, concatenate
+from mlsim.fitting.solvent.mean_force_error import MeanForceErrors
 from mlsim.md.integrator import verlet
 from mlsim.md.settings import RunSettings
 from mlsim.potentials.born import GB_MODELS, GeneralizedBorn
 from mlsim.potentials.system import skeleton
 from mlsim.runs.trajectory import Run
-from mlsim.train.solvent.mean_force_error import MeanForceErrors
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
 from mlsim.workflow.force_fields.force_field import load_forcefield
 from mlsim.workflow.force_fields.mean_force import compare as compare_forces

@@ -23,10 +23,10 @@ from benchmarks.timing import Spread, interleaved, ratio
 from mlsim.chem.catalog import forcefield_directory
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.bind import load_forcefield
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.solvent.force_matching import ForceMatching
 from mlsim.models.contract import create
 from mlsim.models.issnet.solvation import ISSNetSettings
-from mlsim.train.settings import TrainSettings
-from mlsim.train.solvent.force_matching import ForceMatching
 
 FORCEFIELD = "issnet-ala2"
 OURS, EXACT, PYG = "mlsim, tabulated forces", "mlsim, exact forces", "PyTorch Geometric"

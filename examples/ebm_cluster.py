@@ -20,10 +20,10 @@ from mlsim.deploy.bind import ForceField
 from mlsim.deploy.card import Description
 from mlsim.deploy.export import export
 from mlsim.deploy.verify import verify
+from mlsim.fitting.density.contrastive_fit import fit
+from mlsim.fitting.density.settings import ContrastiveSettings
+from mlsim.fitting.settings import TrainSettings
 from mlsim.samplers.targets import load
-from mlsim.train.density.contrastive_fit import fit
-from mlsim.train.density.settings import ContrastiveSettings
-from mlsim.train.settings import TrainSettings
 from mlsim.workflow.simulation.run import run
 from mlsim.workflow.training.ebm import NetworkSettings, Recipe, prepare
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from mlsim.chem.catalog import find_system
 from mlsim.dataset.frames import ForceFrames
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.solvent.force_matching import fit
 from mlsim.models.contract import create
 from mlsim.repr.stitching import ForceFieldCut, ForceMatch, StitchSettings, stitch_report
-from mlsim.train.settings import TrainSettings
-from mlsim.train.solvent.force_matching import fit
 
 matplotlib.use("Agg")
 

@@ -31,7 +31,7 @@ FOUNDATION = {name for name, (layer, _) in LAYERS.items() if layer == 0}
 #: Rooms in which a heavy package may appear.
 HOMES: dict[str, set[str]] = {
     "openmm": {"chem", "potentials", "md", "deploy", "workflow", "testing"},
-    "torch": {"models", "samplers", "train", "deploy", "repr", "dataset", "seeds", "workflow", "testing"},
+    "torch": {"models", "samplers", "fitting", "deploy", "repr", "dataset", "seeds", "workflow", "testing"},
     "mdtraj": {"runs", "md", "analysis", "cli", "repr", "workflow"},
     "pymbar": {"analysis"},
 }
@@ -163,7 +163,7 @@ SHARED_NAMES: set[str] = set()
 LONG_SIGNATURES = {
     "mlsim.md.engines.replica_exchange:exchange",
     "mlsim.md.engines.single:simulate",
-    "mlsim.train.solvent.population_matching:fit",
+    "mlsim.fitting.solvent.population_matching:fit",
     "mlsim.workflow.training.refine:collect",
 }
 BROKEN_REFERENCES: set[str] = set()

@@ -29,13 +29,13 @@ from mlsim.chem.sequence import ONE_TO_THREE
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.bind import load_forcefield
 from mlsim.errors import UnphysicalError
+from mlsim.fitting.solvent.mean_force_error import mean_force_errors
 from mlsim.md.settings import RunSettings
 from mlsim.models import weights
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet
 from mlsim.potentials.born import GB_MODELS
 from mlsim.runs.trajectory import Run
 from mlsim.seeds import numpy_stream
-from mlsim.train.solvent.mean_force_error import mean_force_errors
 from mlsim.workflow.simulation.run import run
 from mlsim.workflow.training.baseline import born_forces
 from mlsim.workflow.training.peptide_solvent_fit import peptides_of, validation_errors

@@ -14,7 +14,7 @@ from benchmarks.accuracy.experiment import arguments, measure
 from benchmarks.accuracy.recipe import Variant
 from benchmarks.result import Claim
 from mlsim.analysis.compare import Comparison
-from mlsim.train.solvent.mean_force_error import MeanForceErrors
+from mlsim.fitting.solvent.mean_force_error import MeanForceErrors
 
 NS = 5.0
 

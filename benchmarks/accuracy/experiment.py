@@ -12,7 +12,7 @@ from benchmarks.accuracy.recipe import Bench, Variant, numbers
 from benchmarks.result import Claim, write_result
 from mlsim.analysis.compare import Comparison
 from mlsim.dataset.frames import ForceFrames
-from mlsim.train.solvent.mean_force_error import MeanForceErrors
+from mlsim.fitting.solvent.mean_force_error import MeanForceErrors
 from mlsim.workflow.force_fields.mean_force import compare as compare_forces
 
 GB = ("hct", "obc1", "obc2", "gbn", "gbn2")

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.digits.image_energy import PooledImageNetwork, quarter_turns
+from mlsim.fitting.density.problem import Problem
 from mlsim.samplers import Symmetry
 from mlsim.samplers.groups.rotations import finite, no_rotations
-from mlsim.train.density.problem import Problem
 
 
 def image_problem(

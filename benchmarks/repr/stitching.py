@@ -34,6 +34,8 @@ from benchmarks.result import RESULTS, Claim, write_result
 from mlsim.chem.catalog import find_system, load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.solvent import force_matching
 from mlsim.md.settings import RunSettings
 from mlsim.models import weights
 from mlsim.models.contract import create
@@ -44,8 +46,6 @@ from mlsim.repr.stitching.penalties import StitchSettings, penalty
 from mlsim.repr.stitching.tasks import Classification
 from mlsim.runs.trajectory import Run
 from mlsim.seeds import torch_stream
-from mlsim.train.settings import TrainSettings
-from mlsim.train.solvent import force_matching
 from mlsim.workflow.simulation.run import run
 from mlsim.workflow.training.baseline import born_forces
 

@@ -30,7 +30,7 @@ WRITERS = {
         save(torch.jit.script(torch.nn.Linear(40, 40)), path)
 """,
     "state.pt": """
-        from mlsim.train.state_file import save_state
+        from mlsim.fitting.state_file import save_state
         save_state(path, "mine", {"x": torch.ones(5000)})
 """,
     "bias.npz": """

@@ -11,14 +11,14 @@ from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
+from mlsim.fitting.density.contrastive_fit import identity
+from mlsim.fitting.density.problem import conformations
+from mlsim.fitting.density.sampling_bias import TorsionBias, torsions
+from mlsim.fitting.density.settings import ContrastiveSettings
+from mlsim.fitting.settings import TrainSettings
 from mlsim.models.contract import bind, create
 from mlsim.potentials.dihedral_bias import load_grid
 from mlsim.seeds import torch_stream
-from mlsim.train.density.contrastive_fit import identity
-from mlsim.train.density.problem import conformations
-from mlsim.train.density.sampling_bias import TorsionBias, torsions
-from mlsim.train.density.settings import ContrastiveSettings
-from mlsim.train.settings import TrainSettings
 from mlsim.units import kT
 
 #: Two residues that share an atom, among seven points.

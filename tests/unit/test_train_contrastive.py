@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from mlsim.errors import InputError, OccupiedError, SettingsError
+from mlsim.fitting.density import denoising
+from mlsim.fitting.density.augmented import AugmentedKernel
+from mlsim.fitting.density.contrastive_fit import carry_out
+from mlsim.fitting.density.divergence import ContrastiveDivergence
+from mlsim.fitting.density.joint_objective import JointDivergence
+from mlsim.fitting.density.negatives import Negatives
+from mlsim.fitting.density.problem import Problem, around
+from mlsim.fitting.density.settings import ContrastiveSettings
+from mlsim.fitting.settings import TrainSettings
 from mlsim.models.ebm.joint_outputs import class_energy, class_loss, regression_energy, regression_loss
 from mlsim.samplers import cyclic, esvgd, kernel_for, trivial
 from mlsim.samplers.targets import by_name
 from mlsim.seeds import torch_stream
-from mlsim.train.density import denoising
-from mlsim.train.density.augmented import AugmentedKernel
-from mlsim.train.density.contrastive_fit import carry_out
-from mlsim.train.density.divergence import ContrastiveDivergence
-from mlsim.train.density.joint_objective import JointDivergence
-from mlsim.train.density.negatives import Negatives
-from mlsim.train.density.problem import Problem, around
-from mlsim.train.density.settings import ContrastiveSettings
-from mlsim.train.settings import TrainSettings
 
 
 class Quadratic(nn.Module):
@@ -223,8 +223,8 @@ def test_labels_and_data_that_do_not_fit_are_refused() -> None:
 
 def test_a_learned_energy_of_dw4_is_a_density_that_samplers_take() -> None:
     from mlsim.chem.catalog import load_system
+    from mlsim.fitting.density.problem import conformations
     from mlsim.models.contract import bind, create
-    from mlsim.train.density.problem import conformations
 
     molecule, target = load_system("dw4"), by_name("dw4")
     model = create("ebm", {"vocabulary": ["PT"], "space": 2, "features": 8, "layers": 1, "trap": 0.2}, 1).double()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlsim.train.solvent.bootstrap import Interval
-from mlsim.train.solvent.force_error import force_errors
+from mlsim.fitting.solvent.bootstrap import Interval
+from mlsim.fitting.solvent.force_error import force_errors
 from tests.unit.test_dataset_frames import make
 
 

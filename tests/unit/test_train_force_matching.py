@@ -10,12 +10,12 @@ import torch
 
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, SettingsError, UnphysicalError
+from mlsim.fitting import checkpoint
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.solvent import force_matching
+from mlsim.fitting.solvent.force_matching import Baseline, ForceMatching, fit
 from mlsim.models import weights
 from mlsim.models.contract import create
-from mlsim.train import checkpoint
-from mlsim.train.settings import TrainSettings
-from mlsim.train.solvent import force_matching
-from mlsim.train.solvent.force_matching import Baseline, ForceMatching, fit
 
 TYPES = ("HC", "CT", "C", "O", "N")
 CHARGES = np.array([0.1, -0.1, 0.6, -0.57, -0.03])

@@ -9,10 +9,10 @@ import torch
 
 from mlsim.dataset import batches
 from mlsim.errors import SettingsError, UnphysicalError
+from mlsim.fitting import checkpoint, loop
+from mlsim.fitting.checkpoint import TrainState
+from mlsim.fitting.settings import TrainSettings
 from mlsim.models.contract import create
-from mlsim.train import checkpoint, loop
-from mlsim.train.checkpoint import TrainState
-from mlsim.train.settings import TrainSettings
 
 
 class Toy:

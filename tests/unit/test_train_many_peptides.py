@@ -14,14 +14,14 @@ from mlsim.chem.peptide import build
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.solvent_atoms import solvent_atoms
 from mlsim.errors import ArtifactError, InputError
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.solvent.projection import remove_rigid
+from mlsim.fitting.transferable.many_peptides import ManyPeptides, solvent_forces
+from mlsim.fitting.transferable.peptide_arrays import PeptideArrays, PeptideFrames, shelve
+from mlsim.fitting.transferable.peptide_errors import set_errors
+from mlsim.fitting.transferable.peptide_fit import beside, born_alone, fit
 from mlsim.models.contract import create
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet, domain_of
-from mlsim.train.settings import TrainSettings
-from mlsim.train.solvent.projection import remove_rigid
-from mlsim.train.transferable.many_peptides import ManyPeptides, solvent_forces
-from mlsim.train.transferable.peptide_arrays import PeptideArrays, PeptideFrames, shelve
-from mlsim.train.transferable.peptide_errors import set_errors
-from mlsim.train.transferable.peptide_fit import beside, born_alone, fit
 
 SMALL = {"features": 8, "n_radial": 8, "cutoff_nm": 0.5}
 #: Frames of the two peptides: different numbers, so that weights matter.

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from mlsim.cli.training import train as cli
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
-from mlsim.train.solvent.force_matching import ForceMatching
-from mlsim.train.solvent.mean_force_error import mean_force_errors
-from mlsim.train.solvent.mean_force_matching import MeanForceMatching, defaults, fit, inverse_covariance
-from mlsim.train.solvent.projection import remove_rigid
+from mlsim.fitting.solvent.force_matching import ForceMatching
+from mlsim.fitting.solvent.mean_force_error import mean_force_errors
+from mlsim.fitting.solvent.mean_force_matching import MeanForceMatching, defaults, fit, inverse_covariance
+from mlsim.fitting.solvent.projection import remove_rigid
 from tests.unit.test_train_force_matching import VALID, settings, student, toy_frames
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mlsim.errors import SettingsError
+from mlsim.fitting.density.multiscale import MultiscaleDenoising
+from mlsim.fitting.density.problem import Problem
 from mlsim.samplers import trivial
-from mlsim.train.density.multiscale import MultiscaleDenoising
-from mlsim.train.density.problem import Problem
 
 
 class Point(nn.Module):

@@ -11,11 +11,11 @@ import torch
 
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.solvent import population_matching
+from mlsim.fitting.solvent.force_matching import Baseline, ForceMatching
+from mlsim.fitting.solvent.population_matching import Ensemble, PopulationMatching, PopulationSettings
 from mlsim.models.issnet.solvation import ISSNet, ISSNetSettings
-from mlsim.train.settings import TrainSettings
-from mlsim.train.solvent import population_matching
-from mlsim.train.solvent.force_matching import Baseline, ForceMatching
-from mlsim.train.solvent.population_matching import Ensemble, PopulationMatching, PopulationSettings
 from mlsim.units import kT
 
 TYPES = ("C", "O", "N", "H")

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlsim.fitting.solvent.projection import remove_rigid
 from mlsim.models.contract import create
-from mlsim.train.solvent.projection import remove_rigid
 
 
 def rigid_vectors(x):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mlsim.errors import CheckpointError, MissingError, UnphysicalError
-from mlsim.train.state_file import load_state
-from mlsim.train.steps import Kept, Plan, Trained, run
+from mlsim.fitting.state_file import load_state
+from mlsim.fitting.steps import Kept, Plan, Trained, run
 
 
 class Draws:

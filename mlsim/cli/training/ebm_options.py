@@ -70,10 +70,10 @@ def ebm(
     """Learn an energy from conformations alone: mlsim train ebm dw4 -o DIR; then mlsim export, verify, run."""
     from mlsim.dataset.batches import count
     from mlsim.files import require_free
-    from mlsim.train.density.contrastive_fit import fit, take_up
-    from mlsim.train.density.settings import ContrastiveSettings
-    from mlsim.train.settings import TrainSettings
-    from mlsim.train.solvent.engine import use_threads
+    from mlsim.fitting.density.contrastive_fit import fit, take_up
+    from mlsim.fitting.density.settings import ContrastiveSettings
+    from mlsim.fitting.settings import TrainSettings
+    from mlsim.fitting.solvent.engine import use_threads
     from mlsim.workflow.training.baseline import keep_molecule
     from mlsim.workflow.training.ebm import NetworkSettings, Recipe, prepare, recipe_for
 

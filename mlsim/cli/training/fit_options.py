@@ -18,11 +18,11 @@ THREADS = typer.Option(help="Processor threads.")
 MAX_MINUTES = typer.Option(help="Stop after an epoch when this time is used up.")
 RESUME = typer.Option("--resume", help="Continue in -o; repeat the other options as they were.")
 
-#: What :data:`mlsim.train.loop.Stopped` means, in words.
+#: What :data:`mlsim.fitting.loop.Stopped` means, in words.
 STOPPED = {"finished": "all epochs done", "early": "no improvement", "time": "out of time; continue with --resume"}
 
 
 def training(epochs: int | None, batch: int | None, lr: float | None, ema: float | None, seed: int) -> dict[str, Any]:
-    """Entries of :class:`mlsim.train.settings.TrainSettings` for the options that were given."""
+    """Entries of :class:`mlsim.fitting.settings.TrainSettings` for the options that were given."""
     given = {"epochs": epochs, "batch_size": batch, "learning_rate": lr, "ema_decay": ema}
     return {key: value for key, value in given.items() if value is not None} | {"seed": seed}

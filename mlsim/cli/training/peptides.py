@@ -23,8 +23,8 @@ def peptides(
     resume: Annotated[bool, fit_options.RESUME] = False,
 ) -> None:
     """Fit one solvent to many peptides: mlsim train peptides DATA -o DIR; then mlsim export, verify."""
+    from mlsim.fitting.solvent.engine import use_threads
     from mlsim.settings import read_yaml
-    from mlsim.train.solvent.engine import use_threads
     from mlsim.workflow.training.peptide_solvent_fit import PeptideSolventSettings, train_peptides
 
     given = {"form": form, "cutoff_nm": cutoff_nm, "epochs": epochs, "seed": seed, "max_minutes": max_minutes}

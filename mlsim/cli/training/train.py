@@ -14,8 +14,8 @@ from mlsim.cli.training.peptides import peptides
 
 if TYPE_CHECKING:
     from mlsim.dataset.frames import ForceFrames
-    from mlsim.train.solvent.force_matching import FitResult
-    from mlsim.train.solvent.mean_force_error import MeanForceErrors
+    from mlsim.fitting.solvent.force_matching import FitResult
+    from mlsim.fitting.solvent.mean_force_error import MeanForceErrors
 
 
 def register(app: typer.Typer) -> None:
@@ -70,10 +70,10 @@ def issnet(
     """
     from mlsim.dataset.frames import ForceFrames, concatenate
     from mlsim.dataset.split import by_block
+    from mlsim.fitting.settings import TrainSettings
+    from mlsim.fitting.solvent.engine import use_threads
+    from mlsim.fitting.solvent.mean_force_matching import defaults, fit
     from mlsim.models.contract import create
-    from mlsim.train.settings import TrainSettings
-    from mlsim.train.solvent.engine import use_threads
-    from mlsim.train.solvent.mean_force_matching import defaults, fit
     from mlsim.workflow.training.baseline import baseline_for, keep_molecule, molecule_of
 
     given = fit_options.training(epochs, batch, lr, ema, seed) | {"block_ps": block_ps, "max_minutes": max_minutes}
@@ -125,12 +125,12 @@ def populations(
     The frames must be those of FIT; they are split as FIT split them.
     """
     from mlsim.dataset.frames import ForceFrames, concatenate
+    from mlsim.fitting.settings import TrainSettings
+    from mlsim.fitting.solvent import population_matching
+    from mlsim.fitting.solvent.engine import use_threads
     from mlsim.models.weights import load
     from mlsim.records import FitRecord
     from mlsim.runs.trajectory import Run
-    from mlsim.train.settings import TrainSettings
-    from mlsim.train.solvent import population_matching
-    from mlsim.train.solvent.engine import use_threads
     from mlsim.workflow.training.baseline import baseline_for, keep_molecule, molecule_of
     from mlsim.workflow.training.populations import (
         explicit_ensemble,
@@ -174,7 +174,7 @@ def _report(result: FitResult, test: ForceFrames, baseline: str, settings: Any, 
     """Print the outcome, with errors on the test frames, and write these to ``test.json``."""
     import json
 
-    from mlsim.train.solvent.force_matching import held_out_errors
+    from mlsim.fitting.solvent.force_matching import held_out_errors
 
     forces = None
     if baseline != "none":
@@ -189,8 +189,8 @@ def _report(result: FitResult, test: ForceFrames, baseline: str, settings: Any, 
     for row in errors.rows:
         print(f"  {row.predictor:8s} raw {row.raw}   without net force and torque {row.projected}")
     if test.covariance is not None:
-        from mlsim.train.solvent.force_error import predict
-        from mlsim.train.solvent.mean_force_error import mean_force_errors
+        from mlsim.fitting.solvent.force_error import predict
+        from mlsim.fitting.solvent.mean_force_error import mean_force_errors
 
         alone = predict(result.model, test)
         predicted: dict[str, Any] = {} if forces is None else {baseline: forces}

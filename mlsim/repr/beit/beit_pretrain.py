@@ -25,6 +25,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mlsim.errors import InputError
+from mlsim.fitting import steps
+from mlsim.fitting.steps import Kept, Plan, Trained
 from mlsim.repr.beit import masking
 from mlsim.repr.beit.beit_encoder import BeitEncoder
 from mlsim.repr.beit.beit_network import NetworkSettings, masked_model
@@ -32,8 +34,6 @@ from mlsim.repr.beit.masking import Masking
 from mlsim.repr.beit.patch_target import Target, Words
 from mlsim.repr.encoder import InputSettings, Progress
 from mlsim.settings import Settings
-from mlsim.train import steps
-from mlsim.train.steps import Kept, Plan, Trained
 
 
 class PretrainSettings(Settings):

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from transformers import BeitForImageClassification, BeitForMaskedImageModeling
 
 from mlsim.errors import InputError
+from mlsim.fitting import steps
+from mlsim.fitting.steps import Plan, Trained
 from mlsim.repr.beit.beit_encoder import BeitEncoder
 from mlsim.repr.encoder import Progress
 from mlsim.settings import Settings
-from mlsim.train import steps
-from mlsim.train.steps import Plan, Trained
 
 _HEAD_WIDTH = 0.02
 

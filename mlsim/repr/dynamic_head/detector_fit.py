@@ -21,14 +21,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mlsim.fitting import steps
+from mlsim.fitting.steps import Kept, Plan, Trained
 from mlsim.records import digest_of_json
 from mlsim.repr.dynamic_head.detector import Detector
 from mlsim.repr.dynamic_head.network.attention import SpatialAttention
 from mlsim.repr.dynamic_head.scenes.scene import Maker
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
-from mlsim.train import steps
-from mlsim.train.steps import Kept, Plan, Trained
 
 CHECKPOINT = "checkpoint.pt"
 #: Steps over which the recorded loss is averaged.

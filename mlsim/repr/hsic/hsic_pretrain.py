@@ -17,14 +17,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from mlsim.fitting import steps
+from mlsim.fitting.steps import Plan, Trained
 from mlsim.repr.encoder import Progress
 from mlsim.repr.hsic.networks import Network
 from mlsim.repr.hsic.objectives import ObjectiveSettings, objective_for
 from mlsim.repr.hsic.twins import Twins
 from mlsim.seeds import torch_stream
 from mlsim.settings import Settings
-from mlsim.train import steps
-from mlsim.train.steps import Plan, Trained
 
 #: ``views(n, generator)`` gives two batches of n inputs, row by row two views of the same thing.
 ViewSource = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]

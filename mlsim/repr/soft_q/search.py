@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from mlsim.errors import InputError, UnphysicalError
+from mlsim.fitting.state_file import load_state, save_state
 from mlsim.records import digest_of
 from mlsim.repr.soft_q import path_losses
 from mlsim.repr.soft_q.alphabet import Alphabet
@@ -35,7 +36,6 @@ from mlsim.repr.soft_q.policy import tiny
 from mlsim.repr.soft_q.rewards import Remembered, Reward
 from mlsim.repr.soft_q.settings import CONSISTENCIES, SoftQSettings
 from mlsim.seeds import derive, torch_stream
-from mlsim.train.state_file import load_state, save_state
 
 CHECKPOINT = "search.pt"
 #: Share of the old baseline of the policy gradient that is kept in a step.

@@ -10,11 +10,11 @@ from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.bind import load_forcefield
 from mlsim.errors import InputError
+from mlsim.fitting.solvent.force_error import predict
+from mlsim.fitting.solvent.mean_force_error import MeanForceErrors, mean_force_errors
 from mlsim.models import weights
 from mlsim.potentials.born import GB_MODELS
 from mlsim.shapes import Floats
-from mlsim.train.solvent.force_error import predict
-from mlsim.train.solvent.mean_force_error import MeanForceErrors, mean_force_errors
 from mlsim.workflow.training.baseline import born_forces
 
 

@@ -13,11 +13,11 @@ from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.files import replacing
+from mlsim.fitting.solvent.force_matching import Baseline
 from mlsim.md.integrator import verlet
 from mlsim.potentials.born import GeneralizedBorn
 from mlsim.potentials.placement import Placement
 from mlsim.potentials.system import skeleton
-from mlsim.train.solvent.force_matching import Baseline
 
 #: The molecule of a fit, in its directory.
 MOLECULE = "molecule.pdb"

@@ -7,7 +7,7 @@
 
 Force labels are not used. A bias V on the frames is undone in one of two ways, so that the model learns the unbiased
 ensemble: with the bias at hand (``bias``), it stays in the energy of the learning problem and is left out of the model
-(:mod:`mlsim.train.density.sampling_bias`); without it, frames are drawn with replacement with their weights. How many
+(:mod:`mlsim.fitting.density.sampling_bias`); without it, frames are drawn with replacement with their weights. How many
 frames that is worth (``effective``) goes into the record.
 Held-out conformations are whole blocks of time, or for a reference, which is thinned to near independence, every
 ``1/held_out``-th.
@@ -32,6 +32,8 @@ from mlsim.dataset import conditions
 from mlsim.dataset.conditions import Conditions
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
+from mlsim.fitting.density.problem import FRESH_NOISE, Problem, conformations
+from mlsim.fitting.density.sampling_bias import TorsionBias
 from mlsim.models.contract import bind, create
 from mlsim.potentials.dihedral_bias import load_grid
 from mlsim.records import RUN_FILE, RunRecord
@@ -39,8 +41,6 @@ from mlsim.samplers.targets import stored_reference
 from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
 from mlsim.shapes import Floats, Ints
-from mlsim.train.density.problem import FRESH_NOISE, Problem, conformations
-from mlsim.train.density.sampling_bias import TorsionBias
 from mlsim.units import kT
 from mlsim.workflow import conformations as gathered
 from mlsim.workflow.training.baseline import molecule_of
@@ -72,7 +72,7 @@ class Recipe(Settings):
     warm : float
         Share of the steps that only denoise.
     negatives, steps, buffer, reset, noise
-        As in :class:`mlsim.train.density.settings.ContrastiveSettings`.
+        As in :class:`mlsim.fitting.density.settings.ContrastiveSettings`.
     smoothing : float
         Its ``data_noise``.
     """

@@ -24,15 +24,15 @@ from mlsim.dataset.packed import unpack_set
 from mlsim.deploy.solvent_atoms import solvent_atoms
 from mlsim.errors import InputError
 from mlsim.files import write_json
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.transferable.many_peptides import solvent_forces
+from mlsim.fitting.transferable.peptide_arrays import PeptideFrames, shelve
+from mlsim.fitting.transferable.peptide_errors import SetErrors, set_errors
+from mlsim.fitting.transferable.peptide_fit import PeptideFit, beside, fit
 from mlsim.models.contract import create
 from mlsim.models.transferable.peptide_solvent import Form, TransferableISSNet, domain_of
 from mlsim.potentials.born import GB_MODELS
 from mlsim.settings import Settings
-from mlsim.train.settings import TrainSettings
-from mlsim.train.transferable.many_peptides import solvent_forces
-from mlsim.train.transferable.peptide_arrays import PeptideFrames, shelve
-from mlsim.train.transferable.peptide_errors import SetErrors, set_errors
-from mlsim.train.transferable.peptide_fit import PeptideFit, beside, fit
 from mlsim.workflow.training.baseline import born_forces, keep_molecule
 
 ARRAYS, VALIDATION = "arrays", "validation.json"

@@ -15,11 +15,11 @@ from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.split import Split, repeated
 from mlsim.errors import InputError
+from mlsim.fitting.solvent.population_matching import Ensemble
 from mlsim.potentials.dihedral_bias import load_grid
 from mlsim.records import FitRecord
 from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats
-from mlsim.train.solvent.population_matching import Ensemble
 from mlsim.units import kT
 
 

@@ -38,16 +38,16 @@ from mlsim.deploy.committee import Committee
 from mlsim.deploy.export import export
 from mlsim.deploy.verify import verify
 from mlsim.errors import ArtifactError, InputError
+from mlsim.fitting import checkpoint
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.solvent.force_error import predict
+from mlsim.fitting.solvent.mean_force_error import MeanForceErrors, mean_force_errors
+from mlsim.fitting.solvent.mean_force_matching import defaults, fit
 from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.models.contract import AbstractEnergyModel, create
 from mlsim.records import RUN_FILE, FitRecord, RunRecord
 from mlsim.settings import Settings
-from mlsim.train import checkpoint
-from mlsim.train.settings import TrainSettings
-from mlsim.train.solvent.force_error import predict
-from mlsim.train.solvent.mean_force_error import MeanForceErrors, mean_force_errors
-from mlsim.train.solvent.mean_force_matching import defaults, fit
 from mlsim.workflow.conformations import Conformations, read
 from mlsim.workflow.force_data.label import FRAMES, label
 from mlsim.workflow.simulation.run import run as run_md

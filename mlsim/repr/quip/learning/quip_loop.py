@@ -1,4 +1,4 @@
-"""The training of everything here: AdamW, linear warm-up and decay, on the loop of :mod:`mlsim.train.steps`.
+"""The training of everything here: AdamW, linear warm-up and decay, on the loop of :mod:`mlsim.fitting.steps`.
 
 Batches, masks and dropout of a step depend on the seed and the number of the step only. The checkpoint is removed by
 nobody: a finished run that is started again returns at once.
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from mlsim.fitting import steps
+from mlsim.fitting.steps import Kept, Plan, Progress, Trained
 from mlsim.seeds import derive, numpy_stream
 from mlsim.settings import Settings
-from mlsim.train import steps
-from mlsim.train.steps import Kept, Plan, Progress, Trained
 
 CHECKPOINT = "checkpoint.pt"
 

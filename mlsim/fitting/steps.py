@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mlsim.errors import UnphysicalError
-from mlsim.train.state_file import load_state, save_state
+from mlsim.fitting.state_file import load_state, save_state
 
 #: ``progress(done, total)`` in steps.
 Progress = Callable[[int, int], object]

@@ -16,16 +16,16 @@ import torch
 
 from mlsim.errors import InputError, MissingError
 from mlsim.files import write_npz, write_text
+from mlsim.fitting import checkpoint, history, loop
+from mlsim.fitting.density.divergence import ContrastiveDivergence
+from mlsim.fitting.density.joint_objective import JointDivergence
+from mlsim.fitting.density.problem import Problem
+from mlsim.fitting.density.settings import ContrastiveSettings
+from mlsim.fitting.settings import TrainSettings
 from mlsim.models import weights
 from mlsim.models.contract import AbstractEnergyModel
 from mlsim.models.ebm.energy_based import EnergyBasedModel
 from mlsim.records import FitRecord, digest_of, digest_of_all, versions
-from mlsim.train import checkpoint, history, loop
-from mlsim.train.density.divergence import ContrastiveDivergence
-from mlsim.train.density.joint_objective import JointDivergence
-from mlsim.train.density.problem import Problem
-from mlsim.train.density.settings import ContrastiveSettings
-from mlsim.train.settings import TrainSettings
 
 SETTINGS, CONTRAST, PARTICLES = "train.yaml", "contrastive.yaml", "particles.npz"
 

@@ -25,10 +25,10 @@ import torch
 
 from mlsim.dataset import batches
 from mlsim.dataset.frames import ForceFrames
+from mlsim.fitting.solvent.bootstrap import BlockBootstrap, Interval
+from mlsim.fitting.solvent.projection import remove_rigid
 from mlsim.models.contract import AbstractEnergyModel
 from mlsim.shapes import Floats
-from mlsim.train.solvent.bootstrap import BlockBootstrap, Interval
-from mlsim.train.solvent.projection import remove_rigid
 
 _BATCH = 64
 

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from mlsim.fitting.solvent.bootstrap import BlockBootstrap, Interval
+from mlsim.fitting.solvent.projection import remove_rigid
+from mlsim.fitting.transferable.peptide_arrays import PeptideFrames
 from mlsim.shapes import Floats
-from mlsim.train.solvent.bootstrap import BlockBootstrap, Interval
-from mlsim.train.solvent.projection import remove_rigid
-from mlsim.train.transferable.peptide_arrays import PeptideFrames
 
 
 @dataclass(frozen=True)

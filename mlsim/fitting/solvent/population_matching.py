@@ -35,13 +35,8 @@ from torch import Tensor
 
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
-from mlsim.models.contract import AbstractEnergyModel
-from mlsim.records import digest_of_all
-from mlsim.seeds import numpy_stream
-from mlsim.settings import Settings
-from mlsim.shapes import Floats, require_shape
-from mlsim.train.settings import TrainSettings
-from mlsim.train.solvent.force_matching import (
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.solvent.force_matching import (
     Baseline,
     FitResult,
     ForceMatching,
@@ -50,6 +45,11 @@ from mlsim.train.solvent.force_matching import (
     fit_identity,
     require_fitting,
 )
+from mlsim.models.contract import AbstractEnergyModel
+from mlsim.records import digest_of_all
+from mlsim.seeds import numpy_stream
+from mlsim.settings import Settings
+from mlsim.shapes import Floats, require_shape
 from mlsim.units import kT
 
 
@@ -98,7 +98,7 @@ class PopulationSettings(Settings):
 
 
 class PopulationMatching:
-    """Objective of :func:`mlsim.train.loop.run`: forces plus populations.
+    """Objective of :func:`mlsim.fitting.loop.run`: forces plus populations.
 
     Parameters
     ----------
@@ -178,7 +178,9 @@ def fit(
     start: Literal["new", "resume"] = "new",
     begun_from: str | None = None,
 ) -> tuple[FitResult, float]:
-    """Correct the populations of ``model`` (changed in place); files as :func:`mlsim.train.solvent.force_matching.fit`.
+    """Correct the populations of ``model`` (changed in place).
+
+    Files as :func:`mlsim.fitting.solvent.force_matching.fit` leaves them.
 
     Parameters
     ----------

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlsim.errors import SettingsError
+from mlsim.fitting.density import denoising
+from mlsim.fitting.density.joint_objective import Augmentation, unchanged
+from mlsim.fitting.density.problem import Problem
 from mlsim.seeds import torch_stream
-from mlsim.train.density import denoising
-from mlsim.train.density.joint_objective import Augmentation, unchanged
-from mlsim.train.density.problem import Problem
 
 #: Held-out examples looked at.
 _MOST_HELD_OUT = 500

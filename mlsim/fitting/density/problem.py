@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from mlsim.errors import InputError
+from mlsim.fitting.density.sampling_bias import TorsionBias
 from mlsim.models.contract import BoundEnergy
 from mlsim.models.ebm.energy_based import EBMSettings, EnergyBasedModel
 from mlsim.models.ebm.prior import Spring, equal_points
 from mlsim.samplers import Symmetry, orthogonal, permutations, translations
-from mlsim.train.density.sampling_bias import TorsionBias
 
 #: Conformations that the lowest value of a network is found from, and its quantile.
 _SETTLED, _LOWEST = 5000, 1e-3

@@ -5,12 +5,12 @@ A label is f = f* + e, f* the mean force and e an error of covariance C. For for
     < |f - F|^2 > = |f* - F|^2 + tr C       hence       RMSE^2 = mean |f - F|^2 / 3n - mean tr C / 3n
 
 is an estimate without bias of the squared error in the mean force; raw^2 still contains the noise. The same with the
-projection P of :mod:`mlsim.train.solvent.projection`, |P (f - F)|^2 and tr P C, leaves out the labels' net forces and
+projection P of :mod:`mlsim.fitting.solvent.projection`, |P (f - F)|^2 and tr P C, leaves out the labels' net forces and
 torques, which are nothing but noise, and so has the smaller interval: it is the number to quote.
 
 The square can come out negative when the error is small beside the noise; it is then shown as minus the root of its
 size ("not distinguishable from zero", the interval says how far). Intervals (95 %) are from resampling blocks of time,
-as in :mod:`mlsim.train.solvent.force_error`.
+as in :mod:`mlsim.fitting.solvent.force_error`.
 
 Symbols: f ``labels``, F ``predicted``, C ``covariance``, P ``rigid`` (its complement).
 """
@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
+from mlsim.fitting.solvent.bootstrap import BlockBootstrap, Interval
+from mlsim.fitting.solvent.projection import remove_rigid
 from mlsim.shapes import Floats, require_shape
-from mlsim.train.solvent.bootstrap import BlockBootstrap, Interval
-from mlsim.train.solvent.projection import remove_rigid
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlsim.errors import InputError
+from mlsim.fitting.density.divergence import ContrastiveDivergence
+from mlsim.fitting.density.problem import Problem
+from mlsim.fitting.density.settings import ContrastiveSettings
 from mlsim.seeds import torch_stream
-from mlsim.train.density.divergence import ContrastiveDivergence
-from mlsim.train.density.problem import Problem
-from mlsim.train.density.settings import ContrastiveSettings
 
 #: (vectors [B, d], labels [B]) -> mean of -log p(y | x).
 Conditional = Callable[[Tensor, Tensor], Tensor]

@@ -28,7 +28,7 @@ import math
 import torch
 from torch import Tensor
 
-from mlsim.train.density.problem import Problem
+from mlsim.fitting.density.problem import Problem
 
 
 def loss(problem: Problem, data: Tensor, noise: float, generator: torch.Generator, most: float = 0.0) -> Tensor:

@@ -12,7 +12,7 @@ noise; but noise that is correlated with that of the other components, and the i
 are zero in the mean, to lower the others (control variates). Projecting first would throw that away.
 
 Which objective a fit uses is decided by the data: labels with covariance come here, instantaneous ones go to
-:mod:`mlsim.train.solvent.force_matching`.
+:mod:`mlsim.fitting.solvent.force_matching`.
 
 Symbols: f ``labels``, F ``forces``, A ``weights``, C ``covariance``, d ``floor``, s^2 ``scale``, a ``norm``.
 
@@ -31,11 +31,9 @@ from torch import Tensor
 
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
-from mlsim.models.contract import AbstractEnergyModel
-from mlsim.shapes import Floats
-from mlsim.train import loop
-from mlsim.train.settings import TrainSettings
-from mlsim.train.solvent.force_matching import (
+from mlsim.fitting import loop
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.solvent.force_matching import (
     Baseline,
     FitResult,
     ForceMatching,
@@ -44,7 +42,9 @@ from mlsim.train.solvent.force_matching import (
     fit_identity,
     require_fitting,
 )
-from mlsim.train.solvent.force_matching import fit as fit_instantaneous
+from mlsim.fitting.solvent.force_matching import fit as fit_instantaneous
+from mlsim.models.contract import AbstractEnergyModel
+from mlsim.shapes import Floats
 
 #: Errors below this (kJ/mol/nm per component) are not believed to be of the label: the floor d.
 FLOOR = 4.0
@@ -53,7 +53,7 @@ _STEPS = 4000
 
 
 class MeanForceMatching:
-    """Objective of :func:`mlsim.train.loop.run` for labels with covariance.
+    """Objective of :func:`mlsim.fitting.loop.run` for labels with covariance.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def fit(
 ) -> FitResult:
     """Fit ``model`` by mean-force matching if the labels carry covariances, else by force matching.
 
-    Parameters, files and errors as :func:`mlsim.train.solvent.force_matching.fit`.
+    Parameters, files and errors as :func:`mlsim.fitting.solvent.force_matching.fit`.
     """
     if train.covariance is None or valid.covariance is None:
         return fit_instantaneous(model, train, valid, settings, directory, progress, baseline, start)

@@ -20,17 +20,17 @@ from torch import Tensor
 
 from mlsim.dataset import conditions, split
 from mlsim.files import replacing, write_text
+from mlsim.fitting import checkpoint, history, loop
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.transferable.many_peptides import ManyPeptides, solvent_forces, stands_beside
+from mlsim.fitting.transferable.peptide_arrays import Beside, PeptideArrays
+from mlsim.fitting.transferable.peptide_errors import SetErrors, set_errors
 from mlsim.models import weights
 from mlsim.models.contract import create
 from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet
 from mlsim.records import FitRecord, digest_of_json, versions
 from mlsim.shapes import Floats
-from mlsim.train import checkpoint, history, loop
-from mlsim.train.settings import TrainSettings
-from mlsim.train.transferable.many_peptides import ManyPeptides, solvent_forces, stands_beside
-from mlsim.train.transferable.peptide_arrays import Beside, PeptideArrays
-from mlsim.train.transferable.peptide_errors import SetErrors, set_errors
 
 SETTINGS, COURSE = "train.yaml", "peptides.csv"
 
@@ -96,7 +96,7 @@ def fit(
     ArtifactError
         If the model does not know an atom of a peptide.
     OccupiedError, CheckpointError, StorageError, UnphysicalError
-        As :func:`mlsim.train.solvent.force_matching.fit`.
+        As :func:`mlsim.fitting.solvent.force_matching.fit`.
     """
     directory = Path(directory)
     for peptide in peptides:

@@ -32,15 +32,15 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.region import TrainedRegion
 from mlsim.errors import InputError
 from mlsim.files import write_text
+from mlsim.fitting import checkpoint, history, loop
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.solvent.engine import force_engine
+from mlsim.fitting.solvent.force_error import ForceErrors, force_errors, predict
+from mlsim.fitting.solvent.projection import remove_rigid
 from mlsim.models import weights
 from mlsim.models.contract import AbstractEnergyModel
 from mlsim.records import FitRecord, digest_of_all, versions
 from mlsim.shapes import Floats, require_shape
-from mlsim.train import checkpoint, history, loop
-from mlsim.train.settings import TrainSettings
-from mlsim.train.solvent.engine import force_engine
-from mlsim.train.solvent.force_error import ForceErrors, force_errors, predict
-from mlsim.train.solvent.projection import remove_rigid
 
 SETTINGS = "train.yaml"
 #: What a fit may lower.

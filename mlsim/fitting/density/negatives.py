@@ -22,6 +22,9 @@ import torch
 from torch import Tensor
 
 from mlsim.errors import SettingsError
+from mlsim.fitting.density.augmented import AugmentedKernel
+from mlsim.fitting.density.problem import Problem
+from mlsim.fitting.density.settings import ContrastiveSettings
 from mlsim.samplers import (
     Normalised,
     Sampler,
@@ -34,9 +37,6 @@ from mlsim.samplers import (
     ula,
 )
 from mlsim.samplers.sampler_catalog import SamplerSettings, stein_kernel
-from mlsim.train.density.augmented import AugmentedKernel
-from mlsim.train.density.problem import Problem
-from mlsim.train.density.settings import ContrastiveSettings
 
 
 class Negatives:

@@ -23,9 +23,9 @@ from mlsim.dataset import split
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.files import replacing
+from mlsim.fitting.solvent.projection import remove_rigid
 from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.shapes import Floats
-from mlsim.train.solvent.projection import remove_rigid
 
 POSITIONS, LABELS, NOTE = "positions.npy", "labels.npy", "made-from.json"
 #: Forces [F, N, 3] (kJ/mol/nm) that stand beside the network, at positions [F, N, 3] (nm) of the given atoms.

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlsim.errors import InputError
+from mlsim.fitting.density import denoising
+from mlsim.fitting.density.negatives import Negatives
+from mlsim.fitting.density.problem import Problem
+from mlsim.fitting.density.settings import ContrastiveSettings
 from mlsim.seeds import torch_stream
-from mlsim.train.density import denoising
-from mlsim.train.density.negatives import Negatives
-from mlsim.train.density.problem import Problem
-from mlsim.train.density.settings import ContrastiveSettings
 
 #: Noise draws per held-out example.
 _REPEATS = 4
@@ -38,7 +38,7 @@ _MOST_HELD_OUT = 1000
 
 
 class ContrastiveDivergence:
-    """The objective of :func:`mlsim.train.density.contrastive_fit.fit`.
+    """The objective of :func:`mlsim.fitting.density.contrastive_fit.fit`.
 
     Parameters
     ----------

@@ -31,9 +31,9 @@ from tqdm import tqdm
 
 from mlsim.dataset import batches
 from mlsim.errors import UnphysicalError
-from mlsim.train import checkpoint, history
-from mlsim.train.checkpoint import TrainState
-from mlsim.train.settings import TrainSettings
+from mlsim.fitting import checkpoint, history
+from mlsim.fitting.checkpoint import TrainState
+from mlsim.fitting.settings import TrainSettings
 
 #: Why a run ended: all epochs done, no better for ``patience`` epochs, or out of time.
 Stopped = Literal["finished", "early", "time"]

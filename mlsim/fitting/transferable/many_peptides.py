@@ -25,14 +25,14 @@ from torch import Tensor
 
 from mlsim.dataset import batches
 from mlsim.errors import InputError
+from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.transferable.peptide_arrays import PeptideArrays
 from mlsim.models.transferable.atom_batch import AtomBatch, PairList, batch_of
 from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.models.transferable.flat_forces import FlatForces
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet
 from mlsim.records import digest_of
 from mlsim.shapes import Floats
-from mlsim.train.settings import TrainSettings
-from mlsim.train.transferable.peptide_arrays import PeptideArrays
 
 #: Frames per batch when nothing is learned.
 _FRAMES = 64
