@@ -44,7 +44,7 @@ from mlsim.analysis.surfaces import basins as basin_rules
 from mlsim.analysis.surfaces import noise
 from mlsim.analysis.surfaces.basins import ORIGIN
 from mlsim.analysis.surfaces.histogram import CUTOFF_KCAL_MOL
-from mlsim.analysis.surfaces.pool import require_same_grid
+from mlsim.analysis.surfaces.pool import on_grid_of
 from mlsim.analysis.surfaces.subject import require_same_molecule
 from mlsim.analysis.surfaces.surface import FreeEnergySurface
 from mlsim.analysis.uncertainty import Estimate, percentile_interval
@@ -183,8 +183,8 @@ def compare(
     """
     if not candidates:
         raise InputError("compare: expected at least one candidate, got none")
+    candidates = [on_grid_of(reference, candidate) for candidate in candidates]
     for candidate in candidates:
-        require_same_grid(reference, candidate)
         if reference.subject is not None and candidate.subject is not None and molecules == "same":
             require_same_molecule(
                 f"the reference '{reference.label}'",

@@ -29,7 +29,7 @@ from mlsim.units import KJ_PER_KCAL
 #: Top of the colour scale, kcal/mol; what lies above is drawn in the top colour.
 TOP_KCAL_MOL = 5.0
 _COLOURS = "YlGnBu_r"
-_SYMBOLS = {"phi": "φ", "psi": "ψ", "chi1": "χ₁"}
+_SYMBOLS = {"phi": "φ", "psi": "ψ", "omega": "ω"} | {f"chi{k}": f"χ{'₁₂₃₄₅'[k - 1]}" for k in range(1, 6)}
 _BASIN_SYMBOLS = {
     "alphaR": "α$_R$",
     "alphaL": "α$_L$",
@@ -205,8 +205,14 @@ def _displayed(edges: Floats, name: str) -> Floats:
 def _axis_label(name: str) -> str:
     observable = observables.parse(name)
     symbol = _SYMBOLS.get(observable.name, observable.name)
-    text = f"{symbol} {observable.selection}".strip()
-    return f"{text} / °" if observable.periodic else f"{text} / {observable.unit}"
+    if observable.name in ("function", "column"):
+        symbol, selection = "", observable.selection.partition("@")[0]
+    else:
+        selection = observable.selection
+    text = _plain(f"{symbol} {selection}".strip())
+    if observable.periodic:
+        return f"{text} / °"
+    return f"{text} / {_plain(observable.unit)}" if observable.unit else text
 
 
 def _require(surfaces: Sequence[FreeEnergySurface], dimensions: int) -> None:

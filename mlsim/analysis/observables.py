@@ -1,17 +1,24 @@
-"""Collective variables (CVs) of a peptide from its positions: a small registry of named observables.
+"""Collective variables (CVs) of a peptide from its positions: named observables, and functions of the user.
 
 What: a CV is asked for by a short text, ``NAME`` or ``NAME:SELECTION``, the same in Python and on the command line:
 
-    phi  psi                 backbone dihedrals (rad) of the only residue that has both
-    phi:3  psi:3             ... of residue 3 (residue number of the topology)
-    chi1:2                   side-chain dihedral (rad) of residue 2
-    distance:2.NZ,4.CD       distance (nm) between two atoms, each RESIDUE.ATOM
-    end-to-end               distance (nm) between the first and the last CA atom
-    rg                       radius of gyration (nm), mass-weighted
+    phi  psi  omega            backbone dihedrals (rad) of the only residue that has them; phi:3 of residue 3
+    chi1:2  ...  chi5:2        side-chain dihedrals (rad) of residue 2
+    distance:2.NZ,4.CD         distance (nm) between two atoms, each RESIDUE.ATOM
+    end-to-end                 distance (nm) between the first and the last CA atom
+    rg                         radius of gyration (nm), mass-weighted
+    rmsd:native.pdb            RMSD (nm) of the heavy atoms from a structure; rmsd:native.pdb,CA of the CA atoms
+    hbonds                     number of hydrogen bonds within the molecule
+    salt-bridges               number of pairs of charged side chains within 0.4 nm; salt-bridge:2,4 the distance (nm)
+    helicity  strand  dssp:3   number of residues in helix or strand; 0 coil, 1 helix, 2 strand of residue 3
+    package.module:function    any function of an mdtraj.Trajectory (``variables.user_function``)
+    column:NAME                a column of a table of another program
 
-Other packages add theirs by entry points of the group ``mlsim.observables``, each a :class:`CollectiveVariable`.
+``phi:all`` (any CV of a residue) stands for one surface for each residue that has it (``every_residue``). Other
+packages add names by entry points of the group ``mlsim.observables``, each a :class:`CollectiveVariable`.
 
-Why text: the spec is stored in surfaces and shown in tables, so that a saved surface says what it is a function of.
+Why text: the spec is stored in surfaces and shown in tables, so that a saved surface says what it is a function of. It
+is stored in one form (``canonical``): ``phi:2`` is ``phi`` in a molecule where phi means residue 2, so that both mix.
 Dihedrals follow IUPAC signs (mdtraj). Positions are whole molecules: no periodic images are searched.
 """
 
@@ -31,6 +38,12 @@ from mlsim.shapes import Floats, require_shape
 if TYPE_CHECKING:
     import mdtraj
 
+#: Selection that stands for every residue.
+ALL = "all"
+#: Kinds whose selection says its unit behind an ``@``.
+_DECLARING = ("function", "column")
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(@[\w/^-]+)?")
+
 
 @dataclass(frozen=True)
 class CollectiveVariable:
@@ -41,13 +54,20 @@ class CollectiveVariable:
     periodic : bool
         Whether it is an angle in rad with period 2 pi.
     unit : str
-        ``rad``, ``nm`` ...
+        ``rad``, ``nm`` ...; empty for a number without a unit.
     values : callable
         ``values(positions [F, N, 3] in nm, topology, observable) -> [F]``.
     selection : str
         What may follow the colon, in words; empty: nothing.
     form : str
         Regular expression of the whole selection.
+    discrete : bool
+        Whether it takes integers only; each gets a bin of its own.
+    residues : callable or None
+        ``residues(topology, name)`` -> numbers of the residues that have it, and the one meant without a number (or
+        None); None for a variable of the whole molecule.
+    stored : callable or None
+        ``stored(observable)`` -> the form in which a spec is kept in files; None: as it is asked for.
     """
 
     periodic: bool
@@ -55,13 +75,9 @@ class CollectiveVariable:
     values: Callable[[Floats, mdtraj.Topology, Observable], Floats]
     selection: str = ""
     form: str = ""
-
-
-_QUADRUPLES: dict[str, tuple[tuple[int, str], ...]] = {
-    "phi": ((-1, "C"), (0, "N"), (0, "CA"), (0, "C")),
-    "psi": ((0, "N"), (0, "CA"), (0, "C"), (1, "N")),
-}
-_CHI1_ENDS = ("CG", "CG1", "SG", "OG", "OG1")
+    discrete: bool = False
+    residues: Callable[[mdtraj.Topology, str], tuple[tuple[int, ...], int | None]] | None = None
+    stored: Callable[[Observable], Observable] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,32 +90,92 @@ class Observable:
     @property
     def text(self) -> str:
         """The spec as it was written."""
+        if self.name == "function":
+            return self.selection
         return f"{self.name}:{self.selection}" if self.selection else self.name
 
     @property
     def periodic(self) -> bool:
         """Whether it is an angle with period 2 pi."""
-        return REGISTRY.get(self.name).periodic
+        return self.unit == "rad" if self.name in _DECLARING else REGISTRY.get(self.name).periodic
 
     @property
     def unit(self) -> str:
-        """``rad``, ``nm`` or what another package says."""
+        """``rad``, ``nm`` or what another package or the user says."""
+        if self.name in _DECLARING:
+            return self.selection.partition("@")[2]
         return REGISTRY.get(self.name).unit
+
+    @property
+    def discrete(self) -> bool:
+        """Whether it takes integers only."""
+        return REGISTRY.get(self.name).discrete
 
 
 def parse(spec: str) -> Observable:
-    """Read a CV spec.
+    """Read a CV spec; a function of the user is not imported.
 
     Raises
     ------
     InputError
         For an unknown name (with a suggestion) or a selection of the wrong form.
     """
-    name, _, selection = spec.strip().partition(":")
+    spec = spec.strip()
+    name, _, selection = spec.partition(":")
+    if name not in REGISTRY and _FUNCTION.fullmatch(spec):
+        return Observable("function", spec)
     kind = REGISTRY.get(name, spec)
+    if kind.residues is not None and selection == ALL:
+        return Observable(name, selection)
     if re.fullmatch(kind.form, selection) is None:
         raise InputError(f"collective variable '{spec}': expected {kind.selection or 'nothing'} after '{name}'")
     return Observable(name, selection)
+
+
+def names_one(text: str) -> bool:
+    """Whether a word has the form of a CV spec (on a command line: a further value of ``--cv``)."""
+    return text.partition(":")[0] in REGISTRY or _FUNCTION.fullmatch(text) is not None
+
+
+def canonical(topology: mdtraj.Topology, specs: Sequence[str]) -> tuple[str, ...]:
+    """The form in which specs are stored: no residue number where the molecule needs none; functions with units."""
+    return tuple(_canonical(topology, parse(spec)).text for spec in specs)
+
+
+def every_residue(topology: mdtraj.Topology, specs: Sequence[str]) -> list[tuple[str, ...]]:
+    """Specs with ``all`` spread over the residues that have all of them; without ``all`` just the specs.
+
+    Raises
+    ------
+    InputError
+        If no residue has them all.
+    """
+    asked = [parse(spec) for spec in specs]
+    spread = [observable for observable in asked if observable.selection == ALL]
+    if not spread:
+        return [tuple(specs)]
+    numbers = None
+    for observable in spread:
+        kind = REGISTRY.get(observable.name)
+        assert kind.residues is not None
+        here = kind.residues(topology, observable.name)[0]
+        numbers = here if numbers is None else tuple(n for n in numbers if n in here)
+    if not numbers:
+        raise InputError(f"no residue of this molecule has {' and '.join(observable.name for observable in spread)}")
+    return [tuple(f"{o.name}:{n}" if o.selection == ALL else o.text for o in asked) for n in numbers]
+
+
+def equivalent(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether two lists of specs are of the same CVs of one molecule.
+
+    The phi and psi of the residue that needs no number are the same with and without it; a single phi is not enough to
+    tell, because it may be meant by another rule.
+    """
+    if tuple(names) == tuple(others):
+        return True
+    if not (same_residue(names) and same_residue(others)):
+        return False
+    return "" in (parse(names[0]).selection, parse(others[0]).selection)
 
 
 def same_residue(names: Sequence[str]) -> bool:
@@ -131,6 +207,8 @@ def evaluate(positions: Floats, topology: mdtraj.Topology, specs: Sequence[str])
     ------
     InputError
         If a spec is not understood or does not fit the molecule, or positions are not finite [F, N, 3].
+    DependencyError
+        If a function of the user cannot be imported.
     """
     positions = require_shape(positions, (None, topology.n_atoms, 3), "positions (nm)")
     if len(positions) == 0:
@@ -141,124 +219,40 @@ def evaluate(positions: Floats, topology: mdtraj.Topology, specs: Sequence[str])
 
 
 def _column(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:
+    if observable.selection == ALL:
+        raise InputError(f"collective variable '{observable.text}': expected one residue; 'all' is for fes and compare")
     values = REGISTRY.get(observable.name).values(positions, topology, observable)
     return require_shape(values, (len(positions),), f"collective variable '{observable.text}'")
 
 
-def _torsion(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:
-    return _dihedral(positions, _dihedral_atoms(topology, observable))
+def _canonical(topology: mdtraj.Topology, observable: Observable) -> Observable:
+    kind = REGISTRY.get(observable.name)
+    if kind.stored is not None:
+        return kind.stored(observable)
+    if kind.residues is None or not observable.selection:
+        return observable
+    default = kind.residues(topology, observable.name)[1]
+    return Observable(observable.name) if observable.selection == str(default) else observable
 
 
-def _end_to_end(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:
-    ends = [a.index for a in topology.atoms if a.name == "CA"]
-    if len(ends) < 2:
-        raise InputError(f"end-to-end: expected at least two CA atoms, the molecule has {len(ends)}")
-    return _separation(positions, ends[0], ends[-1])
-
-
-def _distance(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:
-    first, second = (_atom(topology, text, observable) for text in observable.selection.split(","))
-    if first == second:
-        raise InputError(f"collective variable '{observable.text}': expected two different atoms")
-    return _separation(positions, first, second)
-
-
-def _separation(positions: Floats, first: int, second: int) -> Floats:
-    difference = positions[:, second].astype(np.float64) - positions[:, first]
-    return np.linalg.norm(difference, axis=1)
-
-
-def _dihedral(positions: Floats, atoms: tuple[int, int, int, int]) -> Floats:
-    import mdtraj
-
-    few = mdtraj.Trajectory(positions[:, atoms, :], topology=None)
-    angles = mdtraj.compute_dihedrals(few, np.array([[0, 1, 2, 3]]), periodic=False)
-    return np.asarray(angles[:, 0], dtype=np.float64)
-
-
-def _radius_of_gyration(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:
-    masses = np.array([a.element.mass for a in topology.atoms], dtype=np.float64)
-    x = positions.astype(np.float64)
-    centred = x - (masses[:, None] * x).sum(axis=1, keepdims=True) / masses.sum()
-    return np.sqrt((masses * np.square(centred).sum(axis=2)).sum(axis=1) / masses.sum())
-
-
-def _atom(topology: mdtraj.Topology, text: str, observable: Observable) -> int:
-    number, _, name = text.partition(".")
-    residues = [r for r in topology.residues if r.resSeq == int(number)]
-    found = [a.index for r in residues for a in r.atoms if a.name == name]
-    if len(found) == 1:
-        return found[0]
-    if not residues:
-        raise InputError(f"collective variable '{observable.text}': {_numbers(topology, number)}")
-    if not found:
-        names = " ".join(a.name for r in residues for a in r.atoms)
-        raise InputError(
-            f"collective variable '{observable.text}': no atom {name} in residue {residues[0]}; it has {names}"
-        )
-    raise InputError(f"collective variable '{observable.text}': {len(found)} atoms match {text}, expected one")
-
-
-def _numbers(topology: mdtraj.Topology, number: str) -> str:
-    known = ", ".join(f"{r.resSeq} ({r.name})" for r in topology.residues)
-    return f"no residue {number}; residues: {known}"
-
-
-def _dihedral_atoms(topology: mdtraj.Topology, observable: Observable) -> tuple[int, int, int, int]:
-    found = {r.resSeq: q for r in topology.residues if (q := _quadruple(topology, r, observable.name)) is not None}
-    if not found:
-        raise InputError(f"collective variable '{observable.text}': no residue of this molecule has {observable.name}")
-    choices = " ".join(f"{observable.name}:{number}" for number in found)
-    asked = f"collective variable '{observable.text}'"
-    if observable.selection:
-        number = int(observable.selection)
-        if number not in found:
-            raise InputError(f"{asked}: residue {number} has no {observable.name}; possible: {choices}")
-        return found[number]
-    if len(found) > 1 and observable.name in _QUADRUPLES:
-        both = [
-            r.resSeq
-            for r in topology.residues
-            if all(_quadruple(topology, r, name) is not None for name in _QUADRUPLES)
-        ]
-        if len(both) == 1:
-            return found[both[0]]
-    if len(found) > 1:
-        raise InputError(f"{asked}: {len(found)} residues have {observable.name}; choose one of {choices}")
-    return next(iter(found.values()))
-
-
-def _quadruple(topology: mdtraj.Topology, residue: mdtraj.core.topology.Residue, name: str) -> tuple | None:
-    """Indices of the four atoms of a dihedral of ``residue``, or None where it has no such dihedral."""
-    here = {a.name: a.index for a in residue.atoms}
-    if name == "chi1":
-        ends = [here[e] for e in _CHI1_ENDS if e in here]
-        inner = [here.get(n) for n in ("N", "CA", "CB")]
-        return (*inner, ends[0]) if ends and None not in inner else None
-    atoms = []
-    for offset, atom in _QUADRUPLES[name]:
-        index = residue.index + offset
-        if not 0 <= index < topology.n_residues or topology.residue(index).chain.index != residue.chain.index:
-            return None
-        names = {a.name: a.index for a in topology.residue(index).atoms}
-        if atom not in names:
-            return None
-        atoms.append(names[atom])
-    return tuple(atoms)
-
-
-_RESIDUE = {"selection": "residue number (optional for a peptide with one such residue)", "form": r"(-?\d+)?"}
-_ATOM = r"-?\d+\.[\w'*]+"
 REGISTRY: Registry[CollectiveVariable] = Registry(
     "collective variable",
     "mlsim.observables",
     {
-        **{name: CollectiveVariable(True, "rad", _torsion, **_RESIDUE) for name in ("phi", "psi", "chi1")},
-        "distance": CollectiveVariable(
-            False, "nm", _distance, "two atoms, e.g. distance:2.NZ,4.CD", f"{_ATOM},{_ATOM}"
-        ),
-        "end-to-end": CollectiveVariable(False, "nm", _end_to_end),
-        "rg": CollectiveVariable(False, "nm", _radius_of_gyration),
+        **dict.fromkeys(("phi", "psi", "omega"), "mlsim.analysis.variables.torsion_angles:TORSION"),
+        **{f"chi{k}": "mlsim.analysis.variables.torsion_angles:TORSION" for k in range(1, 6)},
+        "distance": "mlsim.analysis.variables.lengths:DISTANCE",
+        "end-to-end": "mlsim.analysis.variables.lengths:END_TO_END",
+        "rg": "mlsim.analysis.variables.lengths:RADIUS_OF_GYRATION",
+        "rmsd": "mlsim.analysis.variables.lengths:RMSD",
+        "hbonds": "mlsim.analysis.variables.bonds_and_bridges:HYDROGEN_BONDS",
+        "salt-bridges": "mlsim.analysis.variables.bonds_and_bridges:BRIDGES",
+        "salt-bridge": "mlsim.analysis.variables.bonds_and_bridges:BRIDGE",
+        "helicity": "mlsim.analysis.variables.secondary_structure:COUNT",
+        "strand": "mlsim.analysis.variables.secondary_structure:COUNT",
+        "dssp": "mlsim.analysis.variables.secondary_structure:CODE",
+        "function": "mlsim.analysis.variables.user_function:FUNCTION",
+        "column": "mlsim.analysis.variables.user_function:COLUMN",
     },
     lambda found: isinstance(found, CollectiveVariable),
     "a mlsim.analysis.observables.CollectiveVariable",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from mlsim.analysis import biased, observables, reweight
 from mlsim.analysis.surfaces import surface
 from mlsim.analysis.surfaces.subject import Subject, digest, require_one_ensemble
+from mlsim.analysis.uncertainty import run_slices
 from mlsim.errors import InputError
 from mlsim.shapes import Floats, Ints
 
@@ -50,6 +51,8 @@ class Samples:
         Molecule, potential and runs; None for force data that do not say them.
     provenance : dict
         Where they came from.
+    time_ps : [F] or None
+        Time of each frame in its run, ps; None where the data do not say.
     """
 
     cv: Floats
@@ -60,6 +63,20 @@ class Samples:
     label: str
     subject: Subject | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    time_ps: Floats | None = None
+
+    def select(self, specs: Sequence[str]) -> Samples:
+        """The same frames with these CVs only (all of them must be there)."""
+        columns = [self.cv_names.index(spec) for spec in specs]
+        return replace(self, cv=self.cv[:, columns], cv_names=tuple(specs))
+
+    @property
+    def sampled_ps(self) -> float:
+        """Simulated time behind the frames, all runs together, ps; NaN where the data do not say."""
+        if self.time_ps is None:
+            return float("nan")
+        parts = [self.time_ps[part] for part in run_slices(self.run)]
+        return float(sum(_duration(times) for times in parts))
 
     def surface(
         self, settings: surface.SurfaceSettings | None = None, edges: tuple[Floats, ...] | None = None
@@ -74,7 +91,8 @@ class Samples:
             edges=edges,
             settings=settings,
         )
-        return bare.labelled(self.label, self.provenance, self.subject)
+        named = bare.labelled(self.label, self.provenance, self.subject)
+        return replace(named, sampled_ps=self.sampled_ps)
 
 
 def from_runs(
@@ -104,12 +122,13 @@ def from_runs(
     temperature = _one_temperature([(str(r.directory), r.temperature_K) for r in runs], temperature_K)
     replicas = [replica for run in runs for replica in run.replicas]
     subject = require_one_ensemble([(str(replica.directory), _subject(replica)) for replica in replicas])
+    names = observables.canonical(replicas[0].topology, specs)
     pieces = [_piece(replica, specs, discard_ps) for replica in replicas]
-    run = np.repeat(np.arange(len(pieces)), [len(cv) for cv, _ in pieces])
-    log_weights, remarks = biased.pooled_log_weights([bias for _, bias in pieces], run, temperature)
+    run = np.repeat(np.arange(len(pieces)), [len(piece.cv) for piece in pieces])
+    log_weights, remarks = biased.pooled_log_weights([piece.bias for piece in pieces], run, temperature)
     return Samples(
-        cv=np.concatenate([cv for cv, _ in pieces]),
-        cv_names=tuple(specs),
+        cv=np.concatenate([piece.cv for piece in pieces]),
+        cv_names=names,
         temperature_K=temperature,
         log_weights=log_weights,
         run=run,
@@ -121,6 +140,7 @@ def from_runs(
             "discard_ps": discard_ps,
             "reweighting": remarks,
         },
+        time_ps=np.concatenate([piece.time_ps for piece in pieces]),
     )
 
 
@@ -171,13 +191,14 @@ def from_frames(
     subject = _frames_subject(frames, label)
     return Samples(
         cv=np.asarray(frames.cvs, dtype=np.float64)[keep][:, columns],
-        cv_names=tuple(specs),
+        cv_names=_names_of_columns([frames.cv_names[k] for k in columns], specs, frames.cv_names),
         temperature_K=temperature_K,
         log_weights=log_weights,
         run=run,
         label=label if subject is None else subject.label,
         subject=subject,
         provenance={"frames": dict(frames.provenance), "discard_ps": discard_ps},
+        time_ps=np.asarray(frames.time_ps, dtype=np.float64)[keep],
     )
 
 
@@ -225,14 +246,28 @@ def _one_temperature(found: Sequence[tuple[str, float]], expected: float | None)
     return float(wanted)
 
 
-def _piece(replica: Replica, specs: Sequence[str], discard_ps: float) -> tuple[Floats, biased.FrameBias]:
-    """CVs of one replica after discarding [F, C], and the bias at its frames."""
+@dataclass(frozen=True)
+class _Piece:
+    """Frames of one replica after discarding: CVs [F, C], times [F] (ps), and the bias that acted."""
+
+    cv: Floats
+    time_ps: Floats
+    bias: biased.FrameBias
+
+
+def _piece(replica: Replica, specs: Sequence[str], discard_ps: float) -> _Piece:
     times = replica.times_ps()
     if len(times) == 0:
         raise InputError(f"{replica.directory}: the run has no frames yet")
     keep = _after(times, discard_ps, replica.directory)
     positions = replica.positions()[keep]
-    return observables.evaluate(positions, replica.topology, specs), biased.frame_bias(replica, keep, positions)
+    cv = observables.evaluate(positions, replica.topology, specs)
+    return _Piece(cv, np.asarray(times, dtype=np.float64)[keep], biased.frame_bias(replica, keep, positions))
+
+
+def _duration(times: Floats) -> float:
+    """Time that frames stand for, ps: from the first to the last, and one spacing."""
+    return float(times[-1] - times[0]) * len(times) / (len(times) - 1) if len(times) > 1 else 0.0
 
 
 def _after(times: Floats, discard_ps: float, directory: Path) -> np.ndarray:
@@ -252,3 +287,13 @@ def _column_of(spec: str, names: Sequence[str]) -> int:
     if len(found) != 1:
         raise InputError(f"collective variable '{spec}': expected one of the stored columns {' '.join(names)}")
     return found[0]
+
+
+def _names_of_columns(columns: Sequence[str], specs: Sequence[str], stored: Sequence[str]) -> tuple[str, ...]:
+    """Specs in the form in which they are kept: phi:2 is phi where the data hold one phi only."""
+    names = []
+    for column, spec in zip(columns, specs, strict=True):
+        wanted = observables.parse(spec)
+        twins = [name for name in stored if name.startswith(f"{wanted.name}_")]
+        names.append(wanted.name if column in twins and len(twins) == 1 else wanted.text)
+    return tuple(names)

@@ -140,6 +140,35 @@ def test_a_candidate_of_another_molecule_is_compared_only_if_asked(tmp_path: Pat
     assert "reference alanine-dipeptide, obc2" in output
 
 
+def test_the_only_residue_is_the_same_with_and_without_its_number(tmp_path: Path) -> None:
+    bare = _surface(tmp_path / "bare", ALANINE, "tip3p", 1)
+    cv = ALANINE.chain(20_000, 0.3, np.random.default_rng(2))
+    numbered = tmp_path / "numbered.npz"
+    surface.estimate(cv, 300.0, cv_names=("phi:2", "psi:2")).labelled("obc2").save(numbered)
+    for cvs in (("phi", "psi"), ("phi:2", "psi:2")):
+        assert "2 runs, 40000 frames" in _run("fes", bare, numbered, "--cv", *cvs)
+        assert "basin populations" in _run("compare", numbered, "--reference", bare, "--cv", *cvs, "-o", tmp_path / "o")
+    with pytest.raises(InputError, match=r"no surface over phi:3 psi:3 \(--cv\); there are phi:2 psi:2"):
+        _run("fes", numbered, "--cv", "phi:3", "psi:3")
+
+
+def test_candidates_may_be_several_runs_under_a_name(tmp_path: Path) -> None:
+    paths = [_surface(tmp_path / name, ALANINE, "obc2", n) for n, name in enumerate(("a", "b", "c", "ref"))]
+    output = _run("compare", f"both={paths[0]},{paths[1]}", paths[2], "--reference", paths[3])
+    assert "both" in output
+    assert "40000 of 40000" in output
+    assert "20000 of 20000" in output
+
+
+def test_basins_are_named_on_phi_and_psi_only(tmp_path: Path) -> None:
+    cv = np.random.default_rng(1).uniform(-3.0, 3.0, (4_000, 2))
+    for names in (("phi", "rg"), ("psi", "phi"), ("phi:2", "psi:3")):
+        surface.estimate(cv, 300.0, cv_names=names).labelled("any").save(tmp_path / "any.npz")
+        output = _run("fes", tmp_path / "any.npz", "--cv", *names, "-o", tmp_path / "out")
+        assert "basin populations" not in output
+        assert (tmp_path / "out" / "surface.png").stat().st_size > 0
+
+
 def test_vacuum_has_its_own_names_of_two_basins(tmp_path: Path) -> None:
     bare, wet = (_surface(tmp_path / s, ALANINE, s, n, _subject("ala", s, s)) for n, s in enumerate(("vacuum", "obc2")))
     assert "C7ax" in _run("fes", bare)
@@ -194,7 +223,7 @@ def test_run_directories_are_pooled_and_compared(
     [
         (("fes", "nowhere"), MissingError, "nothing to analyse there"),
         (("fes", "ref", "--cv", "fi"), InputError, "unknown collective variable 'fi'"),
-        (("fes", "ref", "--cv", "rg"), InputError, "a surface over phi psi; expected rg"),
+        (("fes", "ref", "--cv", "rg"), InputError, r"ref: no surface over rg \(--cv\); there are phi psi"),
         (
             ("compare", "ref", "--reference", "ref", "--bins", "12", "--cv", "phi", "psi", "nowhere"),
             MissingError,

@@ -56,7 +56,7 @@ def filled_free_energy(
 
 
 def uniform_edges(cv: Floats, cv_names: Sequence[str], bins: int) -> tuple[Floats, ...]:
-    """Bin edges: the full circle for angles, the range of the data (slightly widened) for lengths.
+    """Bin edges: the full circle for angles, one bin for each integer, the (slightly widened) range for lengths.
 
     Parameters
     ----------
@@ -65,7 +65,12 @@ def uniform_edges(cv: Floats, cv_names: Sequence[str], bins: int) -> tuple[Float
     """
     edges = []
     for column, name in zip(cv.T, cv_names, strict=True):
-        if observables.parse(name).periodic:
+        variable = observables.parse(name)
+        if variable.discrete:
+            low, high = np.floor(column.min()) - 0.5, np.ceil(column.max()) + 0.5
+            edges.append(np.linspace(low, high, round(high - low) + 1))
+            continue
+        if variable.periodic:
             low, high = -np.pi, np.pi
         else:
             margin = 1e-3 * max(float(np.ptp(column)), 1e-3)

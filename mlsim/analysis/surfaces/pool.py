@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from mlsim.analysis import observables
 from mlsim.analysis.surfaces.basin_populations import Populations
 from mlsim.analysis.surfaces.subject import Subject, require_one_ensemble
 from mlsim.analysis.surfaces.surface import FreeEnergySurface
@@ -35,8 +36,7 @@ def combine(surfaces: Sequence[FreeEnergySurface], label: str) -> FreeEnergySurf
     if len(surfaces) == 1:
         return replace(surfaces[0], label=label)
     first = surfaces[0]
-    for other in surfaces[1:]:
-        require_same_grid(first, other)
+    surfaces = [first, *(on_grid_of(first, other) for other in surfaces[1:])]
     subject = _one_subject(surfaces)
     share = np.array([s.n_frames for s in surfaces], dtype=np.float64)
     share /= share.sum()
@@ -71,6 +71,7 @@ def combine(surfaces: Sequence[FreeEnergySurface], label: str) -> FreeEnergySurf
         basins=Populations.pooled(known, share) if len(known) == len(surfaces) else None,
         subject=subject,
         provenance={"pooled": [s.label for s in surfaces], "parts": [s.provenance for s in surfaces]},
+        sampled_ps=sum(s.sampled_ps for s in surfaces),
     )
 
 
@@ -95,9 +96,15 @@ def _variance(surfaces: Sequence[FreeEnergySurface], share: Floats) -> Floats:
     return np.where(unseen, np.maximum(within, between), within)
 
 
+def on_grid_of(first: FreeEnergySurface, other: FreeEnergySurface) -> FreeEnergySurface:
+    """``other`` under the CV names of ``first`` (phi:2 and phi may be one); InputError unless both have one grid."""
+    require_same_grid(first, other)
+    return other if other.cv_names == first.cv_names else replace(other, cv_names=first.cv_names)
+
+
 def require_same_grid(first: FreeEnergySurface, other: FreeEnergySurface) -> None:
     """Raise InputError unless both surfaces have the same CVs, bin edges and temperature."""
-    if first.cv_names != other.cv_names:
+    if not observables.equivalent(first.cv_names, other.cv_names):
         raise InputError(
             f"'{other.label}' is a surface of {' '.join(other.cv_names)}, '{first.label}' of {' '.join(first.cv_names)}"
         )

@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from mlsim.analysis import observables, uncertainty
-from mlsim.analysis.occupancy import LEAST_LENGTH, LEAST_TRIPS, Occupancy
+from mlsim.analysis.occupancy import LEAST_LENGTH, Occupancy
 from mlsim.analysis.surfaces import basins as basin_rules
-from mlsim.analysis.surfaces import bin_errors, histogram
+from mlsim.analysis.surfaces import bin_errors, histogram, slowest
 from mlsim.analysis.surfaces.basin_populations import Populations
 from mlsim.analysis.surfaces.histogram import CUTOFF_KCAL_MOL
 from mlsim.analysis.surfaces.subject import Subject
@@ -40,9 +40,6 @@ from mlsim.seeds import numpy_stream
 from mlsim.settings import Settings
 from mlsim.shapes import Floats, Ints, require_shape
 from mlsim.units import KJ_PER_KCAL, kT
-
-#: Weight of basins with few round trips above which they decide how long the data are.
-_MUCH = 0.25
 
 
 class SurfaceSettings(Settings):
@@ -98,6 +95,8 @@ class FreeEnergySurface:
         Molecule, potential and runs; None for data that are of no molecule.
     provenance : dict
         JSON-able: where it came from.
+    sampled_ps : float
+        Simulated time behind it, ps; NaN where the data do not say.
     """
 
     label: str
@@ -119,6 +118,7 @@ class FreeEnergySurface:
     basins: Populations | None = None
     subject: Subject | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    sampled_ps: float = float("nan")
 
     @property
     def solvent(self) -> str:
@@ -321,7 +321,7 @@ def estimate(
     region = basin_rules.assign(cv[:, 0], cv[:, 1]) if observables.same_residue(cv_names) else None
 
     known = None if region is None else Populations.of(region, basin_rules.BASINS, weights, runs)
-    inefficiency = _inefficiency(cv, cv_names, weights, runs, known)
+    inefficiency = slowest.inefficiency(cv, cv_names, weights, runs, known)
     known = known and known.withheld(2.0 * n_frames / inefficiency)
     block_frames = settings.block_frames or uncertainty.choose_block_frames(inefficiency, n_frames)
     blocks = uncertainty.block_labels(runs, block_frames)
@@ -382,17 +382,3 @@ def _log_weights(n_frames: int, temperature_K: float, bias: Floats | None, log_w
     if log_weights is not None:
         return require_shape(log_weights, (n_frames,), "log weights").astype(np.float64)
     return np.zeros(n_frames)
-
-
-def _inefficiency(cv: Floats, cv_names: Sequence[str], weights: Floats, runs: Ints, known: Populations | None) -> float:
-    """g of the slowest basin (those with few round trips count where they hold much weight), or of the slowest CV."""
-    if known is not None:
-        rare = [found for found in known.whole if found.frames and found.round_trips < LEAST_TRIPS]
-        most = sum(found.value for found in rare) > _MUCH
-        counted = [f for f in known.whole if f.round_trips >= LEAST_TRIPS or (most and f.frames)]
-        if counted:
-            return max(1.0, 2.0 * len(cv) / max(1.0, min(found.length for found in counted)))
-    series: list[Floats] = []
-    for column, name in zip(cv.T, cv_names, strict=True):
-        series += [np.cos(column), np.sin(column)] if observables.parse(name).periodic else [column]
-    return max(uncertainty.statistical_inefficiency(values, weights, runs) for values in series)

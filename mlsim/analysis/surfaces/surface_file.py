@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def save(surface: FreeEnergySurface, path: Path) -> None:
         raise InputError(f"{path}: expected a file name that ends in .npz")
     facts = {name: getattr(surface, name) for name in _SCALARS}
     facts |= {"format": FORMAT, "cv_names": list(surface.cv_names), "provenance": surface.provenance}
+    facts["sampled_ps"] = surface.sampled_ps if math.isfinite(surface.sampled_ps) else None
     arrays = {name: getattr(surface, name) for name in _ARRAYS}
     arrays |= {f"edges_{axis}": edge for axis, edge in enumerate(surface.edges)}
     arrays["replicates"] = surface.replicates.astype(np.float32)
@@ -124,6 +126,7 @@ def _surface(facts: dict[str, Any], arrays: dict[str, Any]) -> FreeEnergySurface
         basins=populations,
         subject=Subject.from_record(facts["subject"]) if "subject" in facts else None,
         provenance=dict(facts["provenance"]),
+        sampled_ps=float("nan") if facts.get("sampled_ps") is None else float(facts["sampled_ps"]),
     )
 
 

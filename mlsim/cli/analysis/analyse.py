@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-if TYPE_CHECKING:
-    from mlsim.analysis.samples import Samples
-    from mlsim.analysis.surfaces.surface import FreeEnergySurface
-    from mlsim.dataset.frames import ForceFrames
-
-_CV = "Collective variable(s): phi psi chi1 (phi:3 for residue 3), distance:2.NZ,4.CD, end-to-end, rg."
+_CV = (
+    "Collective variable(s): phi psi omega chi1 (phi:3 of residue 3, phi:all of every residue), distance:2.NZ,4.CD, "
+    "end-to-end, rg, rmsd:FILE, hbonds, salt-bridges, salt-bridge:2,4, helicity, strand, dssp:3, module:function. "
+    "Default: phi psi."
+)
 
 
 class Molecules(str, Enum):
@@ -46,13 +45,13 @@ class CvCommand(TyperCommand):
 
 
 def spread_cv(args: Sequence[str]) -> list[str]:
-    """``--cv phi psi RUN`` -> ``--cv phi --cv psi RUN``: a further value is one that names a known CV."""
-    from mlsim.analysis.observables import REGISTRY
+    """``--cv phi psi RUN`` -> ``--cv phi --cv psi RUN``: a further value is one that names a CV and no file."""
+    from mlsim.analysis.observables import names_one
 
     result: list[str] = []
     after = 0  # values seen since --cv, 0 outside
     for arg in args:
-        if after >= 2 and arg.partition(":")[0] in REGISTRY:
+        if after >= 2 and names_one(arg) and not Path(arg).exists():
             result += ["--cv", arg]
             continue
         after = 1 if arg == "--cv" else (2 if after == 1 else 0)
@@ -62,30 +61,31 @@ def spread_cv(args: Sequence[str]) -> list[str]:
 
 def fes(
     run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run(s) of one ensemble; several are pooled.")],
-    cv: Annotated[list[str] | None, typer.Option("--cv", help=_CV + " Default: phi psi.")] = None,
+    cv: Annotated[list[str] | None, typer.Option("--cv", help=_CV)] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory for the results.")] = None,
-    bins: Annotated[int, typer.Option(min=2, max=360, help="Bins per collective variable.")] = 24,
+    bins: Annotated[int | None, typer.Option(min=2, max=360, help="Bins per CV (default 24, or those stored).")] = None,
     discard_ps: Annotated[float, typer.Option(min=0.0, help="Start of every run to leave out, ps.")] = 0.0,
     temperature: Annotated[float | None, typer.Option(help="Temperature, K, if the data do not say.")] = None,
 ) -> None:
     """Free-energy surface of a run, in kJ/mol and kcal/mol, and basin populations, with intervals where they hold."""
     from mlsim.analysis import report
-    from mlsim.analysis.surfaces import pool
-    from mlsim.analysis.surfaces.surface import SurfaceSettings
+    from mlsim.workflow.analysis import free_energies
 
-    sources = _read(run, cv or ["phi", "psi"], discard_ps, temperature)
-    surfaces = _surfaces(sources, SurfaceSettings(bins=bins))
-    result = pool.combine(surfaces, surfaces[0].label)
-    typer.echo(report.summary(result))
-    if output is not None:
-        for path in report.write_surface(result, output):
-            typer.echo(f"wrote {path}")
+    found = free_energies.fes(run, _settings(cv, bins, discard_ps, temperature))
+    for surface in found:
+        typer.echo(report.summary(surface))
+        if output is not None:
+            for path in report.write_surface(surface, _place(output, surface.cv_names, len(found))):
+                typer.echo(f"wrote {path}")
 
 
 def compare(
-    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Candidates, one row of the table each.")],
+    run: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Candidates, a row each: [NAME=]RUN[,RUN...] (pooled)."),
+    ],
     reference: Annotated[list[str], typer.Option("--reference", help="Reference; repeat it for independent seeds.")],
-    cv: Annotated[list[str] | None, typer.Option("--cv", help=_CV + " Default: phi psi.")] = None,
+    cv: Annotated[list[str] | None, typer.Option("--cv", help=_CV)] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory for the results.")] = None,
     bins: Annotated[int | None, typer.Option(min=2, max=360, help="Bins per CV (default 24, or those stored).")] = None,
     discard_ps: Annotated[float, typer.Option(min=0.0, help="Start of every candidate to leave out, ps.")] = 0.0,
@@ -98,136 +98,41 @@ def compare(
     ] = Molecules.same,
 ) -> None:
     """Compare runs with a reference: FES RMSE (raw and noise-corrected), JS divergence, basins."""
-    from mlsim.analysis import compare as comparing
     from mlsim.analysis import report
-    from mlsim.analysis.surfaces import pool
-    from mlsim.analysis.surfaces.surface import FreeEnergySurface, SurfaceSettings
+    from mlsim.workflow.analysis import free_energies
 
-    cut = discard_ps if reference_discard_ps is None else reference_discard_ps
-    known = _read(reference, cv or ["phi", "psi"], cut, temperature)
-    others = [_read([path], cv or ["phi", "psi"], discard_ps, temperature) for path in run]
-    flat = [source for sources in others for source in sources]
-    stored = [s for s in [*known, *flat] if isinstance(s, FreeEnergySurface)]
-    edges = stored[0].edges if stored and bins is None else None
-    estimated = iter(_surfaces([*known, *flat], SurfaceSettings(bins=bins or 24), edges))
-    truth, *candidates = [
-        pool.combine([next(estimated) for _ in sources], sources[0].label) for sources in [known, *others]
-    ]
-    result = comparing.compare(truth, _distinct(candidates, run), molecules=molecules.value)
-    typer.echo(report.table(result))
-    if output is not None:
-        for path in report.write_comparison(result, output):
-            typer.echo(f"wrote {path}")
-
-
-def _read(
-    paths: Sequence[str], cv: Sequence[str], discard_ps: float, temperature: float | None
-) -> list[Samples | FreeEnergySurface]:
-    """Samples or stored surfaces behind ``paths``; run directories among them are pooled into one Samples."""
-    from mlsim.analysis import observables, samples
-    from mlsim.dataset.frames import ForceFrames
-    from mlsim.errors import InputError, MissingError
-    from mlsim.runs.trajectory import Run, members
-
-    for spec in cv:
-        observables.parse(spec)
-    result: list[Samples | FreeEnergySurface] = []
-    runs = []
-    for path in map(Path, paths):
-        seeds = members(path, "seed") if path.is_dir() else []
-        if (path / "state-00").is_dir():
-            states = ", ".join(sorted(p.name for p in path.glob("state-*"))[:3])
-            raise InputError(f"{path}: a replica exchange has one ensemble per state; give one of them ({states} ...)")
-        if (path / "run.json").is_file() or seeds:
-            runs += [Run.open(directory) for directory in seeds or [path]]
-        elif (path / "surface.npz").is_file():
-            result.append(_stored(path / "surface.npz", cv))
-        elif path.is_dir() and any(path.glob("surface-*.npz")):
-            result += _stored_over(path, cv)
-        elif path.suffix == ".npz" and path.is_file():
-            result.append(_stored(path, cv))
-        elif path.suffix in (".h5", ".hdf5") and path.is_file():
-            frames = ForceFrames.load(path)
-            kelvin = _frames_temperature(frames, path, temperature)
-            result.append(samples.from_frames(frames, cv, discard_ps=discard_ps, temperature_K=kelvin, label=path.stem))
-        else:
-            raise MissingError(
-                f"{path}: nothing to analyse there; expected a directory of mlsim run or mlsim reference, force data "
-                "(.h5) or a surface (.npz, or a directory with surface.npz)"
-            )
-    if runs:
-        result.append(samples.from_runs(runs, cv, discard_ps=discard_ps, temperature_K=temperature))
-    return result
+    named = [_candidate(word) for word in run]
+    found = free_energies.compare(
+        [paths for _, paths in named],
+        reference,
+        _settings(cv, bins, discard_ps, temperature),
+        names=[name for name, _ in named],
+        reference_discard_ps=reference_discard_ps,
+        molecules=molecules.value,
+    )
+    for comparison in found:
+        typer.echo(report.table(comparison))
+        if output is not None:
+            place = _place(output, comparison.reference.cv_names, len(found))
+            for path in report.write_comparison(comparison, place):
+                typer.echo(f"wrote {path}")
 
 
-def _stored(path: Path, cv: Sequence[str]) -> FreeEnergySurface:
-    from mlsim.analysis.surfaces.surface import FreeEnergySurface
-    from mlsim.errors import InputError
+def _settings(cv: list[str] | None, bins: int | None, discard_ps: float, temperature: float | None) -> Any:
+    from mlsim.workflow.analysis.analysis_settings import AnalysisSettings
 
-    found = FreeEnergySurface.load(path)
-    if found.cv_names != tuple(cv):
-        raise InputError(f"{path}: it is a surface over {' '.join(found.cv_names)}; expected {' '.join(cv)} (--cv)")
-    return found
+    given = {"cv": tuple(cv) if cv else None, "bins": bins, "discard_ps": discard_ps, "temperature_K": temperature}
+    return AnalysisSettings.parse({k: v for k, v in given.items() if v is not None}, "command line")
 
 
-def _stored_over(directory: Path, cv: Sequence[str]) -> list[FreeEnergySurface]:
-    """All surfaces ``surface-*.npz`` of a directory that are over these CVs."""
-    from mlsim.analysis.surfaces.surface import FreeEnergySurface
-    from mlsim.errors import InputError
-
-    found = [FreeEnergySurface.load(path) for path in sorted(directory.glob("surface-*.npz"))]
-    fitting = [surface for surface in found if surface.cv_names == tuple(cv)]
-    if not fitting:
-        known = sorted({" ".join(surface.cv_names) for surface in found})
-        raise InputError(f"{directory}: no surface over {' '.join(cv)} (--cv); there are {', '.join(known)}")
-    return fitting
+def _candidate(word: str) -> tuple[str, list[str]]:
+    """``[NAME=]RUN[,RUN...]`` -> name ('' without) and paths; a path that exists as it stands is one."""
+    if Path(word).exists():
+        return "", [word]
+    name, equals, paths = word.partition("=")
+    return (name, paths.split(",")) if equals else ("", word.split(","))
 
 
-def _frames_temperature(frames: ForceFrames, path: Path, temperature: float | None) -> float:
-    from mlsim.analysis import samples
-    from mlsim.errors import InputError
-
-    found = {
-        float(source["settings"]["temperature_K"])
-        for source in samples.records_of(frames)
-        if "temperature_K" in (source.get("settings") or {})
-    }
-    if temperature is not None:
-        found |= {temperature}
-    if len(found) == 1:
-        return found.pop()
-    if not found:
-        raise InputError(f"{path}: the force data do not say their temperature; give it with --temperature")
-    kelvins = ", ".join(f"{kelvin:g} K" for kelvin in sorted(found))
-    raise InputError(f"{path}: expected one temperature, got {kelvins} (stored in the data and given)")
-
-
-def _surfaces(
-    sources: Sequence[Samples | FreeEnergySurface], settings: Any, edges: tuple[Any, ...] | None = None
-) -> list[FreeEnergySurface]:
-    """Estimate what is not a surface yet, all on the same bin edges."""
-    import numpy as np
-
-    from mlsim.analysis.surfaces import histogram
-    from mlsim.analysis.surfaces.surface import FreeEnergySurface
-
-    raw = [s for s in sources if not isinstance(s, FreeEnergySurface)]
-    if raw and edges is None:
-        edges = histogram.uniform_edges(np.concatenate([s.cv for s in raw]), raw[0].cv_names, settings.bins)
-    return [s if isinstance(s, FreeEnergySurface) else s.surface(settings, edges) for s in sources]
-
-
-def _distinct(surfaces: Sequence[FreeEnergySurface], paths: Sequence[str]) -> list[FreeEnergySurface]:
-    """Surfaces with distinct names: one that occurs twice gets so much of its path added that all are told apart."""
-    from mlsim.errors import InputError
-
-    labels = [surface.label for surface in surfaces]
-    parts = [Path(path).resolve().parts for path in paths]
-    result = []
-    for k, surface in enumerate(surfaces):
-        twins = [j for j, label in enumerate(labels) if label == surface.label and j != k]
-        depth = next((d for d in range(1, 99) if all(parts[j][-d:] != parts[k][-d:] for j in twins)), None)
-        if depth is None:
-            raise InputError(f"compare: '{paths[k]}' is given twice; expected every candidate once")
-        result.append(surface.labelled(f"{surface.label} ({'/'.join(parts[k][-depth:])})") if twins else surface)
-    return result
+def _place(output: Path, cv_names: Sequence[str], count: int) -> Path:
+    """Directory of one of several results: named by its CVs."""
+    return output / "-".join(cv_names).replace(":", "").replace("/", "-") if count > 1 else output
