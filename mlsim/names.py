@@ -156,9 +156,17 @@ class Registry(Generic[T]):
 @lru_cache(maxsize=64)
 def _found(group: str, path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
     points: dict[str, dict[str, EntryPoint]] = {}
-    for point in entry_points(group=group):
+    for found in entry_points(group=group):
+        point = found if isinstance(found, EntryPoint) else _standard(found)
         points.setdefault(point.name, {}).setdefault(point.value, point)
     return {name: tuple(claims.values()) for name, claims in points.items()}
+
+
+def _standard(point: Any) -> EntryPoint:
+    """An entry point of the standard library's class; the package importlib-metadata puts its own in the place of it."""
+    made = EntryPoint(point.name, point.value, point.group)
+    vars(made).update(dist=point.dist)
+    return made
 
 
 def _points(group: str) -> dict[str, tuple[EntryPoint, ...]]:

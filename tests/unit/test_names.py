@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,3 +168,16 @@ def test_entry_points_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> Non
     for _ in range(3):
         registry.get("one")
     assert calls == ["acme.never-asked-for-before"]
+
+
+def test_entry_points_of_another_metadata_package_are_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Foreign:
+        """As importlib-metadata makes them, which takes the place of the standard library's finder once imported."""
+
+        name, value, group, dist = "mine", "math:sqrt", "mlsim.test", None
+
+    monkeypatch.setattr(names, "entry_points", lambda group: [Foreign()] if group == "mlsim.test" else [])
+    names._found.cache_clear()
+    registry: Registry = Registry("thing", "mlsim.test", {}, callable, "a function")
+    assert registry.get("mine") is math.sqrt
+    names._found.cache_clear()
