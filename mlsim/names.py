@@ -163,7 +163,7 @@ def _found(group: str, path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...
 
 
 def _standard(point: Any) -> EntryPoint:
-    """An entry point of the standard library's class; the package importlib-metadata puts its own in the place of it."""
+    """An entry point of the standard library's class, also of what importlib-metadata found in its place."""
     made = EntryPoint(point.name, point.value, point.group)
     vars(made).update(dist=point.dist)
     return made
