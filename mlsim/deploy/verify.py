@@ -36,6 +36,7 @@ from mlsim.deploy.bind import Backend, BoundForceField, ForceField, Precision
 from mlsim.deploy.bridges.openmm_force import Bridge, make_force, torchforce_problem
 from mlsim.deploy.bridges.torchscript import TorchEnergy
 from mlsim.deploy.card import CheckResult, Verification
+from mlsim.errors import ArtifactError
 from mlsim.models.ebm.prior import Spring, equal_points
 from mlsim.records import versions
 
@@ -131,6 +132,24 @@ def verify(artifact: ForceFieldArtifact, molecule: Molecule | None = None) -> Ve
         *_cutoff(subject),
     ]
     return VerifyReport(artifact, tuple(checks))
+
+
+def verified(artifact: ForceFieldArtifact) -> ForceFieldArtifact:
+    """The artifact with a passed verification in its card; verified now if it was not.
+
+    Raises
+    ------
+    ArtifactError
+        If a check fails; the card then says which.
+    """
+    known = artifact.card.verified
+    if known is not None and known.passed and known.files_digest == artifact.digest:
+        return artifact
+    report = verify(artifact)
+    artifact = artifact.with_verification(report.record())
+    if not report.passed:
+        raise ArtifactError(f"{artifact.name}: failed its verification; see: mlsim verify {artifact.directory}")
+    return artifact
 
 
 def _check(name: str, value: float, bound: float, note: str = "", unit: str = "relative") -> CheckResult:

@@ -10,7 +10,7 @@ import typer
 from mlsim.cli.panels import PanelGroup
 from mlsim.cli.training import fit_options
 from mlsim.cli.training.ebm_options import ebm
-from mlsim.cli.training.peptides import peptides
+from mlsim.cli.training.peptides import peptide_populations, peptides
 
 if TYPE_CHECKING:
     from mlsim.dataset.frames import ForceFrames
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     group.command("populations")(populations)
     group.command("ebm")(ebm)
     group.command("peptides")(peptides)
+    group.command("peptide-populations")(peptide_populations)
     group.callback()(_group)
     app.add_typer(group, name="train")
 

@@ -94,7 +94,7 @@ def mean_force_errors(
     components = 3 * frames.n_atoms
     covariance = np.asarray(frames.covariance, dtype=np.float64)
     noise = np.einsum("fii->f", covariance) / components
-    kept = np.array([_internal_trace(c, x) for c, x in zip(covariance, frames.positions, strict=True)]) / components
+    kept = internal_variance(frames)
     blocks = BlockBootstrap(frames, block_ps, seed, "train.mean_force_error")
     labels = np.asarray(frames.forces, dtype=np.float64)
 
@@ -108,6 +108,21 @@ def mean_force_errors(
         internal = (remove_rigid(error, frames.positions) ** 2).mean(axis=(1, 2))
         rows.append(MeanForceError(name, interval(square), interval(square - noise), interval(internal - kept)))
     return MeanForceErrors(tuple(rows), float(np.sqrt(noise.mean())), len(frames))
+
+
+def internal_variance(frames: ForceFrames) -> Floats:
+    """Variance of each label's error without net force and torque [F], (kJ/mol/nm)^2 per component: tr P C / 3n.
+
+    Raises
+    ------
+    InputError
+        If the frames have no covariance.
+    """
+    if frames.covariance is None:
+        raise InputError("noise-corrected force error: expected labels with covariance (mlsim label), got none")
+    covariance = np.asarray(frames.covariance, dtype=np.float64)
+    traces = [_internal_trace(c, x) for c, x in zip(covariance, frames.positions, strict=True)]
+    return np.array(traces) / (3 * frames.n_atoms)
 
 
 def _internal_trace(covariance: NDArray[np.float64], positions: Floats) -> float:

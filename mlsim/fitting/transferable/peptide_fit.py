@@ -102,17 +102,45 @@ def fit(
     for peptide in peptides:
         model.require_domain(peptide.atoms, peptide.name)
     objective = _Watched(model, peptides, directory)
-    identity = objective.identity(settings)
-    state = checkpoint.begin(directory, identity, start)
-    write_text(directory / SETTINGS, settings.to_yaml())
-    stopped = loop.run(model, objective, settings, state, directory, progress)
-    weights.save(model, directory)
-    errors = held_out_errors(model, peptides, settings)
-    course = state.history
-    history.draw(course, directory, objective.unit, {})
-    speed = float(np.median([row["frames_per_s"] for row in course]))
-    result = PeptideFit(model, directory, stopped, state.epoch, state.best_epoch, speed, errors)
-    _record(result, peptides, settings, identity).write(directory)
+    task = Task("forces", objective.identity(settings), settings, directory, progress, start)
+    return carry_out(objective, model, peptides, task)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A fit that is ready to begin: ``goal``, what decides the result (``identity``), how and where.
+
+    ``begun_from`` is the identity of the fit whose weights it begins with.
+    """
+
+    goal: Literal["forces", "populations"]
+    identity: str
+    settings: TrainSettings
+    directory: Path
+    progress: Literal["auto", "off"] = "auto"
+    start: Literal["new", "resume"] = "new"
+    begun_from: str | None = None
+
+
+def carry_out(
+    objective: loop.Objective, model: TransferableISSNet, peptides: Sequence[PeptideArrays], task: Task
+) -> PeptideFit:
+    """Lower ``objective`` for ``model``, and write model, history and held-out force errors.
+
+    Raises
+    ------
+    OccupiedError, CheckpointError, StorageError, UnphysicalError
+        As :func:`fit`.
+    """
+    state = checkpoint.begin(task.directory, task.identity, task.start)
+    write_text(task.directory / SETTINGS, task.settings.to_yaml())
+    stopped = loop.run(model, objective, task.settings, state, task.directory, task.progress)
+    weights.save(model, task.directory)
+    errors = held_out_errors(model, peptides, task.settings)
+    history.draw(state.history, task.directory, objective.unit, {})
+    speed = float(np.median([row["frames_per_s"] for row in state.history]))
+    result = PeptideFit(model, task.directory, stopped, state.epoch, state.best_epoch, speed, errors)
+    _record(result, peptides, task).write(task.directory)
     return result
 
 
@@ -156,14 +184,14 @@ class _Watched(ManyPeptides):
         self.course = list(memory["course"].numpy())
 
 
-def _record(result: PeptideFit, peptides: Sequence[PeptideArrays], settings: TrainSettings, identity: str) -> FitRecord:
+def _record(result: PeptideFit, peptides: Sequence[PeptideArrays], task: Task) -> FitRecord:
     held = [peptide.held_out.frames for peptide in peptides]
     conditions.require_alike([frames.provenance for frames in held])
     told = conditions.known(held[0].provenance)
     training = {p.name: {"frames": len(p), "digest": p.digest} for p in peptides}
     return FitRecord(
         kind=result.model.kind,
-        objective="forces",
+        objective=task.goal,
         stopped=result.stopped,
         epochs=result.epochs,
         best_epoch=result.best_epoch,
@@ -177,7 +205,8 @@ def _record(result: PeptideFit, peptides: Sequence[PeptideArrays], settings: Tra
         **({} if told is None else told.model_dump()),
         split=split.note_of(held[0]),
         held_out=result.errors.as_dict(),
-        settings=settings.model_dump(mode="json"),
-        identity=identity,
+        settings=task.settings.model_dump(mode="json"),
+        identity=task.identity,
+        begun_from=task.begun_from,
         versions=versions(),
     )

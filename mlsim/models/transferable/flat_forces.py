@@ -65,6 +65,16 @@ class FlatForces:
         """
         return self._forces(batch, "network")
 
+    def energies(self, batch: AtomBatch) -> Tensor:
+        """Energies [M] (kJ/mol) of the whole solvent, differentiable in the parameters (not in the positions)."""
+        vectors = batch.positions[batch.first] - batch.positions[batch.second]
+        distance = (vectors.square().sum(-1) + 1e-12).sqrt()
+        near = torch.nonzero(distance < self.model.cutoff_nm).squeeze(-1)
+        network = _Network(self, batch, batch.first[near], batch.second[near], distance[near])
+        return self.model.total(
+            network.outputs, distance, batch.parameters, batch.conformation, batch.first, batch.second, batch.count
+        )
+
     def _forces(self, batch: AtomBatch, part: Literal["whole", "network"]) -> Tensor:
         vectors = batch.positions[batch.first] - batch.positions[batch.second]
         distance = (vectors.square().sum(-1) + 1e-12).sqrt()

@@ -173,7 +173,21 @@ class TransferableISSNet(AbstractEnergyModel):
         outputs = self.atom_outputs(
             kinds, parameters, distance.index_select(0, near), first.index_select(0, near), second.index_select(0, near)
         )
-        total = torch.zeros(count, dtype=positions.dtype, device=positions.device)
+        return self.total(outputs, distance, parameters, conformation, first, second, count)
+
+    @torch.jit.export
+    def total(
+        self,
+        outputs: Tensor,
+        distance: Tensor,
+        parameters: Tensor,
+        conformation: Tensor,
+        first: Tensor,
+        second: Tensor,
+        count: int,
+    ) -> Tensor:
+        """Energies [M] (kJ/mol) of outputs [A, K] of the network and of all pairs ``first``, ``second`` [Q]."""
+        total = torch.zeros(count, dtype=outputs.dtype, device=outputs.device)
         if self.energy_at >= 0:
             total = total.index_add(0, conformation, outputs.select(1, self.energy_at))
         if self.born:

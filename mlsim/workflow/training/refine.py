@@ -36,8 +36,8 @@ from mlsim.deploy.bind import ForceField, load_forcefield
 from mlsim.deploy.card import Measured, Training
 from mlsim.deploy.committee import Committee
 from mlsim.deploy.export import export
-from mlsim.deploy.verify import verify
-from mlsim.errors import ArtifactError, InputError
+from mlsim.deploy.verify import verified
+from mlsim.errors import InputError
 from mlsim.fitting import checkpoint
 from mlsim.fitting.settings import TrainSettings
 from mlsim.fitting.solvent.force_error import predict
@@ -177,7 +177,7 @@ def _member(
 ) -> Member:
     place, target = directory / f"fit-{number}", directory / "forcefields" / name
     if (target / "card.yaml").is_file():
-        return Member(_verified(ForceFieldArtifact.read(target)), None)
+        return Member(verified(ForceFieldArtifact.read(target)), None)
     values = {**defaults(frames, settings.held_out), **training}
     chosen = TrainSettings.parse({**values, "seed": number}, "training")
     share = settings.held_out
@@ -212,7 +212,7 @@ def _member(
     )
     description = card.description.model_copy(update={"training": described})
     region = TrainedRegion.load(place / GUARD)
-    return Member(_verified(export(result.model, molecule, target, description, None, region)), errors)
+    return Member(verified(export(result.model, molecule, target, description, None, region)), errors)
 
 
 def _errors(
@@ -222,18 +222,6 @@ def _errors(
     if baseline != "none":
         forces = forces + born_forces(baseline, load_system(system), test.positions)
     return mean_force_errors(test, {"model": forces}, training.block_ps, training.seed)
-
-
-def _verified(artifact: ForceFieldArtifact) -> ForceFieldArtifact:
-    """The artifact with a passed verification in its card."""
-    known = artifact.card.verified
-    if known is not None and known.passed and known.files_digest == artifact.digest:
-        return artifact
-    report = verify(artifact)
-    artifact = artifact.with_verification(report.record())
-    if not report.passed:
-        raise ArtifactError(f"{artifact.name}: failed its verification; see: mlsim verify {artifact.directory}")
-    return artifact
 
 
 def _complete(directory: Path) -> bool:
