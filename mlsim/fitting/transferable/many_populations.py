@@ -1,7 +1,7 @@
 """Population matching over many peptides: the second stage of a solvent for any peptide.
 
-As :mod:`mlsim.fitting.solvent.population_matching`, with one network and several molecules. For peptides p with explicit
-frames x and frames y of a run with the network theta_0, both under the same static bias,
+As :mod:`mlsim.fitting.solvent.population_matching`, with one network and several molecules. For peptides p with
+explicit frames x and frames y of a run with the network theta_0, both under the same static bias,
 
     G_p(r) = -beta [ W_theta(r) - W_theta0(r) ]
     L = L_forces + lambda (1 / P) sum_p < log(1 + exp(-(G_p(x) - G_p(y)))) >_p
