@@ -4,7 +4,7 @@ The labels are 100 conformations of the training run, each held for 2 + 18 ps (`
 the first 2 ns of the run itself. Same network, force matching only.
 
     mlsim label train/seed-0201 --system alanine-dipeptide --engine gromacs --stderr none --max-ps 18 \
-        --equilibrate-ps 2 --count 100 -o runs/accuracy/labels-train
+        --equilibration-ps 2 --count 100 -o runs/accuracy/labels-train
     python -m benchmarks.accuracy.labels --pool runs/solvents/issnet_issnet-ala2
 
 The label file is looked for at labels-train/labels.h5 in ``--work``.

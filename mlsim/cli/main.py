@@ -14,10 +14,10 @@ from mlsim.errors import MlsimError
 
 #: Panels of ``mlsim --help`` -> the files of this room that define their verbs, in the order of the help.
 PANELS = {
-    "Simulation": ("simulation.build", "simulation.run_options", "simulation.exchange_options"),
+    "Simulation": ("simulation.build_options", "simulation.run_options", "simulation.exchange_options"),
     "Force data": ("force_data.reference_options", "force_data.label_options", "force_data.data"),
     "Training": ("training.train", "training.refine_options"),
-    "Force fields": ("force_fields.deploy",),
+    "Force fields": ("force_fields.field_options",),
     "Analysis": ("analysis.analyse", "analysis.sample"),
     "Encoders": ("representations.encode", "representations.detect", "representations.ask"),
     "Design": ("design.design",),

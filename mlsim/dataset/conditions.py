@@ -5,7 +5,8 @@ provenance, in one of three ways: as plain keys (``temperature_K``, ``force_fiel
 runs they come from (``runs``), or by the frames that were joined (``joined``). :func:`of` reads all three and refuses
 frames that do not say, or whose parts say different things; nothing is assumed.
 
-The one thing derived: runs recorded before force fields were written down could only use ff14SB.
+The one thing derived: runs and labels of this package that were recorded before force field and water were written down
+could only use ff14SB and TIP3P. Frames from elsewhere must say all three.
 """
 
 from __future__ import annotations
@@ -89,10 +90,17 @@ def _parts(provenance: dict[str, Any]) -> Iterator[Conditions | None]:
         yield None
         return
     potential = provenance.get("potential")
-    name = provenance.get("water") or (potential or {}).get("name") or inner.get("solvent") or "tip3p"
+    own = bool(inner) or bool(potential)  # a record of this package
+    name = (
+        provenance.get("water") or (potential or {}).get("name") or inner.get("solvent") or ("tip3p" if own else None)
+    )
+    force_field = provenance.get("force_field") or (FORCE_FIELD if own else None)
+    if name is None or force_field is None:
+        yield None
+        return
     yield Conditions(
         temperature_K=float(temperature),
-        force_field=str(provenance.get("force_field", FORCE_FIELD)),
+        force_field=str(force_field),
         water=WATER if str(name).lower().startswith("tip3p") else str(name),
     )
 

@@ -222,7 +222,9 @@ class ExchangeSettings(Bridge, Recorded):
     """What ``mlsim exchange`` takes: ``ns`` at each of ``temperatures_K``, an attempt every ``exchange_ps``."""
 
     temperatures_K: tuple[float, ...] = Field(
-        min_length=2, max_length=256, description="Temperatures, lowest first, K."
+        min_length=2,
+        max_length=256,
+        description="Temperatures, lowest first, K; on the command line LOW:HIGH:COUNT or T1,T2,...",
     )
     exchange_ps: float = Field(1.0, gt=0, description="Time between attempts to exchange, ps.")
 
@@ -265,7 +267,7 @@ class LabelSettings(Temperature, Hardware, Langevin, Solute):
     )
     min_ps: float = Field(20.0, gt=0, description="Minimum length of a label, ps.")
     max_ps: float = Field(100.0, gt=0, description="Maximum length of a label, ps.")
-    equilibrate_ps: float = Field(5.0, ge=0, description="Time before the first sample of a label, ps.")
+    equilibration_ps: float = Field(5.0, ge=0, description="Time before the first sample of a label, ps.")
     record_ps: float = Field(0.04, gt=0, description="Time between samples, ps.")
     move_nm_per_ps: float = Field(0.1, gt=0, description="Speed of the way to the next conformation, nm/ps.")
     padding_nm: float = Field(0.85, gt=0, description="Water around the largest conformation, nm.")

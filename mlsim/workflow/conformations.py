@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsim.chem.catalog import read_structure
+from mlsim.chem.catalog import load_system, read_structure
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.readers.positions import made_whole, require_sound
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
@@ -92,6 +92,11 @@ def read(source: Path, molecule: Molecule, top: Path | None = None) -> Conformat
         positions = np.asarray(frames.positions, dtype=np.float64)
         return Conformations(positions, frames.run, frames.time_ps, source.name)
     return _of_trajectory(source, molecule, source.parent / "topology.pdb" if top is None else top)
+
+
+def of_system(source: Path, system: str | Path, top: Path | None = None) -> Conformations:
+    """As :func:`read`, of a molecule that is named: a shipped system, a directory of one, a PDB file, a sequence."""
+    return read(source, load_system(system), top)
 
 
 def torsions(positions: Floats, molecule: Molecule) -> tuple[tuple[str, ...], Floats]:

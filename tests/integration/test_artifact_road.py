@@ -145,7 +145,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
     store = tmp_path / "store"
     export = ("export", fit, "-o", store, "--name")
     assert "plain name" in refused(call, capsys, *export, "../up")
-    assert "--compress: expected 'auto'" in refused(call, capsys, *export, "a", "--compress", "fine")
+    assert "'compress': expected 'auto'" in refused(call, capsys, *export, "a", "--compress", "fine")
     assert "did you mean" in refused(call, capsys, *export, "a", "--system", "alanin-dipeptide")
     assert "another molecule" in refused(call, capsys, *export, "a", "--system", "alanine-tripeptide")
     assert "'scope'" in refused(call, capsys, *export, "a", "--scope", "all")

@@ -70,13 +70,20 @@ def test_a_temperature_is_neither_guessed_nor_overruled(
     assert call("export", tmp_path / "fit", "--name", "silent", "-o", tmp_path) == 2
     assert "do not say their temperature" in capsys.readouterr().err
     assert not (tmp_path / "silent").exists()
-    assert call("export", tmp_path / "fit", "--name", "named", "-o", tmp_path, "--temperature", 310) == 0
-    assert ForceFieldArtifact.read(tmp_path / "named").card.description.temperature_K == 310.0
+    asked: tuple[object, ...] = ("export", tmp_path / "fit", "--name", "named", "-o", tmp_path)
+    facts = ("--temperature", 310, "--force-field", "amber14/protein.ff14SB.xml", "--water", "amber14/tip3p.xml")
+    for given, missing in ((2, "force field"), (4, "water")):
+        assert call(*asked, *facts[:given]) == 2
+        assert f"do not say their {missing}" in capsys.readouterr().err
+        assert not (tmp_path / "named").exists()
+    assert call(*asked, *facts) == 0
+    description = ForceFieldArtifact.read(tmp_path / "named").card.description
+    assert (description.temperature_K, description.force_field, description.water) == facts[1::2]
     at(shipped, 350.0).save(tmp_path / "warm.h5")
     assert call("train", "issnet", tmp_path / "warm.h5", "-o", tmp_path / "warm", *SMALL) == 0
     capsys.readouterr()
     assert call("export", tmp_path / "warm", "--name", "wrong", "-o", tmp_path, "--temperature", 300) == 2
-    assert "350 K" in capsys.readouterr().err
+    assert "trained with 350" in capsys.readouterr().err
 
 
 def test_the_second_stage_holds_out_what_the_first_held_out(
@@ -127,7 +134,7 @@ def test_export_need_not_be_told_the_molecule_twice(call: Call, tmp_path: Path) 
         bias=np.zeros(count),
         run=np.zeros(count, dtype=int),
         time_ps=np.arange(count) * 0.2,
-        provenance={"temperature_K": 300.0},
+        provenance={"temperature_K": 300.0, "force_field": "amber14/protein.ff14SB.xml", "water": "amber14/tip3p.xml"},
     )
     frames.save(tmp_path / "frames.h5")
     asked = ("train", "issnet", tmp_path / "frames.h5", "-o", tmp_path / "fit", "--system", "ACE-SER-NME")

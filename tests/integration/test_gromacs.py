@@ -228,7 +228,7 @@ def test_a_held_conformation_gets_a_mean_force_in_its_own_waters(
     reference: Path, ala2: Molecule, tmp_path: Path
 ) -> None:
     run = seed_directory(reference, 1)
-    asked = LabelSettings(count=2, engine="gromacs", stderr_kJ_mol_nm=None, max_ps=4.0, equilibrate_ps=0.4, threads=1)
+    asked = LabelSettings(count=2, engine="gromacs", stderr_kJ_mol_nm=None, max_ps=4.0, equilibration_ps=0.4, threads=1)
     path = label(asked, read(run, ala2), tmp_path / "labels", box=run)
     assert path is not None
     found = ForceFrames.load(path)

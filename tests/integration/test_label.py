@@ -29,7 +29,7 @@ TINY = {
     "max_ps": 0.25,
     "min_ps": 0.25,
     "record_ps": 0.004,
-    "equilibrate_ps": 0.02,
+    "equilibration_ps": 0.02,
     "move_nm_per_ps": 5.0,
     "stderr_kJ_mol_nm": None,
     "padding_nm": 0.6,

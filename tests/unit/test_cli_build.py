@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from mlsim.chem.catalog import load_system
-from mlsim.cli.simulation import build as group
+from mlsim.cli.simulation import build_options as group
 from mlsim.errors import InputError, OccupiedError
 
 APP = typer.Typer()

@@ -55,8 +55,18 @@ def test_every_form_of_provenance_is_read(provenance: dict[str, Any]) -> None:
     )
 
 
-@pytest.mark.parametrize("provenance", [{}, {"runs": []}, {"runs": [run_at(300.0), {}]}, {"temperature_K": "warm"}])
-def test_what_does_not_say_its_temperature_is_refused(provenance: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "provenance",
+    [
+        {},
+        {"runs": []},
+        {"runs": [run_at(300.0), {}]},
+        {"temperature_K": "warm"},
+        {"temperature_K": 300.0, "water": "tip3p"},  # of another program: its force field may be any
+        {"temperature_K": 300.0, "force_field": "amber14/protein.ff14SB.xml"},
+    ],
+)
+def test_what_does_not_say_its_conditions_is_refused(provenance: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="do not say at which temperature"):
         conditions.of(provenance, "frames.h5")
 

@@ -9,87 +9,62 @@ from typing import Annotated, Any
 
 import typer
 
+from mlsim.cli.options import Given, generated
+from mlsim.workflow.requests import LabelSettings
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     app.command("label")(label)
 
 
+@generated(
+    LabelSettings,
+    leave=("system",),
+    short={"temperature_K": "--temperature", "stderr_kJ_mol_nm": "--stderr"},
+    file="Path of a YAML file with settings.",
+)
 def label(
     conformations: Annotated[
         Path, typer.Argument(help="Run directory, force frames (.h5) or trajectory to choose conformations from.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Label directory; continued if it exists.")],
     system: Annotated[str, typer.Option(help="Shipped system, directory of mlsim build, PDB file or sequence.")],
-    count: Annotated[int | None, typer.Option(help="Number of labels. [default: 100]")] = None,
-    stderr: Annotated[
-        str | None,
-        typer.Option(help="Standard error at which a label is done, kJ/mol/nm; none: all of --max-ps. [default: 6]"),
-    ] = None,
-    min_ps: Annotated[float | None, typer.Option(help="Least time averaged over, ps. [default: 20]")] = None,
-    max_ps: Annotated[float | None, typer.Option(help="Most time averaged over, ps. [default: 100]")] = None,
-    equilibrate_ps: Annotated[float | None, typer.Option(help="Water relaxes before, ps. [default: 5]")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Temperature, K. [default: 300]")] = None,
-    padding_nm: Annotated[float | None, typer.Option(help="Water around the solute, nm. [default: 0.85]")] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(help="openmm, or gromacs: RUN is a run of mlsim reference --engine gromacs. [default: openmm]"),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Root seed of choice and dynamics. [default: 1]")] = None,
+    *,
+    given: Given,
     box: Annotated[
-        Path | None, typer.Option(help="Run in explicit water whose box is taken. [default: one is equilibrated]")
+        Path | None,
+        typer.Option(help="Directory of a run in explicit water whose box is taken. [default: one is equilibrated]"),
     ] = None,
-    top: Annotated[Path | None, typer.Option(help="PDB file of a trajectory. [default: topology.pdb by it]")] = None,
-    platform: Annotated[str | None, typer.Option(help="auto, CPU, CUDA, OpenCL, HIP.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads per process; 0: all.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Labels at the same time.")] = 1,
-    max_hours: Annotated[float | None, typer.Option(help="Stop after this wall time.")] = None,
+    top: Annotated[
+        Path | None, typer.Option(help="Path of the PDB file of a trajectory. [default: topology.pdb beside it]")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Number of labels at the same time.")] = 1,
+    max_hours: Annotated[float | None, typer.Option(help="Maximum wall time of this call, hours.")] = None,
 ) -> None:
     """Average the force of water on held conformations: mlsim label RUN --system S -o DIR.
 
     The conformations are spread evenly over the backbone torsions. Writes DIR/labels.h5 (ForceFrames with stderr and
-    covariance). The same command continues after a kill; finished labels are never made again.
+    covariance). The same command continues after a kill; finished labels are never made again. With --engine gromacs
+    RUN is a run of mlsim reference --engine gromacs.
     """
-    from mlsim.chem.catalog import load_system
-    from mlsim.dataset.frames import ForceFrames
-    from mlsim.errors import InputError
-    from mlsim.md.engines.held_solute import UNITS_PER_LABEL
-    from mlsim.md.settings import LabelSettings
-    from mlsim.md.signals import listening
-    from mlsim.workflow.conformations import read
+    from mlsim.workflow.conformations import of_system
     from mlsim.workflow.force_data import label as work
+    from mlsim.workflow.requests import COMMAND_LINE, listening
 
-    given: dict[str, Any] = {
-        "count": count,
-        "min_ps": min_ps,
-        "max_ps": max_ps,
-        "equilibrate_ps": equilibrate_ps,
-        "temperature_K": temperature,
-        "padding_nm": padding_nm,
-        "seed": seed,
-        "engine": engine,
-        "platform": platform,
-        "threads": threads,
-    }
-    values = {"system": system} | {k: v for k, v in given.items() if v is not None}
-    if stderr is not None:
-        try:
-            values["stderr_kJ_mol_nm"] = None if stderr == "none" else float(stderr)
-        except ValueError:
-            raise InputError(f"--stderr: expected a number (kJ/mol/nm) or 'none', got '{stderr}'") from None
-    settings = LabelSettings.parse(values, "command line")
-    source = read(conformations, load_system(system), top)
+    settings = LabelSettings.parse({**given, "system": system}, COMMAND_LINE)
+    source = of_system(conformations, system, top)
     if settings.engine == "gromacs":
         box = conformations
     finished = work.finished(settings, output)
-    with listening() as stop, LabelBar(settings.count, finished, UNITS_PER_LABEL) as bar:
+    with listening() as stop, LabelBar(settings.count, finished, work.UNITS_PER_LABEL) as bar:
         path = work.label(
             settings, source, output, box=box, processes=processes, max_hours=max_hours, progress=bar, stop=stop
         )
     if path is None:
         print("no label is finished yet")
     else:
-        summarise(ForceFrames.load(path), settings.count)
+        summarise(work.labels_in(path), settings.count)
         print(f"labels in {path}")
     if stop.reason is not None:
         print(f"stopped ({stop.reason}); the same command continues")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlsim.cli.options import Given, generated
+from mlsim.workflow.requests import ExchangeSettings
+
 if TYPE_CHECKING:
-    from mlsim.md.engines.replica_exchange import ExchangeOutcome
+    from mlsim.workflow.simulation.exchange import ExchangeOutcome
 
 
 def register(app: typer.Typer) -> None:
@@ -17,69 +20,44 @@ def register(app: typer.Typer) -> None:
     app.command("exchange")(exchange)
 
 
+def _ladder(text: str) -> tuple[float, ...]:
+    from mlsim.workflow.simulation.exchange import temperature_ladder
+
+    return temperature_ladder(text)
+
+
+@generated(
+    ExchangeSettings,
+    leave=("system",),
+    short={"temperatures_K": "--temperatures"},
+    reading={"temperatures_K": _ladder},
+)
 def exchange(
     system: Annotated[
         str | None,
         typer.Argument(help="Shipped system, directory of mlsim build, PDB file, sequence, or a config .yaml."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory.")] = None,
-    solvent: Annotated[str | None, typer.Option(help="As for mlsim run; solvents without box only.")] = None,
-    temperatures: Annotated[
-        str | None, typer.Option(help="LOW:HIGH:COUNT in K (geometric), or a list T1,T2,...")
-    ] = None,
-    ns: Annotated[float | None, typer.Option(help="Length at each temperature, ns.")] = None,
-    exchange_ps: Annotated[float | None, typer.Option(help="Time between attempts, ps. [default: 1]")] = None,
-    timestep_fs: Annotated[float | None, typer.Option(help="Time step, fs. [default: 4]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Root seed; drawn and recorded if not given.")] = None,
-    platform: Annotated[str | None, typer.Option(help="auto, Reference, CPU, CUDA, OpenCL, HIP.")] = None,
-    bridge: Annotated[str | None, typer.Option(help="auto, torch (TorchForce), python (PythonForce).")] = None,
-    report_ps: Annotated[float | None, typer.Option(help="Time between frames, ps. [default: 1]")] = None,
-    format: Annotated[str | None, typer.Option(help="xtc or dcd.")] = None,
-    processes: Annotated[int, typer.Option(help="Temperatures at the same time; does not change the result.")] = 1,
-    max_hours: Annotated[float | None, typer.Option(help="Checkpoint and stop after this wall time.")] = None,
+    *,
+    given: Given,
+    processes: Annotated[
+        int, typer.Option(help="Number of temperatures at the same time; does not change the result.")
+    ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o from its checkpoint.")] = False,
 ) -> None:
     """Replica exchange: mlsim exchange SYSTEM --solvent issnet --temperatures 300:450:8 --ns 1 -o DIR."""
     from mlsim.cli.progress import MdProgress
-    from mlsim.errors import InputError, SettingsError
-    from mlsim.md.engines.ladder import temperature_ladder
-    from mlsim.md.settings import ExchangeSettings
-    from mlsim.md.signals import listening
-    from mlsim.runs.restart import saved_settings
-    from mlsim.settings import read_yaml
+    from mlsim.errors import InputError
+    from mlsim.workflow.requests import continued_settings, listening, new_settings
     from mlsim.workflow.simulation.exchange import done_steps, run_exchange
 
     if output is None:
         raise InputError("expected an output directory, got none; add -o DIR")
-    given: dict[str, Any] = {
-        "solvent": solvent,
-        "temperatures_K": None if temperatures is None else temperature_ladder(temperatures),
-        "ns": ns,
-        "exchange_ps": exchange_ps,
-        "timestep_fs": timestep_fs,
-        "seed": seed,
-        "platform": platform,
-        "bridge": bridge,
-        "report_ps": report_ps,
-        "format": format,
-        "max_hours": max_hours,
-    }
-    given = {key: value for key, value in given.items() if value is not None}
     if resume:
-        saved = saved_settings(ExchangeSettings, output).model_dump()
-        settings = ExchangeSettings.parse({**saved, "max_hours": None, **given}, "command line")
+        settings = continued_settings(ExchangeSettings, output, given)
         done = done_steps(output, settings)
     else:
-        if system is None:
-            raise InputError(
-                "expected a system or a config file, got none; e.g. mlsim exchange alanine-dipeptide -o DIR"
-            )
-        config = system.endswith((".yaml", ".yml"))
-        values = {**(read_yaml(system) if config else {"system": system}), **given}
-        for key, option in (("ns", "--ns 1"), ("temperatures_K", "--temperatures 300:450:8")):
-            if key not in values:
-                raise SettingsError(f"key '{key}' is missing; e.g. {option}")
-        settings = ExchangeSettings.parse(values, system if config else "command line")
+        settings = new_settings(ExchangeSettings, system, given)
         done = 0
     count = len(settings.temperatures_K)
     with listening() as stop, MdProgress(settings.total_steps * count, done, settings.timestep_fs) as bar:

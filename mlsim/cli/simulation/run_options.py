@@ -8,101 +8,40 @@ from typing import Annotated, Any
 
 import typer
 
+from mlsim.cli.options import Given, generated
+from mlsim.workflow.requests import RunSettings
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     app.command("run")(run)
 
 
+@generated(RunSettings, leave=("system",), short={"temperature_K": "--temperature", "then_fixed_ns": "--then-fixed"})
 def run(
     system: Annotated[
         str | None,
         typer.Argument(help="Shipped system, directory of mlsim build, PDB file, sequence, or a config .yaml."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory.")] = None,
-    solvent: Annotated[
-        str | None,
-        typer.Option(help="vacuum, hct, obc1, obc2, gbn, gbn2, tip3p, issnet, issnet:NAME, or a sum with '+'."),
-    ] = None,
-    ns: Annotated[float | None, typer.Option(help="Length per replica, ns.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Temperature, K. [default: 300]")] = None,
-    timestep_fs: Annotated[float | None, typer.Option(help="Time step, fs. [default: 4]")] = None,
-    replicas: Annotated[int | None, typer.Option(help="Independent replicas. [default: 1]")] = None,
-    context: Annotated[
-        str | None, typer.Option(help="Replicas: separate Contexts, one shared by all, or auto. [default: auto]")
-    ] = None,
-    learned_every: Annotated[
-        int | None, typer.Option(help="A learned solvent acts every n-th step, n times as strong. [default: 1]")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Root seed; drawn and recorded if not given.")] = None,
-    platform: Annotated[str | None, typer.Option(help="auto, Reference, CPU, CUDA, OpenCL, HIP.")] = None,
-    bridge: Annotated[
-        str | None, typer.Option(help="auto, torch (TorchForce), python (PythonForce), cuda (network on the GPU).")
-    ] = None,
-    report_ps: Annotated[float | None, typer.Option(help="Time between frames, ps. [default: 1]")] = None,
-    bias: Annotated[
-        str | None,
-        typer.Option(
-            help="none, metadynamics (best with --then-fixed), or the bias .npz of an earlier run (fixed, exact)."
-        ),
-    ] = None,
-    then_fixed: Annotated[
-        float | None,
-        typer.Option(
-            help="After metadynamics: length of a second stage under the finished bias, in DIR/fixed, ns; its frames "
-            "reweight exactly."
-        ),
-    ] = None,
-    format: Annotated[str | None, typer.Option(help="xtc or dcd.")] = None,
-    guard: Annotated[
-        str | None, typer.Option(help="Leaving the trained region: none, report, stop. [default: none]")
-    ] = None,
-    processes: Annotated[int, typer.Option(help="Replicas at the same time.")] = 1,
-    max_hours: Annotated[float | None, typer.Option(help="Checkpoint and stop after this wall time.")] = None,
+    *,
+    given: Given,
+    processes: Annotated[int, typer.Option(help="Number of replicas at the same time.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o from its checkpoint.")] = False,
 ) -> None:
     """Run molecular dynamics: mlsim run SYSTEM --solvent issnet --ns 1 -o DIR, or mlsim run config.yaml."""
     from mlsim.cli.progress import MdProgress
-    from mlsim.errors import InputError, SettingsError
-    from mlsim.md.settings import RunSettings
-    from mlsim.md.signals import listening
-    from mlsim.runs.restart import saved_settings
-    from mlsim.settings import read_yaml
+    from mlsim.errors import InputError
+    from mlsim.workflow.requests import continued_settings, listening, new_settings
     from mlsim.workflow.simulation.second_stage import run_stages, steps_done, steps_of
 
     if output is None:
         raise InputError("expected an output directory, got none; add -o DIR")
-    given: dict[str, Any] = {
-        "solvent": solvent,
-        "ns": ns,
-        "temperature_K": temperature,
-        "timestep_fs": timestep_fs,
-        "replicas": replicas,
-        "context": context,
-        "learned_every": learned_every,
-        "seed": seed,
-        "platform": platform,
-        "bridge": bridge,
-        "report_ps": report_ps,
-        "format": format,
-        "guard": guard,
-        "bias": bias,
-        "then_fixed_ns": then_fixed,
-        "max_hours": max_hours,
-    }
-    given = {key: value for key, value in given.items() if value is not None}
     if resume:
-        saved = saved_settings(RunSettings, output).model_dump()
-        settings = RunSettings.parse({**saved, "max_hours": None, **given}, "command line")
+        settings = continued_settings(RunSettings, output, given)
         done = steps_done(output, settings)
     else:
-        if system is None:
-            raise InputError("expected a system or a config file, got none; e.g. mlsim run alanine-dipeptide -o DIR")
-        config = system.endswith((".yaml", ".yml"))
-        values = read_yaml(system) if config else {"system": system}
-        if "ns" not in values and "ns" not in given:
-            raise SettingsError("key 'ns' is missing; say how long to run, e.g. --ns 1")
-        settings = RunSettings.parse({**values, **given}, system if config else "command line")
+        settings = new_settings(RunSettings, system, given)
         done = 0
     with listening() as stop, MdProgress(steps_of(settings) * settings.replicas, done, settings.timestep_fs) as bar:
         outcomes = run_stages(

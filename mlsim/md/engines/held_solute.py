@@ -153,8 +153,8 @@ class HeldSolute:
 
     def settle(self) -> None:
         """Let the water of a new box, fresh from minimisation, warm up: twice the equilibration of a label."""
-        if self.settings.equilibrate_ps > 0:
-            self._step(steps_for(2 * self.settings.equilibrate_ps, self.settings.timestep_fs))
+        if self.settings.equilibration_ps > 0:
+            self._step(steps_for(2 * self.settings.equilibration_ps, self.settings.timestep_fs))
 
     def measure(self, positions: NDArray[np.float64], progress: Progress | None, clock: Clock) -> Label | None:
         """Label of the conformation ``positions`` [n, 3] (nm); None if asked to stop before it is done.
@@ -174,9 +174,9 @@ class HeldSolute:
         rotation = superposition(target, here)
         placed = (target - target.mean(axis=0)) @ rotation + here.mean(axis=0)
         moved_ps = self._glide(here, placed)
-        if self.settings.equilibrate_ps > 0:
-            self._step(steps_for(self.settings.equilibrate_ps, self.settings.timestep_fs))
-            moved_ps += self.settings.equilibrate_ps
+        if self.settings.equilibration_ps > 0:
+            self._step(steps_for(self.settings.equilibration_ps, self.settings.timestep_fs))
+            moved_ps += self.settings.equilibration_ps
         series = self._sample(progress, clock)
         if series is None:
             return None

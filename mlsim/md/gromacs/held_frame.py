@@ -94,7 +94,7 @@ class HeldInFrame:
         if self._positions.shape[1] != water.n_atoms:
             raise InputError(f"{waters}: frames of {self._positions.shape[1]} atoms, the box has {water.n_atoms}")
         self._settings, self._water, self._directory = settings, water, directory
-        steps = steps_for(settings.equilibrate_ps + settings.max_ps, settings.timestep_fs)
+        steps = steps_for(settings.equilibration_ps + settings.max_ps, settings.timestep_fs)
         self._run = RunSettings(
             ns=steps * settings.timestep_fs / FS_PER_PS / PS_PER_NS,
             temperature_K=settings.temperature_K,
@@ -137,7 +137,7 @@ class HeldInFrame:
             return None
         kept, positions = [], everything[:n]
         for frame in trr.frames(self._directory / TRAJECTORY):
-            if frame.time_ps > settings.equilibrate_ps and frame.forces is not None:
+            if frame.time_ps > settings.equilibration_ps and frame.forces is not None:
                 kept.append(frame.forces[:n].ravel())
         mean = average(np.array(kept))
         if not np.isfinite(mean.mean).all():
@@ -150,7 +150,7 @@ class HeldInFrame:
             mean.covariance,
             mean.inefficiency,
             len(kept) * settings.record_ps,
-            settings.equilibrate_ps,
+            settings.equilibration_ps,
             time.monotonic() - began,
         )
 

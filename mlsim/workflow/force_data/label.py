@@ -26,7 +26,7 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.spread import on_circle, tour
 from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, UnphysicalError
 from mlsim.files import PARTIAL, lock, make_directory, write_bytes, write_text
-from mlsim.md.engines.held_solute import HeldSolute, Label
+from mlsim.md.engines.held_solute import UNITS_PER_LABEL, HeldSolute, Label
 from mlsim.md.gromacs.held_frame import WATERS, HeldInFrame, keep_waters
 from mlsim.md.prepare import starting_molecule
 from mlsim.md.settings import LabelSettings, RunSettings
@@ -35,6 +35,8 @@ from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.records import Failure, RunRecord, SoluteNote, command_line, versions
 from mlsim.workflow.conformations import Conformations, choose, torsions
 from mlsim.workflow.fan_out import fan_out
+
+__all__ = ["UNITS_PER_LABEL", "LabelTask", "Labelled", "finished", "gather", "label", "labels_in", "prepare"]
 
 SETTINGS, CHOSEN, BOX, LABELS, FRAMES = "label.yaml", "conformations.npz", "box", "labels", "labels.h5"
 #: Least water between a conformation and its image, nm.
@@ -303,6 +305,11 @@ def _take_box(source: Path, place: Path) -> None:
         raise MissingError(f"{source}: no box here (no start.npz); expected a run in explicit water")
     for name in ("start.pdb", "start.npz"):  # the second one makes it a box
         write_bytes(place / name, (source / name).read_bytes())
+
+
+def labels_in(path: Path) -> ForceFrames:
+    """The labels of a file that :func:`label` wrote: forces [L, N, 3] (kJ/mol/nm) with their standard errors."""
+    return ForceFrames.load(path)
 
 
 def finished(settings: LabelSettings, directory: Path) -> int:

@@ -11,13 +11,14 @@ processes or on separate machines and put together afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
+from mlsim.files import lock, make_directory
 from mlsim.md.engines.single import simulate
 from mlsim.md.gromacs import water_run
 from mlsim.md.observers.forces import ForceRecorder, collect, has_frames
@@ -27,6 +28,7 @@ from mlsim.md.settings import ReferenceSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.runs.restart import steps_done
+from mlsim.workflow.fan_out import fan_out
 
 
 def seed_directory(directory: Path, seed: int) -> Path:
@@ -116,3 +118,62 @@ def gather(molecule: Molecule, directory: Path) -> Path:
     target = directory / "frames.h5"
     frames.save(target)
     return target
+
+
+@dataclass(frozen=True)
+class References:
+    """What :func:`reference` leaves.
+
+    Attributes
+    ----------
+    outcomes : tuple of Outcome
+        One per seed that was run or continued.
+    frames : Path or None
+        ``frames.h5`` with the force labels of all seeds; None if it was stopped before the first one.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    frames: Path | None
+
+
+def reference(
+    settings: ReferenceSettings,
+    directory: str | Path,
+    seeds: Sequence[int] = (1,),
+    *,
+    processes: int = 1,
+    progress: Progress | None = None,
+    stop: StopRequest | None = None,
+) -> References:
+    """Run the solute in explicit water from several seeds, and record the force of the water on it.
+
+    Parameters
+    ----------
+    settings : ReferenceSettings
+        ``ns`` is the length per seed, ns; ``record_ps`` the time between force labels, ps.
+    directory : str or Path
+        The reference directory; runs that are there already are continued up to ``ns``.
+    seeds : sequence of int
+        Seeds of independent runs.
+    processes : int
+        Number of seeds at the same time.
+
+    Returns
+    -------
+    References
+        ``frames.h5`` holds ForceFrames: positions [F, N, 3] (nm), forces [F, N, 3] (kJ/mol/nm), bias [F] (kJ/mol).
+
+    Raises
+    ------
+    MlsimError
+        Whatever :func:`run_seed` raises.
+    """
+    directory, stop = Path(directory), stop or StopRequest()
+    molecule = load_system(settings.system)
+    bias_for(molecule, settings)  # refused before anything is written
+    make_directory(directory)
+    outcomes = fan_out([SeedTask(settings, directory, seed) for seed in seeds], processes, progress, stop)
+    if stop.reason is not None and not recorded(directory):
+        return References(outcomes, None)
+    with lock(directory):
+        return References(outcomes, gather(molecule, directory))

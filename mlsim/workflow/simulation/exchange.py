@@ -13,6 +13,7 @@ from typing import Literal
 from mlsim import seeds
 from mlsim.chem.catalog import load_system
 from mlsim.errors import OccupiedError
+from mlsim.md.engines.ladder import temperature_ladder
 from mlsim.md.engines.replica_exchange import ExchangeOutcome, LocalMover, Moved, Mover, Segment, exchange
 from mlsim.md.integrator import impulses_for, slow_group
 from mlsim.md.platforms import PlatformChoice
@@ -23,6 +24,8 @@ from mlsim.potentials.named import resolve
 from mlsim.potentials.system import build_system
 from mlsim.records import RUN_FILE
 from mlsim.runs.restart import steps_done
+
+__all__ = ["ExchangeOutcome", "done_steps", "run_exchange", "temperature_ladder"]
 
 _mover: LocalMover | None = None
 
