@@ -14,7 +14,13 @@ from mlsim.errors import InputError
 from mlsim.fitting.settings import TrainSettings
 from mlsim.fitting.solvent import population_matching
 from mlsim.fitting.solvent.force_matching import Baseline, ForceMatching
-from mlsim.fitting.solvent.population_matching import Ensemble, PopulationMatching, PopulationSettings
+from mlsim.fitting.solvent.population_matching import (
+    Ensemble,
+    Ensembles,
+    FirstStage,
+    PopulationMatching,
+    PopulationSettings,
+)
 from mlsim.models.issnet.solvation import ISSNet, ISSNetSettings
 from mlsim.units import kT
 
@@ -120,10 +126,12 @@ def test_a_known_ratio_of_densities_is_found(tmp_path: Path) -> None:
     torch.manual_seed(0)
     result, pair_loss = population_matching.fit(
         model,
-        (frames, frames),
-        (Ensemble.create(generated[chosen][:5000]), Ensemble.create(generated[chosen][5000:])),
-        (Ensemble.create(generated[:5000]), Ensemble.create(generated[5000:])),
-        TEMPERATURE,
+        FirstStage(frames, frames),
+        Ensembles(
+            (Ensemble.create(generated[chosen][:5000]), Ensemble.create(generated[chosen][5000:])),
+            (Ensemble.create(generated[:5000]), Ensemble.create(generated[5000:])),
+            TEMPERATURE,
+        ),
         settings,
         PopulationSettings(weight=100.0, pairs=64),
         tmp_path / "fit",
@@ -147,7 +155,13 @@ def test_the_same_fit_twice_gives_the_same_bits(tmp_path: Path) -> None:
         other = (Ensemble.create(conformations(100, 3)), Ensemble.create(conformations(100, 4)))
         settings = TrainSettings(epochs=2, batch_size=16, engine="exact", block_ps=20.0)
         result, _ = population_matching.fit(
-            model, (frames, frames), side, other, TEMPERATURE, settings, PopulationSettings(), tmp_path / name, "off"
+            model,
+            FirstStage(frames, frames),
+            Ensembles(side, other, TEMPERATURE),
+            settings,
+            PopulationSettings(),
+            tmp_path / name,
+            "off",
         )
         weights.append(result.model.embedding.detach().numpy().copy())
     np.testing.assert_array_equal(weights[0], weights[1])
@@ -162,10 +176,10 @@ def test_a_baseline_is_taken_off_the_labels_and_nothing_else_changes(tmp_path: P
         frames = frames_of(model, conformations(64, 7))
         if under is not None:
             frames = replace(frames, forces=frames.forces + born)
-        arguments = (model, (frames, frames), *sides, TEMPERATURE, settings, PopulationSettings())
+        first, rest = FirstStage(frames, frames), (Ensembles(*sides, TEMPERATURE), settings, PopulationSettings())
         if under is not None:
             with pytest.raises(InputError, match="baseline: the model is set up for 'obc2', the forces given are of"):
-                population_matching.fit(*arguments, tmp_path / "refused", "off")
-        result, _ = population_matching.fit(*arguments, tmp_path / name, "off", under)
+                population_matching.fit(model, first, *rest, tmp_path / "refused", "off")
+        result, _ = population_matching.fit(model, replace(first, baseline=under), *rest, tmp_path / name, "off")
         weights.append(result.model.embedding.detach().numpy().copy())
     np.testing.assert_allclose(weights[0], weights[1], atol=1e-9)

@@ -11,11 +11,15 @@ from typing import Any
 
 import typer
 
+#: Spellings of options beside the keys of the settings.
+SHORT = {"batch_size": "--batch", "learning_rate": "--lr", "ema_decay": "--ema"}
+#: Help text of the option of a settings file.
+FILE = "Path of a YAML file with settings of the fit."
 OUTPUT = typer.Option("--output", "-o", help="Training directory of the result.")
-RATE = typer.Option(help="Highest learning rate.")
+RATE = typer.Option(help="Largest learning rate.")
 AVERAGE = typer.Option(help="Decay of the average of the weights; 0 for none.")
-THREADS = typer.Option(help="Processor threads.")
-MAX_MINUTES = typer.Option(help="Stop after an epoch when this time is used up.")
+THREADS = typer.Option(help="Number of processor threads.")
+MAX_MINUTES = typer.Option(help="Maximum time of this call, minutes; it stops after an epoch.")
 RESUME = typer.Option("--resume", help="Continue in -o; repeat the other options as they were.")
 
 #: What :data:`mlsim.fitting.loop.Stopped` means, in words.

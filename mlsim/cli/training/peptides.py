@@ -7,34 +7,25 @@ from typing import Annotated
 
 import typer
 
+from mlsim.cli.options import Given, generated
 from mlsim.cli.training import fit_options
+from mlsim.workflow.training.peptide_settings import PeptideSolventSettings
 
 
+@generated(PeptideSolventSettings, short=fit_options.SHORT, file=fit_options.FILE)
 def peptides(
     data: Annotated[Path, typer.Argument(help="Directory of packed force frames (mlsim data pack).")],
     output: Annotated[Path, fit_options.OUTPUT],
-    settings: Annotated[Path | None, typer.Option(help="Path of a YAML file with settings of the fit.")] = None,
-    form: Annotated[str | None, typer.Option(help="What the network gives. [default: screened+additive]")] = None,
-    cutoff_nm: Annotated[float | None, typer.Option(help="Range of the network, nm. [default: 0.6]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of passes over the training frames. [default: 8]")] = None,
-    seed: Annotated[int, typer.Option(help="Root seed of weights, split and batches.")] = 1,
-    threads: Annotated[int | None, fit_options.THREADS] = None,
-    max_minutes: Annotated[float | None, fit_options.MAX_MINUTES] = None,
+    *,
+    given: Given,
     resume: Annotated[bool, fit_options.RESUME] = False,
 ) -> None:
     """Fit one solvent to many peptides: mlsim train peptides DATA -o DIR; then mlsim export, verify."""
-    from mlsim.fitting.solvent.engine import use_threads
-    from mlsim.settings import read_yaml
-    from mlsim.workflow.training.peptide_solvent_fit import PeptideSolventSettings, train_peptides
+    from mlsim.workflow.requests import COMMAND_LINE
+    from mlsim.workflow.training.peptide_solvent_fit import train_peptides
 
-    given = {"form": form, "cutoff_nm": cutoff_nm, "epochs": epochs, "seed": seed, "max_minutes": max_minutes}
-    values = {} if settings is None else read_yaml(settings)
-    chosen = PeptideSolventSettings.parse(
-        values | {key: value for key, value in given.items() if value is not None}, "command line"
-    )
-    if threads is not None:
-        use_threads(threads)
-    found = train_peptides(data, output, chosen, "auto", "resume" if resume else "new")
+    settings = PeptideSolventSettings.parse(given, COMMAND_LINE)
+    found = train_peptides(data, output, settings, "auto", "resume" if resume else "new")
     how = fit_options.STOPPED[found.fit.stopped]
     print(f"{found.fit.epochs} epochs ({how}), best {found.fit.best_epoch}, {found.fit.frames_per_s:.0f} frames/s")
     if found.validation is not None:

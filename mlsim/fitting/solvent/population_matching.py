@@ -164,19 +164,54 @@ class PopulationMatching:
         return torch.nn.functional.softplus(-log_ratio).mean()
 
 
+@dataclass(frozen=True, eq=False)
+class FirstStage:
+    """The fit that is corrected: its frames as it split them, what lies under its network, and which fit it was.
+
+    Attributes
+    ----------
+    train, valid : ForceFrames
+        Training and held-out force labels.
+    baseline : Baseline or None
+        Forces of the model under the network on these frames; the run was made with it.
+    identity : str or None
+        Identity of the first stage's fit.
+    """
+
+    train: ForceFrames
+    valid: ForceFrames
+    baseline: Baseline | None = None
+    identity: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Ensembles:
+    """What is told apart, each as (training, held-out) frames.
+
+    Attributes
+    ----------
+    explicit : pair of Ensemble
+        Frames in explicit water.
+    generated : pair of Ensemble
+        Frames of a run with the model as it is now.
+    temperature_K : float
+        Temperature of both, K.
+    """
+
+    explicit: tuple[Ensemble, Ensemble]
+    generated: tuple[Ensemble, Ensemble]
+    temperature_K: float
+
+
 def fit(
     model: AbstractEnergyModel,
-    frames: tuple[ForceFrames, ForceFrames],
-    explicit: tuple[Ensemble, Ensemble],
-    generated: tuple[Ensemble, Ensemble],
-    temperature_K: float,
+    first: FirstStage,
+    ensembles: Ensembles,
     settings: TrainSettings,
     population: PopulationSettings,
     directory: Path,
     progress: Literal["auto", "off"] = "auto",
-    baseline: Baseline | None = None,
     start: Literal["new", "resume"] = "new",
-    begun_from: str | None = None,
 ) -> tuple[FitResult, float]:
     """Correct the populations of ``model`` (changed in place).
 
@@ -184,14 +219,12 @@ def fit(
 
     Parameters
     ----------
-    frames : pair of ForceFrames
-        (training, held-out) force labels, as in the first stage.
-    explicit, generated : pair of Ensemble
-        (training, held-out) frames in explicit water, and of a run with ``model`` as it is now.
-    baseline : Baseline, optional
-        Forces of the model under the network on ``frames``; the run was made with it.
-    begun_from : str, optional
-        Identity of the first stage's fit.
+    first : FirstStage
+    ensembles : Ensembles
+    settings : TrainSettings
+        Of the loop, as in the first stage.
+    population : PopulationSettings
+        How much the populations count.
 
     Returns
     -------
@@ -204,6 +237,8 @@ def fit(
     InputError, OccupiedError, CheckpointError, StorageError, UnphysicalError
         As in the first stage.
     """
+    frames, baseline = (first.train, first.valid), first.baseline
+    explicit, generated, temperature_K = ensembles.explicit, ensembles.generated, ensembles.temperature_K
     require_fitting(model, *frames, baseline)
     forces = ForceMatching(model, *frames, settings, baseline)
     objective = PopulationMatching(model, forces, explicit, generated, temperature_K, population, settings.seed)
@@ -214,7 +249,7 @@ def fit(
     for ensemble in (*explicit, *generated):
         parts += [np.ascontiguousarray(ensemble.positions), ensemble.weights]
     identity = digest_of_all(parts)
-    task = Task("populations", identity, *frames, settings, directory, progress, baseline, start, begun_from)
+    task = Task("populations", identity, *frames, settings, directory, progress, baseline, start, first.identity)
     return carry_out(objective, forces, task), objective.pair_loss()
 
 

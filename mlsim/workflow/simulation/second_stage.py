@@ -34,7 +34,7 @@ FINISHED = "finished-bias.npz"
 
 def run_stages(
     settings: RunSettings,
-    directory: Path,
+    directory: str | Path,
     start: Literal["new", "resume"] = "new",
     *,
     processes: int = 1,
@@ -42,6 +42,17 @@ def run_stages(
     stop: StopRequest | None = None,
 ) -> tuple[Outcome, ...]:
     """Simulate what ``settings`` ask for: one stage, or metadynamics and then ``then_fixed_ns`` under its bias.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        System, solvent, length (ns), temperature (K), bias, replicas, outputs.
+    directory : str or Path
+        Run directory: trajectory (nm, ps), log, checkpoint, ``run.json``, per replica.
+    start : {"new", "resume"}
+        ``resume`` continues from the checkpoint, bit for bit.
+    processes : int
+        Number of replicas at the same time.
 
     Returns
     -------
@@ -55,6 +66,7 @@ def run_stages(
     MlsimError
         Whatever :func:`mlsim.workflow.simulation.run.run` raises.
     """
+    directory = Path(directory)
     if settings.then_fixed_ns is None:
         return run(settings, directory, start, processes=processes, progress=progress, stop=stop)
     if settings.bias != "metadynamics":

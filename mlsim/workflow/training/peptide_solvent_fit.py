@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import build
@@ -24,56 +23,20 @@ from mlsim.dataset.packed import unpack_set
 from mlsim.deploy.solvent_atoms import solvent_atoms
 from mlsim.errors import InputError
 from mlsim.files import write_json
-from mlsim.fitting.settings import TrainSettings
+from mlsim.fitting.solvent.engine import use_threads
 from mlsim.fitting.transferable.many_peptides import solvent_forces
 from mlsim.fitting.transferable.peptide_arrays import PeptideFrames, shelve
 from mlsim.fitting.transferable.peptide_errors import SetErrors, set_errors
 from mlsim.fitting.transferable.peptide_fit import PeptideFit, beside, fit
 from mlsim.models.contract import create
-from mlsim.models.transferable.peptide_solvent import Form, TransferableISSNet, domain_of
+from mlsim.models.transferable.peptide_solvent import TransferableISSNet, domain_of
 from mlsim.potentials.born import GB_MODELS
-from mlsim.settings import Settings
 from mlsim.workflow.training.baseline import born_forces, keep_molecule
+from mlsim.workflow.training.peptide_settings import PeptideSolventSettings
 
 ARRAYS, VALIDATION = "arrays", "validation.json"
 #: Length of the blocks of time that intervals on validation peptides are made from, ps.
 VALIDATION_BLOCK_PS = 25.0
-
-
-class PeptideSolventSettings(Settings):
-    """What ``mlsim train peptides`` takes."""
-
-    form: Form = Field("screened+additive", description="What the network gives, e.g. additive or screened+additive.")
-    features: int = Field(64, ge=1, le=1024, description="Width of the network.")
-    blocks: int = Field(2, ge=1, le=16, description="Number of interaction blocks.")
-    n_radial: int = Field(24, ge=2, le=512, description="Number of radial functions of the filters.")
-    cutoff_nm: float = Field(0.6, gt=0, description="Range of the network, nm.")
-    dielectric: float = Field(95.0, gt=1, description="Dielectric constant of the water (TIP3P: 94-97).")
-    epochs: int = Field(8, ge=1, description="Number of passes over the training frames.")
-    batch_size: int = Field(32, ge=1, description="Number of frames per step.")
-    learning_rate: float = Field(2e-3, gt=0, description="Largest learning rate.")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights; 0 for none.")
-    held_out: float = Field(0.1, gt=0, lt=0.5, description="Share of every training peptide's frames held out.")
-    block_ps: float = Field(25.0, gt=0, description="Length of the blocks of time that are split, ps.")
-    gap_ps: float = Field(1.0, ge=0, description="Time left out between training and held-out frames, ps.")
-    seed: int = Field(1, ge=0, description="Root seed of weights, split and batches.")
-    max_minutes: float | None = Field(None, gt=0, description="Maximum time of this call, minutes.")
-
-    def training(self) -> TrainSettings:
-        """Settings of the loop; without early stopping, since the schedule ends where it should."""
-        return TrainSettings(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            warmup_steps=50,
-            block_ps=self.block_ps,
-            patience=self.epochs,
-            ema_decay=self.ema_decay,
-            clip_norm=1.0,
-            weight_decay=0.0,
-            seed=self.seed,
-            max_minutes=self.max_minutes,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +87,8 @@ def train_peptides(
     OccupiedError, CheckpointError, StorageError, UnphysicalError
         As every fit.
     """
+    if settings.threads is not None:
+        use_threads(settings.threads)
     chosen = list(peptides_of(data, "training"))
     if not chosen:
         raise InputError(f"{data}: no peptide with the role 'training'")

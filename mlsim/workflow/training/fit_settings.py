@@ -1,0 +1,89 @@
+"""What the fits of one molecule's solvent are asked for. Loads neither torch nor OpenMM.
+
+A field that is None by default is decided by the data: by their number, and by whether they carry error bars.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from mlsim.settings import Settings
+
+_BY_DATA = "[default: by the data]"
+
+
+class FitSettings(Settings):
+    """What every fit has.
+
+    ``threads`` and ``max_minutes`` decide nothing of the result.
+    """
+
+    system: str | None = Field(None, description="Molecule of the frames. [default: the known system that fits]")
+    seed: int = Field(1, ge=0, description="Root seed of weights, split, batches and pairs.")
+    threads: int | None = Field(None, ge=1, le=1024, description="Number of processor threads.")
+    max_minutes: float | None = Field(
+        None, gt=0, description="Maximum time of this call, minutes; it stops after an epoch."
+    )
+
+
+class IssnetSettings(FitSettings):
+    """An ISSNet by force matching."""
+
+    features: int = Field(64, ge=1, le=1024, description="Width of the network.")
+    blocks: int = Field(2, ge=1, le=16, description="Number of interaction blocks.")
+    n_radial: int = Field(32, ge=2, le=512, description="Number of radial functions of the filters.")
+    cutoff_nm: float = Field(1.2, gt=0, description="Range of the filters, nm.")
+    activation: Literal["silu", "tanh"] = Field(
+        "silu", description="Activation: silu (learns faster), or tanh as in the article."
+    )
+    baseline: Literal["none", "obc2", "gbn2"] = Field(
+        "none", description="Model under the network: none, obc2 (for charged side chains), gbn2."
+    )
+    epochs: int | None = Field(None, ge=1, description=f"Number of passes over the training frames. {_BY_DATA}")
+    batch_size: int | None = Field(None, ge=1, description=f"Number of frames per step. {_BY_DATA}")
+    learning_rate: float | None = Field(None, gt=0, description=f"Largest learning rate. {_BY_DATA}")
+    ema_decay: float | None = Field(
+        None, ge=0, lt=1, description=f"Decay of the average of the weights; 0 for no average. {_BY_DATA}"
+    )
+    patience: int | None = Field(
+        None, ge=1, description=f"Number of epochs without improvement before stopping. {_BY_DATA}"
+    )
+    held_out: float = Field(
+        0.1, gt=0, lt=0.5, description="Share of the frames for early stopping; as many again for the test."
+    )
+    block_ps: float = Field(100.0, gt=0, description="Length of the blocks of time that are split, ps.")
+    gap_ps: float = Field(2.0, ge=0, description="Time left out between parts, ps.")
+
+    def model(self) -> dict[str, Any]:
+        """Settings of the network."""
+        return self.model_dump(include={"features", "blocks", "n_radial", "cutoff_nm", "activation", "baseline"})
+
+    def training(self) -> dict[str, Any]:
+        """Settings of the loop that do not wait for the data."""
+        keys = {"epochs", "batch_size", "learning_rate", "ema_decay", "patience", "seed", "block_ps"}
+        given = {key: value for key, value in self.model_dump(include=keys).items() if value is not None}
+        return given | {"max_minutes": self.max_minutes}
+
+
+class PopulationsSettings(FitSettings):
+    """The second stage: the populations of basins of a fitted model are corrected."""
+
+    fit: Path = Field(description="Training directory of the model to correct.")
+    run: Path = Field(
+        description="Directory of a run with that model, under a fixed bias (best that of the frames) or none."
+    )
+    weight: float = Field(0.3, gt=0, description="Weight of the populations beside the forces.")
+    epochs: int = Field(3, ge=1, description="Number of passes over the force frames.")
+    batch_size: int = Field(32, ge=1, description="Number of force frames per step.")
+    pairs: int = Field(64, ge=1, description="Number of pairs per step.")
+    learning_rate: float = Field(5e-4, gt=0, description="Largest learning rate.")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the average of the weights; 0 for no average.")
+    discard_ps: float = Field(0.0, ge=0, description="Start of the explicit frames that is left out, ps.")
+    discard_run_ps: float = Field(100.0, ge=0, description="Start of the run that is left out, ps.")
+
+    def training(self) -> dict[str, Any]:
+        """Settings of the loop, but for the blocks, which are those of the first stage."""
+        return self.model_dump(include={"epochs", "batch_size", "learning_rate", "ema_decay", "seed", "max_minutes"})
