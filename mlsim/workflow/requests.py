@@ -32,6 +32,7 @@ __all__ = [
     "listening",
     "locked",
     "new_settings",
+    "saved_settings",
 ]
 
 S = TypeVar("S", bound=Settings)

@@ -68,9 +68,9 @@ def test_a_round_leaves_new_verified_members_and_a_second_call_has_nothing_to_do
     monkeypatch.setattr(work, "label", fake_label)
     run = RunSettings.parse({"ns": 0.0004, "report_ps": 0.02, "platform": "Reference", "seed": 3, "timestep_fs": 1.0})
     labels = LabelSettings.parse({"count": 12})
-    settings = RefineSettings(discard_ps=0.1, uncertain_share=0.5, held_out=0.25)
+    settings = RefineSettings(system="alanine-dipeptide", discard_ps=0.1, uncertain_share=0.5, held_out=0.25)
     training = {"epochs": 2, "batch_size": 4, "block_ps": 100.0}
-    assert work.collect(names, run, labels, settings, tmp_path, box=None) is not None
+    assert work.collect(names, run, labels, settings, tmp_path) is not None
     assert len(asked[0]) == 12
     members = work.retrain(names, (), training, settings, tmp_path, "new", "alanine-dipeptide")
     assert [m.artifact.name for m in members] == ["new-1", "new-2"]

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mlsim.cli.design.design_plan import DesignSettings
-    from mlsim.repr.soft_q.search import SoftQ
-
-TABLE, SUMMARY = "designs.csv", "design.json"
+    from mlsim.workflow.design.design_plan import DesignSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -41,10 +38,11 @@ def design(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the search in -o.")] = False,
 ) -> None:
     """Design peptides: mlsim design --letters AEKL --length 8 --charge 1:2 --moment 0.6 -o DIR."""
-    from mlsim.cli.design.design_plan import DesignSettings
     from mlsim.errors import InputError
-    from mlsim.runs.restart import locked, saved_settings, storage, write_atomically
+    from mlsim.files import lock, make_directory, write_text
     from mlsim.seeds import fresh_seed
+    from mlsim.workflow.design.design_plan import DesignSettings
+    from mlsim.workflow.requests import saved_settings
 
     if output is None:
         raise InputError("expected an output directory, got none; add -o DIR")
@@ -76,73 +74,34 @@ def design(
         if output.exists() and any(output.iterdir()):
             raise InputError(f"{output}: not empty; continue its search with --resume or choose another -o")
     plan.alphabet.encode(plan.given)  # refused before anything is written
-    with storage(output):
-        output.mkdir(parents=True, exist_ok=True)
-    with locked(output):
-        write_atomically(output / "config.yaml", plan.to_yaml())
+    make_directory(output)
+    with lock(output):
+        write_text(output / "config.yaml", plan.to_yaml())
         _search(plan, output)
 
 
 def _search(plan: DesignSettings, output: Path) -> None:
-    from contextlib import suppress
-
     from tqdm import tqdm
 
-    from mlsim.cli.design.design_plan import objective
-    from mlsim.md.signals import listening
-    from mlsim.repr.soft_q.search import SoftQ
-    from mlsim.workflow.design.peptide_property import InterruptedSearch
+    from mlsim.workflow.design.peptide_search import search
+    from mlsim.workflow.requests import listening
 
     with listening() as stop, tqdm(total=plan.calls, unit="seq", disable=not sys.stderr.isatty()) as bar:
-        reward = objective(plan, output, stop)
-        search = SoftQ(plan.alphabet, reward, plan.search, plan.given, seed=plan.seed)
 
-        def show(step: int, steps: int) -> None:
-            bar.n = search.reward.calls
+        def show(step: int, steps: int, calls: int) -> None:
+            bar.n = calls
             bar.set_description_str(f"step {step}/{steps}", refresh=False)
             bar.update(0)
 
-        # the values simulated so far are kept, the search goes on from its last checkpoint
-        with suppress(InterruptedSearch):
-            search.fit(output, checkpoint_every=50, progress=show, stop=lambda: stop.reason is not None)
-    if stop.reason is not None:
+        found = search(plan, output, progress=show, stop=stop)
+    if found is None:
         print(f"stopped ({stop.reason}); continue with: mlsim design -o {output} --resume")
         sys.exit(stop.exit_code)
-    _report(plan, search, output)
-
-
-def _report(plan: DesignSettings, search: SoftQ, output: Path) -> None:
-    import csv
-    import io
-    import json
-
-    from mlsim.records import versions
-    from mlsim.repr.soft_q.diversity import mean_distance
-    from mlsim.repr.soft_q.peptide_rewards import amphipathic_moment, charge
-    from mlsim.runs.restart import write_atomically
-
-    ranked = sorted(search.reward.known.items(), key=lambda pair: -pair[1])[: plan.count]
-    log_p = search.log_probability([s for s, _ in ranked])
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["sequence", "reward", "log_probability", "charge_e", "moment"])
-    for (sequence, value), p in zip(ranked, log_p, strict=True):
-        moment = amphipathic_moment(sequence)
-        table.writerow([sequence, f"{value:.3f}", f"{p:.3f}", charge(sequence), f"{moment:.3f}"])
-        print(f"{sequence:<20s} reward {value:6.2f}  charge {charge(sequence):+d}  moment {moment:.2f}")
-    write_atomically(output / TABLE, text.getvalue())
-    distance = mean_distance([s for s, _ in ranked])
-    record = {
-        "calls": search.reward.calls,
-        "steps": search.step,
-        "distance_of_designs": distance,
-        "history": search.history,
-        "versions": versions(),
-    }
-    write_atomically(output / SUMMARY, json.dumps(record, indent=1) + "\n")
+    for row in found.rows:
+        print(f"{row.sequence:<20s} reward {row.reward:6.2f}  charge {row.charge_e:+d}  moment {row.moment:.2f}")
     print(
-        f"{search.reward.calls} sequences evaluated in {search.step} steps; "
-        f"designs differ at {distance:.0%} of their positions; table in {output / TABLE}"
+        f"{found.calls} sequences evaluated in {found.steps} steps; "
+        f"designs differ at {found.distance:.0%} of their positions; table in {found.table}"
     )
 
 

@@ -39,9 +39,9 @@ def make(
     ] = None,
 ) -> None:
     """Run every segment of the set that is not done; can be stopped at any time, the same command continues."""
-    from mlsim.md.signals import listening
     from mlsim.workflow.force_data import make_peptide_set
     from mlsim.workflow.force_data.peptide_set import Manifest
+    from mlsim.workflow.requests import listening
 
     plan = Manifest.load(manifest)
     with listening() as stop:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from mlsim.cli.options import Given, generated
+from mlsim.cli.training import fit_options
+from mlsim.workflow.training.fit_settings import RefineSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -19,29 +22,22 @@ def register(app: typer.Typer) -> None:
 
 def committee(
     conformations: Annotated[Path, typer.Argument(help="Run directory, force frames (.h5) or trajectory.")],
-    forcefield: Annotated[list[str], typer.Option(help="Force field, by name or directory; give two or more.")],
+    forcefield: Annotated[list[str], typer.Option(help="Force field, by name or directory; two or more.")],
     system: Annotated[str, typer.Option(help="Molecule of the conformations.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write (CSV).")],
-    top: Annotated[Path | None, typer.Option(help="PDB file of a trajectory. [default: topology.pdb by it]")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Path of the table to write (CSV).")],
+    top: Annotated[
+        Path | None, typer.Option(help="Path of the PDB file of a trajectory. [default: topology.pdb beside it]")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Number of processor threads.")] = 1,
 ) -> None:
     """Mean and spread of several force fields, frame by frame: mlsim committee RUN --forcefield A --forcefield B ..."""
     import numpy as np
 
-    from mlsim.chem.catalog import load_system
-    from mlsim.runs.restart import storage, write_atomically
-    from mlsim.workflow.conformations import read
-    from mlsim.workflow.training import refine as work
+    from mlsim.workflow.conformations import of_system
+    from mlsim.workflow.force_fields.opinions import write_opinions
 
-    found = read(conformations, load_system(system), top)
-    opinion = work.committee(forcefield, system).evaluate(found.positions, threads)
-    columns = (found.run, found.time_ps, opinion.energies, opinion.energy_spread, opinion.force_spread)
-    text = "frame,run,time_ps,energy_kJ_mol,energy_spread_kJ_mol,force_spread_kJ_mol_nm\n"
-    rows = enumerate(zip(*columns, strict=True))
-    text += "".join(f"{k},{r},{t:.6g},{e:.6f},{se:.6f},{sf:.6f}\n" for k, (r, t, e, se, sf) in rows)
-    with storage(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, text)
+    found = of_system(conformations, system, top)
+    opinion = write_opinions(found, forcefield, system, output, threads)
     spread, worst = opinion.force_spread, int(opinion.force_spread.argmax())
     print(
         f"{output}: {len(found)} frames, {len(forcefield)} members; force spread {np.sqrt((spread**2).mean()):.2f} "
@@ -52,50 +48,43 @@ def committee(
 
 def force_error(
     labels: Annotated[Path, typer.Argument(help="Labels with error bars (mlsim label) that no training has seen.")],
-    born: Annotated[list[str] | None, typer.Option("--gb", help="Generalized Born model; repeat.")] = None,
-    forcefield: Annotated[list[str] | None, typer.Option(help="Force field; repeat.")] = None,
-    fit: Annotated[list[Path] | None, typer.Option(help="Training directory; repeat.")] = None,
+    born: Annotated[list[str] | None, typer.Option("--gb", help="Generalized Born model; may be repeated.")] = None,
+    forcefield: Annotated[list[str] | None, typer.Option(help="Force field; may be repeated.")] = None,
+    fit: Annotated[list[Path] | None, typer.Option(help="Training directory; may be repeated.")] = None,
     system: Annotated[str | None, typer.Option(help="Molecule. [default: the known system that fits]")] = None,
-    block_ps: Annotated[float, typer.Option(help="Blocks of time that are resampled for intervals, ps.")] = 100.0,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
+    block_ps: Annotated[
+        float, typer.Option(help="Length of the blocks of time that are resampled for intervals, ps.")
+    ] = 100.0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Path of the JSON file to write.")] = None,
 ) -> None:
     """Error in the mean force with the labels' noise removed: mlsim force-error labels.h5 --gb obc2 --forcefield A."""
     from mlsim.cli.training.train import print_mean_force
-    from mlsim.dataset.frames import ForceFrames
-    from mlsim.runs.restart import storage, write_atomically
-    from mlsim.workflow.force_fields.mean_force import compare
-    from mlsim.workflow.training.baseline import molecule_of
+    from mlsim.files import make_directory, write_json
+    from mlsim.workflow.force_fields.mean_force import compare_on
 
-    frames = ForceFrames.load(labels)
-    errors = compare(frames, molecule_of(frames, system), born or (), forcefield or (), fit or (), block_ps)
+    errors = compare_on(labels, born or (), forcefield or (), fit or (), system, block_ps)
     print_mean_force(errors)
     if output is not None:
-        with storage(output):
-            output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(output, json.dumps(errors.as_dict(), indent=2) + "\n")
+        make_directory(output.parent)
+        write_json(output, errors.as_dict())
 
 
+@generated(
+    RefineSettings,
+    leave=("system",),
+    short={"stderr_kJ_mol_nm": "--stderr", "uncertain_share": "--share"},
+    file=fit_options.FILE,
+)
 def refine(
     forcefield: Annotated[list[str], typer.Option(help="Member of the committee; two or more, the first runs.")],
     system: Annotated[str, typer.Option(help="Molecule.")],
     name: Annotated[str, typer.Option(help="Name of the new members (NAME-1, NAME-2, ...).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of this round; continued if it exists.")],
-    data: Annotated[list[Path] | None, typer.Option(help="Earlier labels to train on as well; repeat.")] = None,
-    ns: Annotated[float, typer.Option(help="Length of the run, ns.")] = 1.0,
-    bias: Annotated[str, typer.Option(help="metadynamics, none, or a bias .npz.")] = "metadynamics",
-    count: Annotated[int, typer.Option(help="New labels.")] = 50,
-    stderr: Annotated[float, typer.Option(help="Standard error at which a label is done, kJ/mol/nm.")] = 6.0,
-    max_ps: Annotated[float, typer.Option(help="Most time averaged over per label, ps.")] = 100.0,
-    share: Annotated[float, typer.Option(help="Most uncertain share of the frames that labels are taken from.")] = 0.1,
-    discard_ps: Annotated[float, typer.Option(help="Start of the run that is left out, ps.")] = 20.0,
-    box: Annotated[Path | None, typer.Option(help="Run in explicit water whose box is taken.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the labels. [default: by their number]")] = None,
-    block_ps: Annotated[float, typer.Option(help="Length of the blocks of time that are split, ps.")] = 100.0,
-    held_out: Annotated[float, typer.Option(help="Share for early stopping; as many again for the test.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Root seed of run and labels.")] = 1,
-    platform: Annotated[str, typer.Option(help="Platform of the labels: auto, CPU, CUDA, OpenCL, HIP.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads per label process; 0: all.")] = 0,
-    processes: Annotated[int, typer.Option(min=1, help="Labels at the same time.")] = 1,
+    *,
+    given: Given,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Path of earlier labels to train on as well; may be repeated.")
+    ] = None,
 ) -> None:
     """One round of active learning: run, label what the committee is unsure of, train again.
 
@@ -104,43 +93,24 @@ def refine(
     from mlsim.cli.force_data.label_options import LabelBar
     from mlsim.cli.progress import MdProgress
     from mlsim.cli.training.train import print_mean_force
-    from mlsim.errors import InputError
-    from mlsim.md.engines.held_solute import UNITS_PER_LABEL
-    from mlsim.md.settings import LabelSettings, RunSettings
-    from mlsim.md.signals import listening
-    from mlsim.workflow.force_data.label import finished
+    from mlsim.workflow.force_fields.field_settings import plain_name
+    from mlsim.workflow.requests import COMMAND_LINE, listening
     from mlsim.workflow.training import refine as work
 
-    if not name or Path(name).name != name or name.startswith("."):
-        raise InputError(f"--name: expected a plain name without slashes, got '{name}'")
-    run = RunSettings.parse({"system": system, "ns": ns, "bias": bias, "seed": seed}, "command line")
-    wanted: dict[str, Any] = {"system": system, "count": count, "stderr_kJ_mol_nm": stderr, "max_ps": max_ps}
-    labels = LabelSettings.parse(
-        {**wanted, "min_ps": min(20.0, max_ps), "seed": seed, "platform": platform, "threads": threads}, "command line"
-    )
-    chosen = {"uncertain_share": share, "discard_ps": discard_ps, "held_out": held_out}
-    settings = work.RefineSettings.parse(chosen, "command line")
+    plain_name(name)
+    settings = RefineSettings.parse({**given, "system": system}, COMMAND_LINE)
+    run, labels = work.requests(settings)
+    made = work.finished(labels, output / "labels")
     with (
         listening() as stop,
         MdProgress(run.total_steps, 0, run.timestep_fs) as running,
-        LabelBar(count, finished(labels, output / "labels"), UNITS_PER_LABEL) as labelling,
+        LabelBar(settings.count, made, work.UNITS_PER_LABEL) as labelling,
     ):
-        path = work.collect(
-            forcefield,
-            run,
-            labels,
-            settings,
-            output,
-            box=box,
-            processes=processes,
-            progress=(running, labelling),
-            stop=stop,
-        )
-    if path is None:
+        members = work.refine(forcefield, name, output, settings, data or (), progress=(running, labelling), stop=stop)
+    if members is None:
         print(f"stopped ({stop.reason}); the same command continues")
         sys.exit(stop.exit_code)
-    training: dict[str, Any] = {"block_ps": block_ps} | ({} if epochs is None else {"epochs": epochs})
-    for member in work.retrain(forcefield, data or (), training, settings, output, name, system):
+    for member in members:
         print(f"{member.artifact.name}: verified, in {member.artifact.directory}")
         if member.errors is not None:
             print_mean_force(member.errors)

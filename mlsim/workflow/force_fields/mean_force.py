@@ -15,7 +15,7 @@ from mlsim.fitting.solvent.mean_force_error import MeanForceErrors, mean_force_e
 from mlsim.models import weights
 from mlsim.potentials.born import GB_MODELS
 from mlsim.shapes import Floats
-from mlsim.workflow.training.baseline import born_forces
+from mlsim.workflow.training.baseline import born_forces, molecule_of
 
 
 def compare(
@@ -56,6 +56,19 @@ def compare(
         under = _under(str(getattr(network.config, "baseline", "none")), molecule, labels)
         predicted[fit.name] = predict(network, labels) + under
     return mean_force_errors(labels, predicted, block_ps, seed)
+
+
+def compare_on(
+    labels: str | Path,
+    born: Sequence[str],
+    fields: Sequence[str],
+    fits: Sequence[Path],
+    system: str | None = None,
+    block_ps: float = 100.0,
+) -> MeanForceErrors:
+    """As :func:`compare`, on a file of labels, of the molecule ``system`` or the known one that fits."""
+    frames = ForceFrames.load(labels)
+    return compare(frames, molecule_of(frames, system), born, fields, fits, block_ps)
 
 
 def _under(baseline: str, molecule: Molecule, labels: ForceFrames) -> Floats | float:

@@ -87,3 +87,37 @@ class PopulationsSettings(FitSettings):
     def training(self) -> dict[str, Any]:
         """Settings of the loop, but for the blocks, which are those of the first stage."""
         return self.model_dump(include={"epochs", "batch_size", "learning_rate", "ema_decay", "seed", "max_minutes"})
+
+
+class RefineSettings(Settings):
+    """One round of active learning: the run, the labels, and the fits of the new members.
+
+    ``uncertain_share`` of the run's frames, those with the largest force spread, are candidates (at least as many as
+    there shall be labels); frames before ``discard_ps`` are not. ``held_out`` of the labels stop the training early, as
+    many again test it.
+    """
+
+    system: str = Field(description="Molecule.")
+    ns: float = Field(1.0, gt=0, le=1e6, description="Length of the run, ns.")
+    bias: str = Field(
+        "metadynamics", description="Bias of the run: metadynamics, none, or path of the bias .npz of an earlier run."
+    )
+    count: int = Field(50, ge=1, description="Number of new labels.")
+    stderr_kJ_mol_nm: float | None = Field(
+        6.0, gt=0, description="Standard error at which a label is done, kJ/mol/nm; none for labels of full length."
+    )
+    max_ps: float = Field(100.0, gt=0, description="Maximum length of a label, ps.")
+    uncertain_share: float = Field(
+        0.1, gt=0, le=1, description="Share of the frames, the most uncertain, that labels are taken from."
+    )
+    discard_ps: float = Field(20.0, ge=0, description="Start of the run that is left out, ps.")
+    box: Path | None = Field(None, description="Directory of a run in explicit water whose box is taken.")
+    epochs: int | None = Field(None, ge=1, description="Number of passes over the labels. [default: by their number]")
+    block_ps: float = Field(100.0, gt=0, description="Length of the blocks of time that are split, ps.")
+    held_out: float = Field(
+        0.1, gt=0, lt=0.5, description="Share of the labels for early stopping; as many again for the test."
+    )
+    seed: int = Field(1, ge=0, lt=2**63, description="Root seed of run and labels.")
+    platform: str = Field("auto", description="OpenMM platform of the labels: auto, CPU, CUDA, OpenCL, HIP.")
+    threads: int = Field(0, ge=0, le=1024, description="Number of processor threads per label process; 0 for all.")
+    processes: int = Field(1, ge=1, description="Number of labels at the same time.")

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from mlsim.chem.catalog import forcefield_directory, load_system
 from mlsim.dataset.frames import ForceFrames, concatenate
@@ -47,24 +46,17 @@ from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.models.contract import AbstractEnergyModel, create
 from mlsim.records import RUN_FILE, FitRecord, RunRecord
-from mlsim.settings import Settings
 from mlsim.workflow.conformations import Conformations, read
-from mlsim.workflow.force_data.label import FRAMES, label
+from mlsim.workflow.force_data.label import FRAMES, UNITS_PER_LABEL, finished, label
+from mlsim.workflow.force_fields.field_settings import plain_name
 from mlsim.workflow.simulation.run import run as run_md
 from mlsim.workflow.training.baseline import baseline_for, born_forces
+from mlsim.workflow.training.fit_settings import RefineSettings
 
+__all__ = ["UNITS_PER_LABEL", "Member", "RefineSettings", "collect", "committee", "finished", "refine", "retrain"]
 
-class RefineSettings(Settings):
-    """How frames are chosen and data are split.
-
-    ``uncertain_share`` of the run's frames, those with the largest force spread, are candidates (at least as many as
-    there shall be labels); frames before ``discard_ps`` are not. ``held_out`` of the labels stop the training early, as
-    many again test it.
-    """
-
-    uncertain_share: float = Field(0.1, gt=0, le=1)
-    discard_ps: float = Field(20.0, ge=0)
-    held_out: float = Field(0.1, gt=0, lt=0.5)
+#: Shortest label of a round, ps, unless all of them are shorter.
+LABEL_MIN_PS = 20.0
 
 
 @dataclass(frozen=True)
@@ -87,6 +79,57 @@ def uncertain(found: Conformations, spread: Any, share: float, least: int) -> Co
     return found.take(index)
 
 
+def requests(settings: RefineSettings) -> tuple[RunSettings, LabelSettings]:
+    """Settings of the run and of the labels of a round."""
+    run = RunSettings.parse(settings.model_dump(include={"system", "ns", "bias", "seed"}), "refine")
+    keys = {"system", "count", "stderr_kJ_mol_nm", "max_ps", "seed", "platform", "threads"}
+    values = settings.model_dump(include=keys) | {"min_ps": min(LABEL_MIN_PS, settings.max_ps)}
+    return run, LabelSettings.parse(values, "refine")
+
+
+def refine(
+    names: Sequence[str],
+    name: str,
+    directory: str | Path,
+    settings: RefineSettings,
+    data: Sequence[Path] = (),
+    *,
+    progress: tuple[Progress | None, Progress | None] = (None, None),
+    stop: StopRequest | None = None,
+) -> tuple[Member, ...] | None:
+    """One round of active learning; the same call continues it.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Force fields of the committee; the first drives the run.
+    name : str
+        New members are called ``name``-1, ``name``-2, ...
+    directory : str or Path
+        Directory of the round.
+    settings : RefineSettings
+    data : sequence of Path
+        Earlier labels to train on as well.
+    progress : (of the run, of the labels)
+
+    Returns
+    -------
+    tuple of Member or None
+        The new members, verified; None if it was stopped before all labels were made.
+
+    Raises
+    ------
+    InputError, ArtifactError
+        As :func:`collect` and :func:`retrain`.
+    """
+    place, (run, labels) = Path(directory), requests(settings)
+    if collect(names, run, labels, settings, place, progress=progress, stop=stop) is None:
+        return None
+    training: dict[str, Any] = {"block_ps": settings.block_ps}
+    training |= {} if settings.epochs is None else {"epochs": settings.epochs}
+    return retrain(names, data, training, settings, place, plain_name(name), settings.system)
+
+
 def collect(
     names: Sequence[str],
     run: RunSettings,
@@ -94,8 +137,6 @@ def collect(
     settings: RefineSettings,
     directory: Path,
     *,
-    box: Path | None = None,
-    processes: int = 1,
     progress: tuple[Progress | None, Progress | None] = (None, None),
     stop: StopRequest | None = None,
 ) -> Path | None:
@@ -128,6 +169,7 @@ def collect(
         raise InputError(f"{place}: {len(found)} frames after {settings.discard_ps:g} ps, {labels.count} labels wanted")
     opinion = members.evaluate(found.positions)
     candidates = uncertain(found, opinion.force_spread, settings.uncertain_share, labels.count)
+    box, processes = settings.box, settings.processes
     path = label(labels, candidates, target, box=box, processes=processes, progress=progress[1], stop=stop)
     return None if path is None or len(ForceFrames.load(path)) < labels.count else path
 
