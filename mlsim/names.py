@@ -25,9 +25,14 @@ from mlsim.errors import DependencyError, InputError
 T = TypeVar("T")
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], count: int = 1, alike: float = 0.6) -> list[str]:
+    """The known names that are spelt most like ``word``, best first: at most ``count``, each ``alike`` (0 to 1)."""
+    return difflib.get_close_matches(word, list(known), n=count, cutoff=alike)
+
+
+def suggestion(word: str, known: Iterable[str], alike: float = 0.6) -> str:
     """``did you mean 'NAME'?`` for the known name that is spelt most like ``word``; empty if none is."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    close = nearest(word, known, 1, alike)
     return f"did you mean '{close[0]}'?" if close else ""
 
 

@@ -8,7 +8,6 @@ wherever a name does.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,10 @@ from mlsim.chem.readers.system_directory import SYSTEM_FILE, SystemEntry, read_s
 from mlsim.chem.sequence import C_CAPS, N_CAP, ONE_TO_THREE, VARIANTS, Sequence, parse
 from mlsim.chem.templates import PROTEIN_FORCE_FIELD, sequence_of
 from mlsim.errors import InputError, MissingError
+from mlsim.names import suggestion
 
+#: How alike a name must be to be suggested, 0 to 1.
+_ALIKE = 0.5
 #: Environment variable with further directories.
 PATH_VARIABLE = "MLSIM_PATH"
 #: Files that make a directory a force field.
@@ -235,7 +237,4 @@ def _reads_as_sequence(text: str) -> bool:
 
 
 def _suggest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"known: {', '.join(known) or 'none'}"
+    return suggestion(name, known, _ALIKE) or f"known: {', '.join(known) or 'none'}"

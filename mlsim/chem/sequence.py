@@ -16,12 +16,12 @@ Guessing would simulate another molecule than the one meant.
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from itertools import pairwise
 
 from mlsim.errors import InputError
+from mlsim.names import nearest
 
 #: The 20 amino acids, one-letter to three-letter code.
 ONE_TO_THREE = {
@@ -248,7 +248,7 @@ def state_of(code: str, source: str) -> str:
 def _unknown(code: str, source: str) -> str:
     if code.upper() in NOT_SUPPORTED:
         return f"{source}: residue '{code}': {NOT_SUPPORTED[code.upper()]}"
-    close = difflib.get_close_matches(code.upper(), [*_AMINO_ACIDS, *VARIANTS, *_CAPS], n=3)
+    close = nearest(code.upper(), [*_AMINO_ACIDS, *VARIANTS, *_CAPS], 3)
     close.sort(key=lambda known: known[0] != code[0].upper())  # a typist rarely misses the first letter
     hint = f"did you mean {close[0]}?" if close else f"known: {' '.join(_AMINO_ACIDS)} and the caps {' '.join(_CAPS)}"
     return f"{source}: unknown residue '{code}'; {hint}"

@@ -79,7 +79,7 @@ def generated(
                 parameters.append(_parameter(FILE, Path, typer.Option("--settings", help=file)))
 
         @functools.wraps(verb)
-        def call(**values: Any) -> Any:
+        def _call(**values: Any) -> Any:
             path = values.pop(FILE) if file is not None else None
             given: Given = {} if path is None else read_yaml(path)
             for name in fields:
@@ -88,9 +88,9 @@ def generated(
                     given[name] = _read(settings, name, value, readers)
             return verb(**values, **{PLACE: given})
 
-        call.__dict__["__signature__"] = signature.replace(parameters=_in_order(parameters))
-        call.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
-        return call
+        _call.__dict__["__signature__"] = signature.replace(parameters=_in_order(parameters))
+        _call.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+        return _call
 
     return decorate
 

@@ -174,10 +174,10 @@ def test_entry_points_of_another_metadata_package_are_entry_points(monkeypatch: 
     class Foreign:
         """As importlib-metadata makes them, which takes the place of the standard library's finder once imported."""
 
-        name, value, group, dist = "mine", "math:sqrt", "mlsim.test", None
+        name, value, group, dist = "mine", "math:sqrt", "group.of.a.test", None
 
-    monkeypatch.setattr(names, "entry_points", lambda group: [Foreign()] if group == "mlsim.test" else [])
+    monkeypatch.setattr(names, "entry_points", lambda group: [Foreign()] if group == "group.of.a.test" else [])
     names._found.cache_clear()
-    registry: Registry = Registry("thing", "mlsim.test", {}, callable, "a function")
+    registry: Registry = Registry("thing", "group.of.a.test", {}, callable, "a function")
     assert registry.get("mine") is math.sqrt
     names._found.cache_clear()
