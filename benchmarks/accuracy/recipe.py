@@ -1,7 +1,7 @@
 """How the accuracy experiments train, sample and compare: the same few steps for all of them.
 
-    data.h5 --(first N ns)--> mlsim train issnet --> mlsim export, verify --> mlsim run (the bias of the data)
-            --> mlsim train populations --> mlsim export, verify
+    data.h5 --(first N ns)--> train (forces) --> export, verify --> run (the bias of the data)
+            --> train (populations) --> export, verify
 
 Surfaces come from one pool of flattened frames of the shipped model, reweighted to each solvent's energy
 (log w = -(U - U_pool) / kT + V / kT), the effective number of frames shown. The reference is pooled from explicit
@@ -12,13 +12,11 @@ killed and started again.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch  # noqa: F401 - before openmm, or the Torch plugin fails to load
@@ -33,10 +31,18 @@ from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import dihedrals, ramachandran_atoms
 from mlsim.deploy.artifact import ForceFieldArtifact
+from mlsim.md.settings import RunSettings
 from mlsim.runs.trajectory import Run
 from mlsim.shapes import Floats
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
+from mlsim.workflow.force_fields.export_fit import export
+from mlsim.workflow.force_fields.field_settings import ExportSettings
 from mlsim.workflow.force_fields.force_field import load_forcefield
+from mlsim.workflow.force_fields.verify_field import verify
+from mlsim.workflow.simulation.second_stage import run_stages
+from mlsim.workflow.training.fit_settings import IssnetSettings, PopulationsSettings
+from mlsim.workflow.training.solvent_fits import TEST
+from mlsim.workflow.training.train_model import train
 
 CVS = ("phi", "psi")
 DISCARD_PS = 100.0
@@ -44,14 +50,14 @@ DISCARD_PS = 100.0
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train: name, nanoseconds of explicit data, options of ``mlsim train issnet``, stages.
+    """One way to train: name, nanoseconds of explicit data, settings of the fit that are its own, stages.
 
     ``labels`` is a file of mean-force labels in the scratch directory, used instead of the instantaneous forces.
     """
 
     name: str
     ns: float
-    options: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     baseline: str = "none"
     stages: tuple[str, ...] = ("forces", "populations")
     seed: int = 1
@@ -109,29 +115,34 @@ class Bench:
         place = self.work / f"{variant.name}-forces"
         # as many steps for little data as for much, up to a number of passes: more of them only learn the noise
         epochs = min(round(self.epochs * 20.0 / variant.ns), self.most_epochs)
-        options = ["--epochs", str(epochs), "--batch", "32", "--lr", "2e-3", "--ema", "0.99", "--patience", str(epochs)]
-        options += ["--activation", "silu"]
-        options += ["--seed", str(variant.seed), "--threads", str(self.threads), "--baseline", variant.baseline]
-        options += ["--system", self.system] if variant.baseline != "none" else []
-        if variant.labels is not None:
-            options = ["--seed", str(variant.seed), "--threads", str(self.threads)]  # the rest by number of labels
-        if not (place / "test.json").exists():
-            resume = ["--resume"] if (place / "checkpoint.pt").exists() else []
+        chosen: dict[str, Any] = {"seed": variant.seed, "threads": self.threads}
+        if variant.labels is None:  # of labels, the rest is decided by their number
+            chosen |= {"epochs": epochs, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.99, "patience": epochs}
+            chosen |= {"activation": "silu", "baseline": variant.baseline}
+            chosen |= {"system": self.system} if variant.baseline != "none" else {}
+        if not (place / TEST).exists():
             data = self.subset(variant.ns) if variant.labels is None else self.work / variant.labels
-            self.mlsim("train", "issnet", data, *options, *variant.options, *resume, "-o", place)
+            settings = IssnetSettings.parse({**chosen, **variant.settings}, variant.name)
+            train(data, place, settings, _start(place / "checkpoint.pt"))
         return place
 
     def populations(self, variant: Variant) -> Path:
         """Training directory after population matching."""
         first = self.forces(variant)
         place = self.work / f"{variant.name}-populations"
-        if not (place / "test.json").exists():
+        if not (place / TEST).exists():
             flat = self.flattened(f"issnet:{self.export(first)}", self.flat_ns, 2, seed=21)
-            options = ["--epochs", "3", "--pairs", "32", "--weight", "0.3", "--seed", str(variant.seed)]
-            options += ["--discard-ps", "50", "--threads", str(self.threads)]
-            resume = ["--resume"] if (place / "checkpoint.pt").exists() else []
-            data = self.subset(variant.ns)
-            self.mlsim("train", "populations", first, "--run", flat, "--data", data, *options, *resume, "-o", place)
+            settings = PopulationsSettings(
+                fit=first,
+                run=flat,
+                epochs=3,
+                pairs=32,
+                weight=0.3,
+                discard_ps=50.0,
+                seed=variant.seed,
+                threads=self.threads,
+            )
+            train(self.subset(variant.ns), place, settings, _start(place / "checkpoint.pt"))
         return place
 
     def trained(self, variant: Variant) -> Path:
@@ -142,9 +153,9 @@ class Bench:
         """Verified force field of a training directory; returns its name."""
         target = self.work / "forcefields" / fit.name
         if not (target / "card.yaml").exists():
-            self.mlsim("export", fit, "--name", fit.name, "-o", self.work / "forcefields")
-        if ForceFieldArtifact.read(target).card.verified is None:
-            self.mlsim("verify", fit.name)
+            export(fit, self.work / "forcefields", ExportSettings(name=fit.name))
+        if ForceFieldArtifact.read(target).card.verified is None and not verify(target).report.passed:
+            raise SystemExit(f"{target}: its verification failed; see: mlsim verify {target}")
         return fit.name
 
     def flattened(self, solvent: str, ns: float, replicas: int, seed: int) -> Path:
@@ -152,21 +163,19 @@ class Bench:
         place = self.work / f"flat-{solvent.removeprefix('issnet:')}"
         done = place.exists() and all(r.record.status == "complete" for r in Run.open(place).replicas)
         if not done:
-            length = ["--ns", str(ns), "--replicas", str(replicas), "--report-ps", "0.5", "--seed", str(seed)]
-            again = ["--resume"] if (place / "run.json").exists() else []
-            options = ["--solvent", solvent, "--bias", self.bias]
-            options += ["--platform", "Reference" if solvent.startswith("issnet:") else "auto"]
-            self.mlsim("run", self.system, *options, *length, *again, "-o", place)
+            os.environ["MLSIM_PATH"] = str(self.work.resolve())  # force fields that were made here, by name
+            settings = RunSettings(
+                system=self.system,
+                solvent=solvent,
+                bias=str(self.bias),
+                ns=ns,
+                replicas=replicas,
+                report_ps=0.5,
+                seed=seed,
+                platform="Reference" if solvent.startswith("issnet:") else "auto",
+            )
+            run_stages(settings, place, _start(place / "run.json"))
         return place
-
-    def mlsim(self, *words: object) -> None:
-        """Run one command of the package, as a user would."""
-        environment = {**os.environ, "MLSIM_PATH": str(self.work.resolve())}
-        command = [sys.executable, "-m", "mlsim.cli.main", *(str(w) for w in words)]
-        print("mlsim", *words, flush=True)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise SystemExit(f"mlsim {words[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
 
     # ---- surfaces ----
 
@@ -227,6 +236,11 @@ class Bench:
     def compared(self, solvents: Sequence[str]) -> Comparison:
         """All solvents against the reference."""
         return compare(self.reference(), [self.surface(s) for s in solvents])
+
+
+def _start(left: Path) -> Literal["new", "resume"]:
+    """Whether a step is continued: it is if it has left this file."""
+    return "resume" if left.exists() else "new"
 
 
 def numbers(row: Row, comparison: Comparison) -> dict[str, Any]:

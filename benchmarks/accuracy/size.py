@@ -29,9 +29,9 @@ def main() -> None:
     question = __doc__.splitlines()[0]
     variants = []
     for features, blocks in SIZES:
-        options = ("--features", str(features), "--blocks", str(blocks))
+        size = {"features": features, "blocks": blocks}
         name = f"ns{NS:g}" if (features, blocks) == (64, 2) else f"size-{features}x{blocks}"
-        variants.append(Variant(name, NS, options if name.startswith("size") else (), stages=("forces",)))
+        variants.append(Variant(name, NS, size if name.startswith("size") else {}, stages=("forces",)))
     measure("size", question, arguments(question), variants, claims, born=())
 
 

@@ -62,7 +62,7 @@ class Impulses:
             self._stepping = False
 
 
-class ImpulseLangevin(LangevinMiddleIntegrator):
+class ImpulseLangevin(LangevinMiddleIntegrator):  # type: ignore[misc]  # OpenMM has no types
     """Langevin middle integrator that tells ``impulses`` when it steps.
 
     Parameters

@@ -72,7 +72,8 @@ class Replica:
         if self.trajectory_path.stat().st_size == 0:
             return np.zeros((0, self.topology.n_atoms, 3), dtype=np.float32)
         with plain_name(self.trajectory_path) as path:
-            return mdtraj.load(str(path), top=self.topology).xyz
+            positions: NDArray[np.float32] = mdtraj.load(str(path), top=self.topology).xyz
+            return positions
 
     @property
     def n_frames(self) -> int:

@@ -37,7 +37,7 @@ def exchange(
         str | None,
         typer.Argument(help="Shipped system, directory of mlsim build, PDB file, sequence, or a config .yaml."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory of the run.")] = None,
     *,
     given: Given,
     processes: Annotated[

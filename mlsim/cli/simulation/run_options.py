@@ -23,7 +23,7 @@ def run(
         str | None,
         typer.Argument(help="Shipped system, directory of mlsim build, PDB file, sequence, or a config .yaml."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory of the run.")] = None,
     *,
     given: Given,
     processes: Annotated[int, typer.Option(help="Number of replicas at the same time.")] = 1,

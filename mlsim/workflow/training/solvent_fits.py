@@ -34,7 +34,7 @@ from mlsim.workflow.training.populations import (
     require_temperature,
 )
 
-__all__ = ["MeanForceErrors", "SolventFit", "train_issnet", "train_populations"]
+__all__ = ["TEST", "MeanForceErrors", "SolventFit", "train_issnet", "train_populations"]
 
 TEST, MEAN_FORCE = "test.json", "mean_force.json"
 
