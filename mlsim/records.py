@@ -63,7 +63,7 @@ def hashed_integer(text: str, bits: int) -> int:
     return int.from_bytes(_sha256([text]).digest()[:8], "little") >> (64 - bits)
 
 
-def _sha256(parts: Iterable[Hashable]) -> "hashlib._Hash":
+def _sha256(parts: Iterable[Hashable]) -> hashlib._Hash:
     total = hashlib.sha256()
     for part in parts:
         total.update(part.encode() if isinstance(part, str) else part)  # type: ignore[arg-type]
