@@ -26,10 +26,9 @@ from pydantic import Field
 
 from mlsim.chem import cluster
 from mlsim.chem.catalog import load_system
-from mlsim.chem.molecule import PROTEIN_FORCE_FIELD, Molecule
+from mlsim.chem.molecule import Molecule
 from mlsim.chem.torsions import ramachandran_atoms
 from mlsim.dataset import conditions
-from mlsim.dataset.conditions import Conditions
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError
 from mlsim.fitting.density.problem import FRESH_NOISE, Problem, conformations
@@ -109,6 +108,15 @@ class Prepared:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Stated:
+    """What is known of the conformations: their temperature, K; force field and water, or None: export then asks."""
+
+    temperature_K: float
+    force_field: str | None = None
+    water: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class _Sample:
     """Conformations [F, N, 3] in reduced lengths; ``space`` 2: the third coordinate is zero."""
@@ -116,7 +124,7 @@ class _Sample:
     molecule: Molecule
     train: Floats
     valid: Floats
-    conditions: Conditions
+    held_at: Stated
     space: int
     length: float
     origin: str
@@ -126,7 +134,7 @@ class _Sample:
     @property
     def temperature_K(self) -> float:
         """Temperature of the conformations, K."""
-        return self.conditions.temperature_K
+        return self.held_at.temperature_K
 
 
 def prepare(
@@ -192,7 +200,7 @@ def prepare(
     }
     if found.bias is not None:
         facts["bias_digest"] = found.bias.digest
-    facts |= {"force_field": found.conditions.force_field, "water": found.conditions.water}
+    facts |= {"force_field": found.held_at.force_field, "water": found.held_at.water}
     return Prepared(problem, molecule, facts)
 
 
@@ -218,7 +226,7 @@ def _of_reference(name: str, most: int, held_out: float, seed: int, temperature_
         molecule,
         train,
         points[valid_index],
-        Conditions(temperature_K=temperature_K, force_field="none", water="none"),
+        Stated(temperature_K, "none", "none"),
         flat.shape[-1],
         _LENGTHS[name],
         origin,
@@ -266,8 +274,8 @@ def _of_conformations(
     return _Sample(molecule, parts[0], parts[1], held_at, 3, _MOLECULE_LENGTH, found.source, effective, kept)
 
 
-def _conditions(path: Path, given: float | None) -> Conditions:
-    """Conditions of conformations: what frames and runs say, else the temperature given.
+def _conditions(path: Path, given: float | None) -> Stated:
+    """Conditions of conformations: what frames and runs say, else the temperature given and nothing more.
 
     Raises
     ------
@@ -282,10 +290,10 @@ def _conditions(path: Path, given: float | None) -> Conditions:
     if told is None:
         if given is None:
             raise InputError(f"{path}: does not say its temperature; name it with --temperature")
-        return Conditions(temperature_K=given, force_field=PROTEIN_FORCE_FIELD, water="unknown")
+        return Stated(given)
     if given is not None and given != told.temperature_K:
         raise InputError(f"--temperature {given:g}: {path} was made at {told.temperature_K:g} K; leave the option away")
-    return told
+    return Stated(told.temperature_K, told.force_field, told.water)
 
 
 def held_blocks(count: int, held_out: float, seed: int) -> NDArray[np.bool_]:
