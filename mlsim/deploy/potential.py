@@ -32,6 +32,7 @@ from mlsim.deploy.kernel.mechanics import Mechanics
 from mlsim.errors import InputError, MissingError
 from mlsim.potentials.born import GeneralizedBorn
 from mlsim.potentials.contract import Potential, PotentialRequest, Sum
+from mlsim.potentials.named import solvation
 from mlsim.potentials.placement import Placement
 from mlsim.potentials.vacuum import Vacuum
 
@@ -159,7 +160,9 @@ class FusedPotential:
         return {"name": self.name, "terms": [self.mechanics.describe(), self.network.describe()]}
 
 
-def learned(name: str, source: ForceField, bridge: str = "auto", why: str = "") -> Potential:
+def learned(
+    name: str, source: ForceField, bridge: str = "auto", why: str = "", molecule: Molecule | None = None
+) -> Potential:
     """The whole potential in which a force field is meant to be used.
 
     Parameters
@@ -168,6 +171,8 @@ def learned(name: str, source: ForceField, bridge: str = "auto", why: str = "") 
         What the user asked for.
     why : str
         Why this force field was taken, where the user did not name it and it is not the system's own.
+    molecule : Molecule, optional
+        The solute; a baseline of another package is asked for with it.
     """
     if bridge not in BRIDGES:
         raise InputError(f"bridge: expected one of {', '.join(BRIDGES)}, got '{bridge}'")
@@ -176,8 +181,10 @@ def learned(name: str, source: ForceField, bridge: str = "auto", why: str = "") 
     own = LearnedPotential(f"learned:{card.name}", source.artifact.digest, source, chosen, why)
     if card.description.role == "potential":
         return own
-    baseline = () if card.baseline == "none" else (GeneralizedBorn(card.baseline),)
-    return Sum.of(name, (Vacuum(), *baseline, own))
+    if card.baseline == "none":
+        return Sum.of(name, (Vacuum(), own))
+    beneath = GeneralizedBorn(card.baseline) if molecule is None else solvation(card.baseline, molecule)
+    return Sum.of(name, (Vacuum(), beneath, own))
 
 
 def factory(argument: str | None, request: PotentialRequest) -> Potential:
@@ -198,4 +205,4 @@ def factory(argument: str | None, request: PotentialRequest) -> Potential:
     source = load_forcefield(forcefield_directory(name))
     require_fit(source.artifact, solute)  # refuse a molecule that does not fit before anything is written
     why = "" if own else f"{solute.name} has no force field of its own; {name} serves any peptide"
-    return learned("issnet" if argument is None else f"issnet:{argument}", source, request.bridge, why)
+    return learned("issnet" if argument is None else f"issnet:{argument}", source, request.bridge, why, solute)

@@ -246,8 +246,9 @@ def _log_mean_exp(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _wrapped(grid: NDArray[np.float64]) -> NDArray[np.float64]:
     """Flattened table with the end points repeated; phi runs fastest, as OpenMM asks."""
-    closed = np.pad(grid, ((0, 1), (0, 1)), mode="wrap")
-    return closed.T.ravel()
+    closed: NDArray[np.float64] = np.pad(grid, ((0, 1), (0, 1)), mode="wrap")
+    flat: NDArray[np.float64] = closed.T.ravel()
+    return flat
 
 
 def _interpolate(grid: NDArray[np.float64], phi: float, psi: float) -> float:

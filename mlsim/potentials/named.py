@@ -10,6 +10,7 @@ This package's own learned force fields arrive the same way, so nothing here imp
 
 from __future__ import annotations
 
+from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
 from mlsim.names import Registry
 from mlsim.potentials.born import GB_MODELS, GeneralizedBorn
@@ -66,3 +67,26 @@ def resolve(specification: str, request: PotentialRequest) -> Potential:
         name, _, argument = part.strip().partition(":")
         terms.append(POTENTIALS.get(name, specification)(argument or None, request))
     return terms[0] if len(terms) == 1 else Sum.of(specification, terms)
+
+
+def solvation(name: str, molecule: Molecule) -> Potential:
+    """The solvation term of a solvent with a formula, by itself: what a network may be trained on top of.
+
+    Parameters
+    ----------
+    name : str
+        Name of a potential, of this package or of another one, whose solvent (``part``) is one term.
+    molecule : Molecule
+        The solute.
+
+    Raises
+    ------
+    InputError
+        If there is no such name, or no single term of it is a solvent with a formula.
+    """
+    whole = resolve(name, PotentialRequest(molecule))
+    terms = whole.terms if isinstance(whole, Sum) else (whole,)
+    solvents = [term for term in terms if getattr(term, "part", "") == "solvent"]
+    if len(solvents) != 1 or solvents[0].name != name:
+        raise InputError(f"baseline '{name}': expected a solvent with a formula of that name, such as gbn2")
+    return solvents[0]

@@ -10,26 +10,38 @@ import mdtraj
 import numpy as np
 import pytest
 import torch
+from openmm import Context, Platform, VerletIntegrator
 from typer.testing import CliRunner
 
 from mlsim.analysis import observables
 from mlsim.chem.molecule import Molecule
 from mlsim.cli.analysis.analyse import spread_cv
 from mlsim.cli.main import app
+from mlsim.dataset.frames import ForceFrames
+from mlsim.deploy.bind import ForceField
+from mlsim.deploy.potential import learned
 from mlsim.errors import InputError
 from mlsim.models import weights
 from mlsim.models.contract import create, kinds
 from mlsim.potentials.contract import PotentialRequest
 from mlsim.potentials.named import resolve
+from mlsim.potentials.system import build_system
+from mlsim.potentials.vacuum import Vacuum
 from mlsim.repr.encoder import Encoder
 from mlsim.samplers.groups.symmetry import trivial
 from mlsim.samplers.sampler_catalog import SAMPLERS, SamplerSettings
 from mlsim.samplers.sampler_catalog import create as create_sampler
 from mlsim.testing import EncoderContract, ImplicitPotentialContract, ModelContract, SamplerContract
+from mlsim.workflow.force_fields.export_fit import export
+from mlsim.workflow.force_fields.field_settings import ExportSettings
+from mlsim.workflow.training.baseline import born_forces
+from mlsim.workflow.training.fit_settings import IssnetSettings
+from mlsim.workflow.training.train_model import train
 
 ENTRY_POINTS = """
 [mlsim.potentials]
 tether = tests.third_party.outsider:tether
+fixed-born = tests.third_party.outsider:fixed_born
 [mlsim.models]
 pairs = tests.third_party.outsider:Pairs
 [mlsim.encoders]
@@ -150,3 +162,43 @@ def test_the_contract_of_encoders_sees_features_that_depend_on_the_batch() -> No
         contract.test_features_depend_neither_on_the_batch_nor_on_the_other_inputs(Careless.build())
     with pytest.raises(AssertionError):
         contract.test_its_kind_is_registered(Careless.build())
+
+
+def test_a_solvent_with_a_formula_of_another_package_is_a_baseline(ala2: Molecule, tmp_path: Path) -> None:
+    generator, count = np.random.default_rng(2), 120
+    positions = ala2.positions + generator.normal(scale=0.003, size=(count, ala2.n_atoms, 3))
+    under = born_forces("fixed-born", ala2, positions)
+    system = build_system(ala2, resolve("fixed-born", PotentialRequest(ala2)), "none", 1.0)
+    context = Context(system, VerletIntegrator(1e-3), Platform.getPlatformByName("Reference"))
+    alone = Context(
+        build_system(ala2, Vacuum(), "none", 1.0), VerletIntegrator(1e-3), Platform.getPlatformByName("Reference")
+    )
+    both = []
+    for made in (context, alone):
+        made.setPositions(positions[0])
+        both.append(made.getState(getForces=True).getForces(asNumpy=True)._value)
+    np.testing.assert_allclose(both[0] - both[1], under[0], atol=1e-6 * np.abs(both[0]).max())
+    frames = ForceFrames(
+        positions=positions,
+        forces=under + generator.normal(scale=1.0, size=under.shape),
+        atom_types=ala2.atom_types,
+        charges=ala2.charges,
+        elements=ala2.elements,
+        molecule_digest=ala2.digest,
+        cv_names=(),
+        cvs=np.zeros((count, 0)),
+        bias=np.zeros(count),
+        run=np.zeros(count, dtype=int),
+        time_ps=np.arange(count) * 0.2,
+        provenance={"temperature_K": 300.0, "force_field": "amber14/protein.ff14SB.xml", "water": "amber14/tip3p.xml"},
+    )
+    small = {"features": 4, "blocks": 1, "n_radial": 4, "epochs": 1, "batch_size": 16, "block_ps": 8.0, "gap_ps": 0.0}
+    settings = IssnetSettings.parse({**small, "baseline": "fixed-born"})
+    data = frames.save(tmp_path / "frames.h5")
+    fitted = train(data, tmp_path / "fit", settings, progress="off")
+    assert fitted.errors.of("fixed-born").raw.value == pytest.approx(1.0, rel=0.2)  # what is left is the noise
+    artifact = export(tmp_path / "fit", tmp_path, ExportSettings(name="on-mine", compress="64"))
+    potential = learned("issnet:on-mine", ForceField(artifact), molecule=ala2)
+    assert [term.name for term in potential.terms] == ["vacuum", "fixed-born", "learned:on-mine"]
+    with pytest.raises(InputError, match="baseline 'tether:3': expected a solvent with a formula"):
+        born_forces("tether:3", ala2, positions)

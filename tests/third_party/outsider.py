@@ -8,18 +8,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from openmm import HarmonicBondForce, System
+from openmm import CustomNonbondedForce, HarmonicBondForce, System
 from torch import Tensor
 
 from mlsim.analysis.observables import CollectiveVariable
 from mlsim.errors import InputError
 from mlsim.models.contract import AbstractEnergyModel, ModelSettings
 from mlsim.models.radial import smooth_envelope
+from mlsim.potentials.contract import Sum
+from mlsim.potentials.vacuum import Vacuum
 from mlsim.repr import Encoder, InputSettings
 from mlsim.repr.encoder import fill
 from mlsim.samplers.methods.langevin import ula
 from mlsim.seeds import torch_stream
 from mlsim.shapes import require_shape
+from mlsim.units import COULOMB
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,37 @@ def tether(argument: str | None, request: Any) -> Tether:
     if argument is None:
         raise InputError("tether: expected a force constant, e.g. tether:100")
     return Tether(float(argument))
+
+
+@dataclass(frozen=True)
+class FixedBorn:
+    """A generalized Born model with Born radii that do not change, R in nm."""
+
+    radius_nm: float = 0.2
+    name: str = "fixed-born"
+    part: ClassVar[str] = "solvent"
+
+    def prepare(self, molecule: Any) -> Any:
+        return molecule
+
+    def add_to(self, system: System, molecule: Any, placement: Any) -> None:
+        force = CustomNonbondedForce(f"{self.scale}*q1*q2/sqrt(r^2+R*R*exp(-r^2/(4*R*R))); R={self.radius_nm}")
+        force.addPerParticleParameter("q")
+        for charge in molecule.charges:
+            force.addParticle([float(charge)])
+        placement.put(system, force, self.name)
+
+    @property
+    def scale(self) -> float:
+        return -COULOMB * (1.0 - 1.0 / 78.5)
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "radius_nm": self.radius_nm}
+
+
+def fixed_born(argument: str | None, request: Any) -> Sum:
+    """``fixed-born``: mechanics and this solvent."""
+    return Sum.of("fixed-born", (Vacuum(), FixedBorn()))
 
 
 class PairsSettings(ModelSettings):

@@ -52,7 +52,8 @@ def peptide_populations(
     Runs with the model of FIT are made first, in DIR-runs; the same command with --resume continues the training.
     """
     from mlsim.settings import read_yaml
-    from mlsim.workflow.training.peptide_populations import PeptidePopulationSettings, match_populations, use_threads
+    from mlsim.workflow.training.peptide_populations import PeptidePopulationSettings, match_populations
+    from mlsim.workflow.training.solvent_fits import use_threads
 
     values = {} if settings is None else read_yaml(settings)
     chosen = PeptidePopulationSettings.parse(values | ({} if seed is None else {"seed": seed}), "command line")

@@ -43,7 +43,7 @@ class ISSNetSettings(ModelSettings):
     activation: Literal["tanh", "silu"] = "tanh"
     radial: Literal["gaussian", "bessel"] = "gaussian"
     energy_scale: float = Field(1.0, gt=0.0)
-    baseline: Literal["none", "obc2", "gbn2"] = "none"
+    baseline: str = Field("none", min_length=1)
 
 
 class ISSNet(AbstractEnergyModel):

@@ -15,7 +15,7 @@ from mlsim.errors import InputError
 from mlsim.files import replacing
 from mlsim.fitting.solvent.force_matching import Baseline
 from mlsim.md.integrator import verlet
-from mlsim.potentials.born import GeneralizedBorn
+from mlsim.potentials.named import solvation
 from mlsim.potentials.placement import Placement
 from mlsim.potentials.system import skeleton
 
@@ -53,9 +53,15 @@ def keep_molecule(molecule: Molecule, directory: Path) -> None:
 
 
 def born_forces(model: str, molecule: Molecule, positions: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Solvation forces [F, N, 3] (kJ/mol/nm) of GB model ``model`` at ``positions`` [F, N, 3] (nm)."""
+    """Solvation forces [F, N, 3] (kJ/mol/nm) of the solvent ``model`` at ``positions`` [F, N, 3] (nm).
+
+    Raises
+    ------
+    InputError
+        If it is no solvent with a formula.
+    """
     system = skeleton(molecule, "none", 1.0)
-    GeneralizedBorn(model).add_to(system, molecule, Placement())
+    solvation(model, molecule).add_to(system, molecule, Placement())
     context = Context(system, verlet(1e-3), Platform.getPlatformByName("Reference"))
     forces = np.empty(positions.shape)
     for k, x in enumerate(positions):
@@ -65,7 +71,7 @@ def born_forces(model: str, molecule: Molecule, positions: NDArray[np.floating])
 
 
 def baseline_for(name: str, molecule: Molecule, train: ForceFrames, valid: ForceFrames) -> Baseline | None:
-    """The baseline of a fit: GB model ``name``, or None for "none"."""
+    """The baseline of a fit: a solvent with a formula (a GB model, or one of another package), or None for "none"."""
     if name == "none":
         return None
     return Baseline(name, born_forces(name, molecule, train.positions), born_forces(name, molecule, valid.positions))

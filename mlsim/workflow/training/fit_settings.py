@@ -39,8 +39,10 @@ class IssnetSettings(FitSettings):
     activation: Literal["silu", "tanh"] = Field(
         "silu", description="Activation: silu (learns faster), or tanh as in the article."
     )
-    baseline: Literal["none", "obc2", "gbn2"] = Field(
-        "none", description="Model under the network: none, obc2 (for charged side chains), gbn2."
+    baseline: str = Field(
+        "none",
+        min_length=1,
+        description="Model under the network: none, obc2 (for charged side chains), gbn2, or another solvent by formula.",
     )
     epochs: int | None = Field(None, ge=1, description=f"Number of passes over the training frames. {_BY_DATA}")
     batch_size: int | None = Field(None, ge=1, description=f"Number of frames per step. {_BY_DATA}")
