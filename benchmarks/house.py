@@ -8,6 +8,8 @@ Figures of one or several revisions or checkouts, from the text of the files alo
 - public functions and methods with more than eight parameters, ``self`` not counted;
 - references (``:mod:`` and its like, and dotted names of the package) to what does not exist;
 - modules that no command, no public noun and no listed room of a library reaches;
+- files that one thing of another package takes, for every registry (as in the tests of entry points);
+- imports of the command line from rooms below ``workflow``;
 - lines per room.
 
     python -m benchmarks.house                    # the checkout that this file lies in
@@ -53,7 +55,11 @@ RULES = {
     "long_signatures": f"public functions with more than {PARAMETERS} parameters",
     "broken_references": "references to what does not exist",
     "unreached": "modules that nothing reaches",
+    "options_with_tasks": "files of the command line that import a room below workflow",
+    "scattered_additions": "things of another package, by entry point, that take more than one file",
 }
+#: Rule -> what it belongs to in the list of claims.
+IDS = {"scattered_additions": "7.2"}
 #: First parts of references to other packages.
 OUTSIDE = {"torch", "openmm", "numpy", "scipy", "mdtraj", "pydantic", "pathlib", "typing", "benchmarks", "transformers"}
 #: Groups of entry points are named like modules and are none.
@@ -199,6 +205,38 @@ class House:
                 todo += edges[name] | {name.rsplit(".", 1)[0]} & set(self.files)
         return sorted(set(self.files) - seen)
 
+    def options_with_tasks(self) -> list[str]:
+        """Files of the command line that import more than ``workflow``, the foundation and their own room."""
+        free = {f"{PACKAGE}.{room}" for room in ("cli", "workflow")}
+        below = {
+            name: [i for i in found if i.count(".") > 1 and ".".join(i.split(".")[:2]) not in free]
+            for name, found in self.imports.items()
+            if name.startswith(f"{PACKAGE}.cli.")
+        }
+        return sorted(name for name, found in below.items() if found)
+
+    def additions(self) -> dict[str, int]:
+        """Thing that the tests add by an entry point (``group: name``) -> files of this repository that it takes."""
+        path = self.root / "tests" / "integration" / "test_third_parties.py"
+        if not path.is_file():
+            return {}
+        texts = {p: p.read_text() for p in self.files.values()}
+        registries = {p: text for p, text in texts.items() if "Registry(" in text or "Registry[" in text}
+        found, group = {}, ""
+        for line in path.read_text().partition('ENTRY_POINTS = """')[2].partition('"""')[0].split("\n"):
+            if line.startswith("["):
+                group = line.strip("[]")
+            elif " = " in line:
+                name, target = line.split(" = ")
+                module = target.partition(":")[0]
+                named = [p for p, text in registries.items() if re.search(rf"[\"']{re.escape(name)}[\"']", text)]
+                found[f"{group}: {name}"] = len({self.root / Path(*module.split(".")), *named})
+        return found
+
+    def scattered_additions(self) -> list[str]:
+        """Those of :meth:`additions` that take more than one file."""
+        return [name for name, count in self.additions().items() if count > 1]
+
     def lines_per_room(self) -> dict[str, int]:
         """Room (first folder, or the foundation) -> lines of its files."""
         lines: Counter[str] = Counter()
@@ -264,13 +302,17 @@ def figures(house: House, label: str) -> dict[str, Any]:
         "long_signatures": house.long_signatures(),
         "broken_references": house.broken_references(),
         "unreached": house.unreached(),
+        "options_with_tasks": house.options_with_tasks(),
+        "additions": house.additions(),
+        "scattered_additions": house.scattered_additions(),
         "lines_per_room": lines,
     }
 
 
 def _claims(row: dict[str, Any]) -> list[Claim]:
     """The rules, for one checkout."""
-    return [Claim(key, text, len(row[key]), "= 0", not row[key]) for key, text in RULES.items()]
+    ids = {key: f"{IDS.get(key, '7.1')} {key}" for key in RULES}
+    return [Claim(ids[key], text, len(row[key]), "= 0", not row[key]) for key, text in RULES.items()]
 
 
 def _measure(given: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class IssnetSettings(FitSettings):
     baseline: str = Field(
         "none",
         min_length=1,
-        description="Model under the network: none, obc2 (for charged side chains), gbn2, or another solvent by formula.",
+        description="Model under the network: none, obc2 (for charged side chains), gbn2, or another formula.",
     )
     epochs: int | None = Field(None, ge=1, description=f"Number of passes over the training frames. {_BY_DATA}")
     batch_size: int | None = Field(None, ge=1, description=f"Number of frames per step. {_BY_DATA}")
