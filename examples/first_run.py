@@ -11,7 +11,6 @@ from pathlib import Path
 import mlsim
 from mlsim.analysis.figures import panels
 from mlsim.analysis.samples import from_runs
-from mlsim.workflow.simulation.run import run
 
 
 def main() -> None:
@@ -24,7 +23,7 @@ def main() -> None:
     surfaces = []
     for solvent in ("issnet", "vacuum"):
         settings = mlsim.RunSettings(system="alanine-dipeptide", solvent=solvent, ns=given.ns, seed=1, report_ps=0.2)
-        run(settings, given.output / solvent)
+        mlsim.run(settings, given.output / solvent)
         made = mlsim.Run.open(given.output / solvent)
         surfaces.append(from_runs([made], ("phi", "psi"), discard_ps=100 * given.ns).surface())
 
