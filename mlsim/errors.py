@@ -51,6 +51,10 @@ class CheckpointError(InputError):
     """A checkpoint that is corrupt or belongs to another run."""
 
 
+class WorkerError(MlsimError, RuntimeError):
+    """A process of a run that was killed from outside, e.g. for want of memory."""
+
+
 class DependencyError(MlsimError, ImportError):
     """An optional package that this call needs is not usable here."""
 

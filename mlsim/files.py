@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all, locks, and refusals of the file system in one line.
+"""Files and directories that appear whole or not at all, and refusals of the file system in one line.
 
 Whatever is written goes to a new name beside its place first and takes its name when it is complete, so that a reader
 and a kill at any moment meet the old content or the new one, never a part. The new name is made exclusively (an
@@ -12,7 +12,6 @@ library writes by itself goes through memory (:func:`write_bytes`) where that li
 from __future__ import annotations
 
 import errno
-import fcntl
 import io
 import json
 import os
@@ -22,7 +21,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +30,6 @@ from mlsim.errors import MlsimError, OccupiedError, StorageError
 
 #: Beginning of the name of a file or directory that is not complete.
 PARTIAL = ".partial-"
-#: Name of the file whose lock stands for its directory.
-LOCK = ".lock"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -226,32 +223,26 @@ def new_directory(directory: str | Path, advice: str = "choose another -o") -> I
             shutil.rmtree(partial, ignore_errors=True)
 
 
-@contextmanager
-def lock(directory: str | Path) -> Iterator[None]:
-    """Hold an existing ``directory`` for this process; the lock goes with the process, however it dies.
+def open_own(path: Path, mode: str) -> BinaryIO:
+    """Open a file of a directory that is held, to read and write or to append; a link is never followed.
+
+    Parameters
+    ----------
+    mode : {"ab", "r+b", "w+b"}
+        As for ``open``; ``w+b`` makes a new file.
 
     Raises
     ------
-    OccupiedError
-        If another process holds it.
     StorageError
-        If the lock file cannot be made, or is a link or anything but a plain file (it is never written through).
+        If a link, a pipe or a directory stands there, or the file system refuses.
     """
-    path = Path(directory) / LOCK
+    flags = {"ab": os.O_WRONLY | os.O_APPEND | os.O_CREAT, "r+b": os.O_RDWR, "w+b": os.O_RDWR | os.O_CREAT | os.O_TRUNC}
     with storage(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise StorageError(f"{path}: expected a plain file; remove it or choose another output place")
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OccupiedError(f"{directory}: in use by another process; wait for it or choose another -o") from None
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be locked ({error.strerror}); choose another output place") from None
-        yield
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, flags[mode] | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise StorageError(f"{path}: is a pipe; expected a plain file, remove it or choose another output place")
+        return os.fdopen(descriptor, mode)  # type: ignore[return-value]
 
 
 def clear_partials(directory: Path) -> None:

@@ -6,6 +6,7 @@ Why not plain dicts: a run that silently ignores ``timestep_sf: 2`` is worse tha
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,9 @@ from mlsim.names import suggestion
 from mlsim.records import digest_of
 
 S = TypeVar("S", bound="Settings")
+
+#: Numbers of YAML that everybody reads alike.
+_DECIMAL = re.compile(r"[-+]?((0|[1-9]\d*)?(\.\d*)?([eE][-+]?\d+)?|\.(inf|nan))", re.IGNORECASE)
 
 
 class Settings(BaseModel):
@@ -48,7 +52,7 @@ class Settings(BaseModel):
         if problem["type"] == "missing":
             return f"key '{key}' is missing"
         if isinstance(refusal := problem.get("ctx", {}).get("error"), InputError):
-            return f"'{key}': {refusal}"  # it says itself what came
+            return f"'{key}': {refusal}" if key else str(refusal)  # it says itself what came
         return f"'{key}': {problem['msg']}, got {problem['input']!r}"
 
     @classmethod
@@ -66,6 +70,35 @@ class Settings(BaseModel):
         return digest_of(text)
 
 
+class _Plain(yaml.SafeLoader):
+    """YAML that means what it looks like."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping without a key that stands twice."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.MarkedYAMLError(None, None, f"key '{key.value}' is given twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+    def decimal(self, node: Any) -> Any:
+        """A number in decimal notation."""
+        if not _DECIMAL.fullmatch(node.value):
+            raise yaml.MarkedYAMLError(
+                None,
+                None,
+                f"'{node.value}' is a number that is not decimal; write it plainly, or in quotes",
+                node.start_mark,
+            )
+        kind = node.tag.rsplit(":", 1)[-1]
+        return self.construct_yaml_int(node) if kind == "int" else self.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _Plain.add_constructor(f"tag:yaml.org,2002:{_kind}", _Plain.decimal)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
@@ -74,13 +107,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     MissingError
         If there is no such file.
     SettingsError
-        If the file is not YAML or not a mapping.
+        If the file is not YAML or not a mapping, or reads otherwise than it looks: a key given twice, a number that is
+        not decimal (YAML takes 010 as 8 and 1:30 as 90).
     """
     path = Path(path)
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected a YAML file")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), _Plain)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise SettingsError(f"{path}: not valid YAML: {reason}") from None

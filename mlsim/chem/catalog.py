@@ -69,6 +69,20 @@ def find_system(name: str | Path) -> SystemEntry:
     raise MissingError(f"no system '{name}'; {_suggest(str(name), known)}")
 
 
+def absolute_system(text: str, base: Path) -> str:
+    """``text`` as :func:`load_system` takes it from any directory: a path to something is made absolute.
+
+    Parameters
+    ----------
+    base : Path
+        Directory that a relative path starts from: where it was typed, or that of the file that it stands in.
+    """
+    path = base / text
+    if is_structure_file(text) or os.path.isfile(path / SYSTEM_FILE) or (not _is_plain(text) and os.path.exists(path)):
+        return str(path.resolve())
+    return text
+
+
 def load_system(text: str | Path) -> Molecule:
     """Molecule for whatever a user calls a system: a name, a directory, a structure file, a sequence, or a cluster.
 

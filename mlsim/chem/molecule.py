@@ -20,6 +20,7 @@ from mlsim.chem import checks
 from mlsim.chem.readers.pdb_reader import read_pdb
 from mlsim.chem.templates import PROTEIN_FORCE_FIELD
 from mlsim.errors import InputError
+from mlsim.files import replacing
 from mlsim.records import digest_of
 from mlsim.shapes import require_shape
 
@@ -255,6 +256,6 @@ class Molecule:
             raise InputError(f"{self.name}: the force field does not fit: {' '.join(str(error).split())}") from None
 
     def to_pdb(self, path: str | Path) -> None:
-        """Write a PDB file (positions in angstrom, as the format asks)."""
-        with open(path, "w") as handle:
+        """Write a PDB file (positions in angstrom, as the format asks), whole or not at all."""
+        with replacing(path) as partial, open(partial, "w") as handle:
             app.PDBFile.writeFile(self.topology, self.positions * unit.nanometer, handle, keepIds=True)

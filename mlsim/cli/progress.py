@@ -1,18 +1,16 @@
-"""Progress of MD on a terminal: percent, ns/day, time left; nothing when the output is not a terminal."""
+"""Progress of MD: percent, ns/day, time left; a bar on a terminal, else a line a minute (:mod:`mlsim.progress`)."""
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
-from tqdm import tqdm
-
+from mlsim.progress import Bar
 from mlsim.units import FS_PER_PS, PS_PER_NS, SECONDS_PER_DAY
 
 
 class MdProgress:
-    """A tqdm bar in units of simulated time.
+    """A bar in units of simulated time.
 
     Parameters
     ----------
@@ -25,12 +23,8 @@ class MdProgress:
         self._ns_per_step = timestep_fs / FS_PER_PS / PS_PER_NS
         self._began: float | None = None  # set by the first chunk: set-up and compilation are not speed
         self._steps = 0
-        self._bar = tqdm(
-            total=total_steps,
-            initial=done_steps,
-            disable=not sys.stderr.isatty(),
-            bar_format="{percentage:3.0f}% |{bar:30}| {desc} [{elapsed}<{remaining}]",
-        )
+        layout = "{percentage:3.0f}% |{bar:30}| {desc} [{elapsed}<{remaining}]"
+        self._bar = Bar(total_steps, done_steps, "simulation", layout=layout)
 
     def __enter__(self) -> MdProgress:
         return self
@@ -54,7 +48,6 @@ class MdProgress:
             self._began = time.monotonic()
         else:
             self._steps += steps
+        done = (self._bar.n + steps) * self._ns_per_step
+        self._bar.describe(f"{done:.3f} ns, {self.ns_per_day:.0f} ns/day")
         self._bar.update(steps)
-        if not self._bar.disable:
-            done = self._bar.n * self._ns_per_step
-            self._bar.set_description_str(f"{done:.3f} ns, {self.ns_per_day:.0f} ns/day", refresh=False)

@@ -9,19 +9,33 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mlsim.errors import CheckpointError, MissingError, OccupiedError
+from mlsim.errors import CheckpointError, MissingError
 from mlsim.files import write_bytes
+from mlsim.locks import claim
+from mlsim.starts import Layout, Start, require_start, take
 
 FORMAT = "mlsim-training"
 VERSION = 1
 NAME = "checkpoint.pt"
+#: What a training leaves before its first checkpoint, and after it.
+_BEFORE = ("train.yaml", "contrastive.yaml", "peptides.csv", "guard.npz", "fit.yaml", "populations.yaml")
+_RESULTS = ("config.yaml", "weights.safetensors", "history.csv", "result.json")
+LAYOUT = Layout(
+    what="training",
+    record=NAME,
+    checkpoints=(NAME,),
+    own=(*_BEFORE, *_RESULTS),
+    holds_nothing=lambda path: path.name not in _RESULTS,
+)
 _UNREADABLE = (
     OSError,
     RuntimeError,
@@ -65,21 +79,22 @@ class TrainState:
     memory: dict[str, Tensor] = field(default_factory=dict)
 
 
-def begin(directory: Path, identity: str, start: Literal["new", "resume"]) -> TrainState:
-    """A fresh state for a directory that is empty or not there, or the one that its checkpoint holds.
+@contextmanager
+def begin(directory: Path, identity: str, start: Start) -> Iterator[TrainState]:
+    """Hold ``directory`` for a training: a fresh state, or the one that its checkpoint holds.
+
+    A training that was killed before its first checkpoint begins anew, also with ``resume``.
 
     Raises
     ------
     OccupiedError
-        ``new`` in a directory that holds something.
+        ``new`` in a directory that holds something, or any start in one that is in use.
     MissingError, CheckpointError
-        As :func:`load`.
+        As :func:`load` and :func:`mlsim.starts.take`.
     """
-    if start == "resume":
-        return load(directory, identity)
-    if directory.is_dir() and any(directory.iterdir()):
-        raise OccupiedError(f"{directory}: is not empty; resume the training in it or choose another directory")
-    return TrainState(identity)
+    require_start(directory, LAYOUT, start)
+    with claim(directory):
+        yield load(directory, identity) if take(directory, LAYOUT, start) == "resume" else TrainState(identity)
 
 
 def save(state: TrainState, directory: Path) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -27,13 +28,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from mlsim.dataset import batches
 from mlsim.errors import UnphysicalError
 from mlsim.fitting import checkpoint, history
 from mlsim.fitting.checkpoint import TrainState
 from mlsim.fitting.settings import TrainSettings
+from mlsim.progress import Bar
 
 #: Why a run ended: all epochs done, no better for ``patience`` epochs, or out of time.
 Stopped = Literal["finished", "early", "time"]
@@ -106,16 +107,15 @@ def run(
         objective.recall(state.memory)
     per_epoch = batches.count(objective.n_frames, settings.batch_size)
     started, stopped = time.monotonic(), _verdict(state, settings)
+    if state.history:
+        history.write_table(state.history, directory)  # a kill may have come between checkpoint and table
     size = min(settings.batch_size, objective.n_frames)
-    bar = tqdm(
-        total=settings.epochs * per_epoch * size,
-        initial=state.epoch * per_epoch * size,
-        unit="frames",
-        unit_scale=True,
-        desc="training",
-        disable=None if progress == "auto" else True,
+    shown = (
+        None
+        if progress == "off"
+        else Bar(settings.epochs * per_epoch * size, state.epoch * per_epoch * size, "training", "frames")
     )
-    with bar:
+    with shown or nullcontext():
         while stopped is None:
             before = time.monotonic()
             total = 0.0
@@ -125,7 +125,8 @@ def run(
                 step = state.epoch * per_epoch + k
                 rate = learning_rate(settings, step, settings.epochs * per_epoch)
                 total += trained.step(objective, index, rate, step, state.epoch)
-                bar.update(len(index))
+                if shown is not None:
+                    shown.update(len(index))
             spent = time.monotonic() - before
             valid = trained.validate(objective)
             if not math.isfinite(valid):
@@ -145,7 +146,8 @@ def run(
                 state.memory = objective.memory()
             checkpoint.save(state, directory)
             history.write_table(state.history, directory)
-            bar.set_postfix(train=f"{row['train']:.2f}", valid=f"{valid:.2f}", best=state.best_epoch)
+            if shown is not None:
+                shown.describe(f"train {row['train']:.2f}, held out {valid:.2f}, best epoch {state.best_epoch}")
             stopped = _verdict(state, settings)
             minutes = (time.monotonic() - started + row["seconds"]) / 60.0
             if stopped is None and settings.max_minutes is not None and minutes > settings.max_minutes:

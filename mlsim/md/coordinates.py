@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from mlsim.errors import StorageError
+from mlsim.files import open_own
 from mlsim.runs.streams import Stream
 
 
@@ -22,14 +23,14 @@ class CoordinateStream(Stream):
 
     def __init__(self, path: Path, topology: app.Topology, frame_ps: float) -> None:
         super().__init__(path)
-        append = path.exists() and path.stat().st_size > 0
+        with open_own(path, "ab"):  # there, and no link: the writer of XTC opens it by name
+            append = path.stat().st_size > 0
         self._handle: BinaryIO | None = None
         self._writer: app.XTCFile | app.DCDFile
         if path.suffix == ".xtc":
-            path.touch()
             self._writer = app.XTCFile(str(path), topology, frame_ps * unit.picosecond, 1, 1, append)
         else:
-            self._handle = open(path, "r+b" if append else "wb")  # noqa: SIM115 - held open for the life of the run
+            self._handle = open_own(path, "r+b" if append else "w+b")
             self._writer = app.DCDFile(self._handle, topology, frame_ps * unit.picosecond, 1, 1, append)
 
     def append(self, positions: NDArray[np.float64]) -> None:

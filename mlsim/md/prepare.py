@@ -88,7 +88,13 @@ def starting_molecule(
 def minimise(
     system: System, positions: NDArray[np.float64], settings: Recorded, iterations: int = 2000
 ) -> NDArray[np.float64]:
-    """Positions [N, 3] nm after L-BFGS minimisation (tolerance 10 kJ/mol/nm)."""
+    """Positions [N, 3] nm after L-BFGS minimisation (tolerance 10 kJ/mol/nm).
+
+    Raises
+    ------
+    UnphysicalError
+        If energy or forces are not finite on the way.
+    """
     small = system.getNumParticles() <= platforms.REFERENCE_LIMIT
     wanted = "Reference" if small else ("CPU" if settings.platform == "auto" else settings.platform)
     name = wanted if wanted in platforms.available() else "Reference"
@@ -99,7 +105,10 @@ def minimise(
         platforms.properties_for(name, settings.threads),
     )
     context.setPositions(positions)
-    LocalEnergyMinimizer.minimize(context, 10.0, iterations)
+    try:
+        LocalEnergyMinimizer.minimize(context, 10.0, iterations)
+    except OpenMMException as error:
+        raise broken(error, "minimisation") from None
     return np.array(context.getState(getPositions=True).getPositions(asNumpy=True)._value)
 
 
@@ -159,7 +168,10 @@ def equilibrate_box(
     volumes = []
     for _ in range(blocks):
         stop.heed()
-        engine.step(steps_for(length_ps / blocks, NPT_TIMESTEP_FS))  # type: ignore[attr-defined]
+        try:
+            engine.step(steps_for(length_ps / blocks, NPT_TIMESTEP_FS))  # type: ignore[attr-defined]
+        except OpenMMException as error:
+            raise broken(error, "equilibration of the box") from None
         volumes.append(context.getState().getPeriodicBoxVolume()._value)
     state = context.getState(getPositions=True)
     box = np.array([[v.x, v.y, v.z] for v in state.getPeriodicBoxVectors()._value])

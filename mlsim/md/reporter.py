@@ -80,7 +80,4 @@ class Reporter:
 
     def save_last_good(self) -> int | None:
         """Write the last good state; its step, or None if there was none."""
-        if not self.check.save_last_good(self.directory / LAST_GOOD):
-            return None
-        assert self.check.last_good is not None
-        return self.check.last_good.step
+        return self.check.save_last_good(self.directory / LAST_GOOD)

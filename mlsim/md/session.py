@@ -1,17 +1,17 @@
 """One session: what every run has, whoever moves the atoms.
 
-    lock -> (resume: cut outputs back, load checkpoint) -> until done: move, report; checkpoint now and then -> record
+    lock -> (resume: load checkpoint, cut outputs back) -> until done: move, report; checkpoint now and then -> record
 
 Clock, stop request, outputs, stability check, checkpoint, failure and record are here. An :class:`Engine` knows only
 how atoms move: one molecule, copies of it in one Context, temperatures that exchange (:mod:`mlsim.md.engines`). A run
 that was interrupted at any moment and resumed equals one that was not.
 
-Writing order: outputs first, then the checkpoint that refers to their lengths, the record last.
+Writing order: the record when a run begins, then its first checkpoint; from there outputs first, then the checkpoint
+that refers to their lengths, and the record at the end. A refused start or resume has rewritten nothing.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,17 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsim.chem.molecule import Molecule
-from mlsim.errors import MissingError, MlsimError, OccupiedError, UnphysicalError
-from mlsim.files import lock, make_directory, storage, write_json, write_text
+from mlsim.errors import MlsimError, UnphysicalError
+from mlsim.files import storage, write_json, write_text
+from mlsim.locks import Held, claim
 from mlsim.md.reporter import LAST_GOOD, Reporter
 from mlsim.md.settings import Recorded
 from mlsim.md.signals import RESPONSE_SECONDS, Clock, Progress, Stopped, StopRequest
 from mlsim.potentials.contract import Potential
 from mlsim.potentials.dihedral_bias import DihedralBias
-from mlsim.records import RUN_FILE, Failure, RunRecord, digest_of_json
-from mlsim.runs.restart import Checkpoint, resumed
+from mlsim.records import Failure, RunRecord, digest_of_json
+from mlsim.runs.restart import CONFIG, RUN, Checkpoint, begun, resumed
 from mlsim.runs.streams import Stream, cut_all_back
 from mlsim.runs.trajectory import Replica
+from mlsim.starts import Start, clear, take
 
 #: Settings that may differ between a run and its continuation.
 FREE = {
@@ -70,7 +72,10 @@ class Engine(Protocol):
         """One per trajectory."""
 
     def begin(self, stop: StopRequest) -> None:
-        """Set up a new run at step 0; raises ``Stopped`` soon after a stop request."""
+        """Set up a new run at step 0; raises ``Stopped`` soon after a stop request.
+
+        Reporters' checks know the start as soon as there is one, for a run that fails before its first report.
+        """
 
     def resume(self, saved: Checkpoint) -> None:
         """Set up as a checkpoint says."""
@@ -122,51 +127,44 @@ class Outcome(Ending):
         return cls(ending.status, ending.reason, ending.step, ending.wall_seconds, Replica(directory))
 
 
-def require_start(directory: Path, start: Literal["new", "resume"]) -> None:
-    """Refuse to begin where there is a run, and to resume where there is none.
-
-    Raises
-    ------
-    OccupiedError, MissingError
-    """
-    there = (directory / RUN_FILE).exists()
-    if start == "new" and there:
-        raise OccupiedError(f"{directory}: already holds a run; continue it with --resume or choose another -o")
-    if start == "resume" and not there:
-        raise MissingError(f"{directory}: no run to resume here; start it without --resume")
-
-
 def run_session(
-    make: Callable[[], Engine],
+    make: Callable[[Start], Engine],
     directory: Path,
     settings: Recorded,
-    start: Literal["new", "resume"],
+    start: Start,
     progress: Progress | None,
     stop: StopRequest,
 ) -> Ending:
     """Hold ``directory``, make the engine, and run it to ``settings.total_steps``, a stop request or the time limit.
 
-    A directory that this call made is removed again if the run is refused or given up before its first step.
+    What a start wrote is removed again if the run is refused or given up before its first step; a run that fails before
+    it keeps its start and the failure.
+
+    Parameters
+    ----------
+    make : callable
+        The engine for a start that is new or resumed. ``resume`` becomes ``new`` where a start was killed before its
+        first checkpoint (:mod:`mlsim.starts`).
 
     Raises
     ------
     OccupiedError
-        If another process holds the directory.
+        If another process holds the directory, or a new start was asked for where there is a run.
     CheckpointError, MissingError
-        Nothing to resume, or the checkpoint is corrupt or of another run.
+        Nothing to resume, or the checkpoint is corrupt, alone, or of another run.
     UnphysicalError
         NaN, runaway or energy jump; ``failure.json`` and ``last_good.pdb`` are written first.
     StorageError
         The disk refused a write.
     """
-    made, began = not directory.exists(), time.monotonic()
-    make_directory(directory)
-    with lock(directory):
+    began = time.monotonic()
+    with claim(directory) as held:
+        start = take(directory, RUN, start)
         try:
-            session = Session(make(), directory, settings, start, stop)
+            session = Session(make(start), directory, settings, start, stop, held)
         except (MlsimError, Stopped) as error:
-            if made:
-                shutil.rmtree(directory)  # leave nothing half-written
+            if start == "new" and not isinstance(error, UnphysicalError) and not begun(directory):
+                clear(directory, RUN)  # leave nothing half-written
             if isinstance(error, Stopped):
                 return Ending("stopped", stop.reason, 0, time.monotonic() - began)
             raise
@@ -177,24 +175,28 @@ def run_session(
 
 
 class Session:
-    """A run in ``directory``, set up and ready to move."""
+    """A run in ``directory``, which is held, set up and ready to move."""
 
-    def __init__(self, engine: Engine, directory: Path, settings: Recorded, start: str, stop: StopRequest) -> None:
-        self.engine, self.directory, self.settings, self.stop = engine, directory, settings, stop
+    def __init__(
+        self, engine: Engine, directory: Path, settings: Recorded, start: Start, stop: StopRequest, held: Held
+    ) -> None:
+        self.engine, self.directory, self.settings, self.stop, self.held = engine, directory, settings, stop, held
         saved = resumed(directory, start, engine.identity)
         self.wall_before = 0.0
         if saved is None:
-            engine.begin(stop)
             for reporter in engine.reporters:
                 reporter.begin()
+            try:
+                engine.begin(stop)
+            except UnphysicalError as error:
+                self._fail(error)
         else:
             first, _ = next(iter(engine.records()))
             self.wall_before = RunRecord.read(first).wall_seconds
-            cut_all_back(directory, saved.streams)
             engine.resume(saved)
-        for path, own in engine.records():
-            if saved is None and "settings" not in own:
-                write_text(path / "config.yaml", settings.to_yaml())
+            cut_all_back(directory, saved.streams)
+        self._keep_settings()
+        self._write("running", None, self.wall_before)
         for reporter in engine.reporters:
             reporter.open()
         with storage(directory):
@@ -202,7 +204,6 @@ class Session:
             self.streams: list[Stream] = [*frames, *logs, *engine.outputs()]
         if saved is None:
             self.checkpoint()
-        self._write("running", None, self.wall_before)
 
     def close(self) -> None:
         """Release all files."""
@@ -240,10 +241,18 @@ class Session:
 
     def checkpoint(self) -> None:
         """Write the outputs, then the checkpoint that refers to them."""
+        self.held.require_there()
         with storage(self.directory):
             sizes = {str(stream.path.relative_to(self.directory)): stream.sync() for stream in self.streams}
         context, arrays = self.engine.state()
         Checkpoint(self.engine.step, context, sizes, self.engine.identity, arrays).save(self.directory)
+
+    def _keep_settings(self) -> None:
+        text = self.settings.to_yaml()
+        for path, own in self.engine.records():
+            target = path / CONFIG
+            if "settings" not in own and not (target.is_file() and target.read_bytes() == text.encode()):
+                write_text(target, text)
 
     def _write(self, status: str, reason: str | None, wall: float, failure: Failure | None = None) -> None:
         ending = {"status": status, "reason": reason, "step": self.engine.step, "failure": failure}
@@ -256,15 +265,16 @@ class Session:
         worst = engine.worst_atom()
         steps = [step for step in (reporter.save_last_good() for reporter in engine.reporters) if step is not None]
         last = min(steps, default=None)
+        self._keep_settings()
         failure = Failure(message=str(error), step=engine.step, worst_atom=worst, last_good_step=last)
         write_json(self.directory / "failure.json", failure.model_dump(mode="json"))
         self._write("failed", None, self.wall_before, failure)
         if last is None:
             where = "no good state yet"
-        elif len(engine.reporters) == 1:
-            where = f"last good state (step {last}) in {engine.reporters[0].directory / LAST_GOOD}"
         else:
-            where = f"last good states in {self.directory}/*/{LAST_GOOD}"
+            places = [r.directory / LAST_GOOD for r in engine.reporters if (r.directory / LAST_GOOD).is_file()]
+            others = f" and {len(places) - 1} beside it" if len(places) > 1 else ""
+            where = f"last good state (step {last}) in {places[0]}{others}"
         raise UnphysicalError(
             f"{error}; worst atom {worst or 'unknown'}; {where}; try a smaller --timestep-fs"
         ) from error

@@ -20,13 +20,16 @@ of the values that differ from their defaults, which did not change.
 from __future__ import annotations
 
 import itertools
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from mlsim.dataset.averaging import LEAST_SAMPLES
+from mlsim.errors import InputError
 from mlsim.settings import Settings
 from mlsim.units import FS_PER_PS, PS_PER_NS, steps_for
+
+R = TypeVar("R", bound="Recorded")
 
 #: Keys that an earlier version wrote into every exchange, with the only value that they could have.
 FORMER: dict[str, Any] = {
@@ -144,6 +147,16 @@ class Recorded(Output, Hardware, Dynamics):
     def report_steps(self) -> int:
         """Steps between frames (one log row per frame)."""
         return steps_for(self.report_ps, self.timestep_fs)
+
+    @model_validator(mode="after")
+    def _leaves_something(self: R) -> R:
+        shortest = min(self.report_ps, getattr(self, "record_ps", self.report_ps))
+        if self.total_steps < steps_for(shortest, self.timestep_fs):
+            raise InputError(
+                f"ns {self.ns:g} ({self.ns * PS_PER_NS:g} ps) is shorter than {shortest:g} ps, the time between frames"
+                "; expected one frame at least, make the run longer or report_ps shorter"
+            )
+        return self
 
 
 class Bias(Settings):

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a request: finish the chunk, write a checkpoint, stop.
+"""SIGTERM, SIGHUP (a closed terminal) and Ctrl-C as a request: finish the chunk, write a checkpoint, stop.
 
 Work that has no checkpoint, such as the equilibration of a new box, is given up instead: it calls
 :meth:`StopRequest.heed` now and then, and who began it removes what it had written.
@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
+#: Signals that ask for a stop.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 #: Wall time between two looks at the stop request, s.
 RESPONSE_SECONDS = 0.5
 
@@ -49,7 +51,9 @@ class StopRequest:
 
 @contextmanager
 def listening(request: StopRequest | None = None) -> Iterator[StopRequest]:
-    """Catch SIGTERM and SIGINT for the time of a run (main thread only); a second Ctrl-C interrupts at once.
+    """Catch SIGTERM, SIGHUP and SIGINT for the time of a run (main thread only); a second Ctrl-C interrupts at once.
+
+    SIGHUP stays ignored where it is (``nohup``).
 
     Parameters
     ----------
@@ -69,7 +73,8 @@ def listening(request: StopRequest | None = None) -> Iterator[StopRequest]:
         received.append(number)
         request.ask(signal.Signals(number).name, 128 + number)
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    heard = [n for n in STOP_SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, handle) for number in heard}
     try:
         yield request
     finally:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from openmm import Context, OpenMMException, System, app, unit
 
 from mlsim.errors import UnphysicalError
+from mlsim.files import replacing
 from mlsim.potentials import callback
 from mlsim.units import GAS_CONSTANT, kT
 
@@ -49,6 +50,21 @@ class StabilityCheck:
         self._limit_K = limit_K
         self._jump = kT(temperature_K) * (30.0 + 10.0 * np.sqrt(degrees_of_freedom) + degrees_of_freedom)
         self.last_good: Snapshot | None = None
+        self.start: tuple[int, NDArray[np.float64]] | None = None
+
+    def begin_at(self, step: int, positions: NDArray[np.float64]) -> None:
+        """Where the run stands before its first report: kept as the last good state until there is a better one.
+
+        Parameters
+        ----------
+        positions : float64 [N, 3], nm
+            Minimised, or those of a checkpoint.
+        """
+        self.start = (step, positions)
+
+    def last_state(self) -> tuple[int, NDArray[np.float64]] | None:
+        """Step and positions [N, 3] (nm) of the last good state; None before there is a start."""
+        return self.start if self.last_good is None else (self.last_good.step, self.last_good.positions)
 
     def temperature(self, kinetic: float) -> float:
         """Instantaneous temperature, K, of a kinetic energy in kJ/mol."""
@@ -80,7 +96,8 @@ class StabilityCheck:
     def worst_atom(self, context: Context) -> str:
         """The atom that is not finite, or feels the largest force, as ``residue-name (force)``.
 
-        ``context`` may hold several copies of the molecule; the copy is named then.
+        ``context`` may hold several copies of the molecule; the copy is named then. Where every position is lost, the
+        forces at the last good state are looked at: one copy's, if several were lost together.
         """
         atoms = list(self._topology.atoms())
         positions = context.getState(getPositions=True).getPositions(asNumpy=True)._value
@@ -90,8 +107,12 @@ class StabilityCheck:
             return copy + _name(atoms[k % len(atoms)])
 
         bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
-        if len(bad):
+        where, last = "", self.last_state()
+        if 0 < len(bad) < len(positions) or (len(bad) and last is None):
             return f"{name(int(bad[0]))} (position not finite)"
+        if len(bad) and last is not None:
+            context.setPositions(np.tile(last[1], (len(positions) // len(last[1]), 1)))
+            where = f" at step {last[0]}"
         try:
             forces = context.getState(getForces=True).getForces(asNumpy=True)._value
         except OpenMMException:
@@ -99,15 +120,16 @@ class StabilityCheck:
             return "unknown (forces cannot be evaluated)"
         size = np.linalg.norm(np.nan_to_num(forces, nan=np.inf), axis=1)
         k = int(size.argmax())
-        return f"{name(k)} (force {size[k]:.3g} kJ/mol/nm)"
+        return f"{name(k)} (force {size[k]:.3g} kJ/mol/nm{where})"
 
-    def save_last_good(self, path: Path) -> bool:
-        """Write the last good positions as PDB; False if there were none."""
-        if self.last_good is None:
-            return False
-        with open(path, "w") as handle:
-            app.PDBFile.writeFile(self._topology, self.last_good.positions * unit.nanometer, handle, keepIds=True)
-        return True
+    def save_last_good(self, path: Path) -> int | None:
+        """Write the last good positions as PDB; their step, or None if there were none."""
+        last = self.last_state()
+        if last is None:
+            return None
+        with replacing(path) as partial, open(partial, "w") as handle:
+            app.PDBFile.writeFile(self._topology, last[1] * unit.nanometer, handle, keepIds=True)
+        return last[0]
 
 
 def _name(atom: app.topology.Atom) -> str:

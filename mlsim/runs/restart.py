@@ -21,15 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsim.errors import CheckpointError, MissingError
-from mlsim.files import lock as locked
 from mlsim.files import replacing, storage, sync_directory
 from mlsim.files import write_text as write_atomically
+from mlsim.locks import lock as locked
+from mlsim.records import RUN_FILE, RunRecord
+from mlsim.runs.streams import STREAMS, holds_nothing
 from mlsim.settings import Settings
+from mlsim.starts import Layout, standing
 
 __all__ = [
     "CURRENT",
     "PREVIOUS",
+    "RUN",
     "Checkpoint",
+    "begun",
     "locked",
     "resumed",
     "saved_settings",
@@ -42,6 +47,16 @@ S = TypeVar("S", bound=Settings)
 
 CURRENT = "checkpoint.chk"
 PREVIOUS = "checkpoint_prev.chk"
+CONFIG = "config.yaml"
+#: What a run directory holds, and what of it is there before the first checkpoint.
+RUN = Layout(
+    what="run",
+    record=RUN_FILE,
+    checkpoints=(CURRENT, PREVIOUS),
+    own=(RUN_FILE, CONFIG, "topology.pdb", "start.npz", "start.pdb", "failure.json", "last_good.pdb", *STREAMS),
+    parts=("replica-[0-9]*", "state-[0-9]*"),
+    holds_nothing=holds_nothing,
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,8 @@ class Checkpoint:
             path = directory / PREVIOUS  # killed between the two renames
         if not path.exists():
             raise MissingError(f"{directory}: no {CURRENT} to resume from; start the run without --resume")
+        if path.is_symlink():
+            raise CheckpointError(f"{path}: is a link; expected a checkpoint of this run itself")
         try:
             # from memory: np.load leaves a damaged file open
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
@@ -151,15 +168,28 @@ def steps_done(directories: Iterable[Path]) -> int:
     return total
 
 
+def begun(directory: Path) -> bool:
+    """Whether ``directory`` holds a run that came to a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`mlsim.starts.standing`.
+    """
+    return standing(directory, RUN).begun
+
+
 def saved_settings(kind: type[S], directory: Path) -> S:
-    """The resolved settings that a run saved (its root seed filled in).
+    """The resolved settings that a run saved (its root seed filled in); without ``config.yaml``, those of its record.
 
     Raises
     ------
     MissingError
         If there is no run.
     """
-    path = directory / "config.yaml"
-    if not path.is_file():
-        raise MissingError(f"{directory}: no run to resume here (no config.yaml); start it without --resume")
-    return kind.from_yaml(path)
+    path = directory / CONFIG
+    if path.is_file():
+        return kind.from_yaml(path)
+    if not (directory / RUN_FILE).is_file():
+        raise MissingError(f"{directory}: no run to resume here (no {CONFIG}); start it without --resume")
+    return kind.parse(RunRecord.read(directory).settings, f"{directory / RUN_FILE}")

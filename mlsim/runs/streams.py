@@ -7,6 +7,7 @@ OpenMM's reporters append without truncating: after a crash the frames newer tha
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,23 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsim.errors import CheckpointError
+from mlsim.errors import CheckpointError, StorageError
+from mlsim.files import open_own
+
+#: Names that outputs have, as patterns: what a checkpoint may cut back, and nothing else.
+STREAMS = ("*.xtc", "*.dcd", "*.csv", "*.f32", "*.f64")
+#: Bytes of a DCD file before its first frame, and the most that the header of a table takes.
+_DCD_HEADER, _TABLE_HEADER = 276, 65_536
+
+
+def holds_nothing(path: Path) -> bool:
+    """Whether an output has no record in it yet: no frame, no row below the header (true of every other file)."""
+    size = path.stat().st_size
+    if path.suffix == ".csv":
+        return size <= _TABLE_HEADER and path.read_bytes().count(b"\n") <= 1
+    if path.suffix == ".dcd":
+        return size <= _DCD_HEADER
+    return size == 0 or path.suffix not in (".xtc", ".f32", ".f64")
 
 
 class Stream:
@@ -27,7 +44,7 @@ class Stream:
 
     def sync(self) -> int:
         """Bring everything to disk; return the size in bytes."""
-        descriptor = os.open(self.path, os.O_RDONLY)
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             os.fsync(descriptor)
             return os.fstat(descriptor).st_size
@@ -38,13 +55,13 @@ class Stream:
         """Release the file."""
 
 
-def cut_back(path: Path, size: int) -> None:
-    """Truncate ``path`` to ``size`` bytes.
+def require_length(path: Path, size: int) -> None:
+    """Refuse an output that is shorter than its checkpoint says.
 
     Raises
     ------
     CheckpointError
-        If the file is missing or shorter than the checkpoint says.
+        If the file is missing or has less than ``size`` bytes.
     """
     present = path.stat().st_size if path.is_file() else -1
     if present < size:
@@ -52,23 +69,32 @@ def cut_back(path: Path, size: int) -> None:
         raise CheckpointError(
             f"{path}: the checkpoint expects at least {size} bytes, got {found}; restore the file or start a new run"
         )
-    os.truncate(path, size)
+
+
+def cut_back(path: Path, size: int) -> None:
+    """Truncate ``path`` to ``size`` bytes; errors as :func:`require_length`."""
+    require_length(path, size)
+    with open_own(path, "r+b") as handle:
+        handle.truncate(size)
 
 
 def cut_all_back(directory: Path, sizes: Mapping[str, int]) -> None:
-    """Truncate every output below ``directory`` to its size at a checkpoint.
+    """Truncate every output below ``directory`` to its size at a checkpoint; all of them or none.
 
     Raises
     ------
     CheckpointError
-        As :func:`cut_back`, or for a name that leads out of ``directory``: a checkpoint that came from elsewhere must
-        not touch other files.
+        As :func:`cut_back`, or for a name that no output has or that leads out of ``directory``: a checkpoint that came
+        from elsewhere must not touch other files.
     """
     inside = directory.resolve()
     for name in sizes:
         path = directory / name
-        if path.is_symlink() or inside not in path.resolve().parents:
+        ours = any(path.match(pattern) for pattern in STREAMS) and sizes[name] >= 0
+        if not ours or path.is_symlink() or inside not in path.resolve().parents:
             raise CheckpointError(f"{directory}: the checkpoint names {name!r}, which is no output of this run")
+    for name, size in sizes.items():
+        require_length(directory / name, size)
     for name, size in sizes.items():
         cut_back(directory / name, size)
         if name.endswith(".dcd"):
@@ -83,7 +109,10 @@ class _HeldStream(Stream):
     def sync(self) -> int:
         self._file.flush()
         os.fsync(self._file.fileno())
-        return self._file.tell()
+        found = os.fstat(self._file.fileno())
+        if found.st_nlink == 0:
+            raise StorageError(f"{self.path}: was removed while it was written; what was in it is lost, start again")
+        return found.st_size
 
     def close(self) -> None:
         self._file.close()
@@ -95,7 +124,7 @@ class RecordStream(_HeldStream):
     def __init__(self, path: Path, dtype: str = "<f4") -> None:
         super().__init__(path)
         self._dtype = np.dtype(dtype)
-        self._file = open(path, "ab")  # noqa: SIM115 - held open for the life of the run
+        self._file = open_own(path, "ab")
 
     def append(self, row: NDArray[np.float64]) -> None:
         """Write one record."""
@@ -107,9 +136,8 @@ class TableStream(_HeldStream):
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         super().__init__(path)
-        fresh = not path.exists() or path.stat().st_size == 0
-        self._file = open(path, "a")  # noqa: SIM115 - held open for the life of the run
-        if fresh:
+        self._file = io.TextIOWrapper(open_own(path, "ab"), encoding="utf-8", newline="\n")
+        if path.stat().st_size == 0:
             self._file.write(",".join(columns) + "\n")
 
     def append(self, row: Sequence[float]) -> None:
@@ -122,7 +150,7 @@ def repair_dcd_header(path: Path) -> None:
     size = path.stat().st_size
     if size < 276:
         return
-    with open(path, "r+b") as handle:
+    with open_own(path, "r+b") as handle:
         head = handle.read(276)
         (n_atoms,) = struct.unpack_from("<i", head, 268)
         count = (size - 276) // (3 * (4 * n_atoms + 8))

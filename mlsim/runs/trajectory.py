@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +13,14 @@ from numpy.typing import NDArray
 
 from mlsim.errors import InputError, MissingError
 from mlsim.records import RUN_FILE, RunRecord
-from mlsim.runs.trajectory_file import plain_name
+from mlsim.runs.trajectory_file import UNREADABLE, plain_name
+from mlsim.runs.whole_frames import read_log, whole_frames
 
 if TYPE_CHECKING:
     import mdtraj
 
+#: Columns that are numbers in every run; kinetic energies are not known of all engines.
+_NUMBERS = ("step", "time_ps", "potential_kJ_mol", "bias_kJ_mol")
 COLUMNS = ("step", "time_ps", "potential_kJ_mol", "kinetic_kJ_mol", "temperature_K", "bias_kJ_mol")
 
 
@@ -41,7 +43,18 @@ class Replica:
         path = self.directory / "topology.pdb"
         if not path.is_file():
             raise MissingError(f"{path}: no such file; the run directory is incomplete")
-        return mdtraj.load_topology(str(path))
+        try:
+            lines = path.read_bytes().decode("ascii").splitlines()  # first, as mdtraj leaves what it cannot read open
+            if not any(line.startswith(("ATOM", "HETATM")) for line in lines):
+                raise ValueError("no atoms")
+            with plain_name(path) as plain:
+                found = mdtraj.load_topology(str(plain))
+        except UNREADABLE as error:
+            raise InputError(f"{path}: damaged ({type(error).__name__}); restore it, or leave this run out") from None
+        expected = self.record.molecule.solute_atoms if self.record.molecule is not None else found.n_atoms
+        if found.n_atoms != expected or not expected:
+            raise InputError(f"{path}: {found.n_atoms} atoms, {RUN_FILE} says {expected}; it is of another molecule")
+        return found
 
     @property
     def trajectory_path(self) -> Path:
@@ -54,26 +67,23 @@ class Replica:
 
     @cached_property
     def _log(self) -> dict[str, NDArray[np.float64]]:
-        path = self.directory / "log.csv"
-        if not path.is_file():
-            raise MissingError(f"{path}: no such file; the run directory is incomplete")
-        with open(path, newline="") as handle:
-            rows = list(csv.reader(handle))
-        if not rows or tuple(rows[0]) != COLUMNS:
-            raise InputError(f"{path}: expected the columns {','.join(COLUMNS)}")
-        whole = [row for row in rows[1:] if len(row) == len(COLUMNS)]  # the last row of a killed run may be cut
-        table = np.array(whole, dtype=np.float64).reshape(-1, len(COLUMNS))
-        return {name: table[:, k] for k, name in enumerate(COLUMNS)}
+        return read_log(self.directory / "log.csv", COLUMNS, _NUMBERS)
 
     @cached_property
     def _positions(self) -> NDArray[np.float32]:
         import mdtraj
 
-        if self.trajectory_path.stat().st_size == 0:
-            return np.zeros((0, self.topology.n_atoms, 3), dtype=np.float32)
-        with plain_name(self.trajectory_path) as path:
-            positions: NDArray[np.float32] = mdtraj.load(str(path), top=self.topology).xyz
-            return positions
+        path, topology = self.trajectory_path, self.topology
+        with whole_frames(path, topology.n_atoms) as whole:
+            if whole is None:
+                return np.zeros((0, topology.n_atoms, 3), dtype=np.float32)
+            try:
+                found: NDArray[np.float32] = mdtraj.load(str(whole), top=topology).xyz
+            except UNREADABLE as error:
+                raise InputError(f"{path}: damaged ({type(error).__name__}); leave this run out") from None
+        if not np.isfinite(found).all():
+            raise InputError(f"{path}: holds positions that are not finite; the file is damaged")
+        return found
 
     @property
     def n_frames(self) -> int:
@@ -128,6 +138,10 @@ class Run:
         record = RunRecord.read(directory)
         if record.engine == "held":
             raise MissingError(f"{directory}: no run in it, but labels of held conformations; expected a run directory")
+        if record.engine == "exchange" and record.state is None:
+            raise MissingError(
+                f"{directory}: a replica exchange, one run per temperature; name one of them, e.g. {directory}/state-00"
+            )
         parts = members(directory, "replica")
         return cls(directory, record, tuple(Replica(p) for p in parts) or (Replica(directory),))
 

@@ -47,7 +47,7 @@ _HDF5 = frozenset({".h5", ".hdf5", ".lh5"})
 #: Endings of mmCIF files.
 _MMCIF = frozenset({".cif", ".mmcif", ".pdbx"})
 #: What mdtraj raises for files that it cannot make sense of.
-_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, AttributeError, ImportError)
+UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, AttributeError, ImportError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
             own = {} if named else {"top": topology}
             step = {} if ending in _SINGLE else {"stride": stride}
             found = mdtraj.load(str(plain), **step, **own)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             reason = " ".join(str(error).split()).replace(str(plain), path.name)[:300]
             raise InputError(f"{path}: cannot be read as a trajectory of {top.name}: {reason}") from None
     if not len(found):
@@ -136,7 +136,7 @@ def _first_frame(top: Path) -> mdtraj.Trajectory:
             if not is_mmcif:
                 _require_atoms(top)
             first = (mdtraj.load if is_mmcif else mdtraj.load_pdb)(str(plain))[0]
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             reason = " ".join(str(error).split()).replace(str(plain), top.name)[:300]
             raise InputError(f"{top}: cannot be read as a topology; expected a PDB or mmCIF file ({reason})") from None
     return first

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mlsim.errors import InputError, SettingsError
-from mlsim.files import lock as locked
+from mlsim.locks import lock as locked
 from mlsim.md.settings import ExchangeSettings, LabelSettings, ReferenceSettings, RunSettings
 from mlsim.md.signals import Progress, StopRequest, listening
 from mlsim.runs.restart import saved_settings
-from mlsim.settings import Settings, read_yaml
+from mlsim.settings import Settings
 
 __all__ = [
     "COMMAND_LINE",
@@ -63,23 +63,30 @@ def new_settings(kind: type[S], system: str | None, given: Mapping[str, Any]) ->
     """
     if system is None:
         raise InputError("expected a system or a config file, got none; e.g. alanine-dipeptide")
-    config = system.endswith((".yaml", ".yml"))
-    values = {**(read_yaml(system) if config else {"system": system}), **given}
+    from mlsim.workflow.simulation.places import absolute, read_config
+
+    config, here = system.endswith((".yaml", ".yml")), Path.cwd()
+    values = (read_config(system) if config else absolute({"system": system}, here)) | absolute(dict(given), here)
     for key, advice in _NEEDED.items():
         if key in kind.model_fields and key not in values:
             raise SettingsError(f"key '{key}' is missing; {advice}")
     return kind.parse(values, system if config else COMMAND_LINE)
 
 
-def continued_settings(kind: type[S], directory: Path, given: Mapping[str, Any]) -> S:
+def continued_settings(kind: type[S], directory: Path, given: Mapping[str, Any], system: str | None = None) -> S:
     """Settings that the run in ``directory`` saved, with those of ``given`` in their place; no wall time is kept.
 
     Raises
     ------
     MissingError
         If there is no run.
+    InputError
+        If ``system`` is named and the run is of another one.
     SettingsError
         If a value is out of range.
     """
+    from mlsim.workflow.simulation.places import absolute, require_same_system
+
     saved = saved_settings(kind, directory).model_dump()
-    return kind.parse({**saved, "max_hours": None, **given}, COMMAND_LINE)
+    require_same_system(system, saved["system"], directory)
+    return kind.parse({**saved, "max_hours": None, **absolute(dict(given), Path.cwd())}, COMMAND_LINE)

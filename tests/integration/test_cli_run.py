@@ -85,7 +85,10 @@ def test_a_killed_run_resumes_to_the_same_bits(
 ) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     config = tmp_path / "c.yaml"
-    config.write_text("solvent: vacuum\nns: 1000\nplatform: Reference\nseed: 3\ncheckpoint_minutes: 0.005\n")
+    config.write_text(
+        "system: alanine-dipeptide\n"
+        "solvent: vacuum\nns: 1000\nplatform: Reference\nseed: 3\ncheckpoint_minutes: 0.005\n"
+    )
     process = subprocess.Popen([*PROGRAM, "run", str(config), "-o", str(killed)], stderr=subprocess.PIPE, text=True)
     while not (killed / "trajectory.xtc").exists() or (killed / "trajectory.xtc").stat().st_size < 30_000:
         time.sleep(0.05)
@@ -113,6 +116,7 @@ def test_a_full_disk_stops_with_one_line_and_nothing_before_the_checkpoint_is_lo
 
     config = tmp_path / "c.yaml"
     config.write_text(
+        "system: alanine-dipeptide\n"
         "solvent: vacuum\nns: 1\nplatform: Reference\nseed: 3\ncheckpoint_minutes: 0.005\nreport_ps: 0.1\n"
     )
     done = subprocess.run(
@@ -171,7 +175,7 @@ def test_an_unknown_key_in_a_config_file_gets_a_suggestion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text("ns: 1\nsolvent: vacuum\ntemprature_K: 310\n")
+    config.write_text("system: alanine-dipeptide\nns: 1\nsolvent: vacuum\ntemprature_K: 310\n")
     line = refused(["run", str(config), "-o", str(tmp_path / "r")], monkeypatch, capsys)
     assert "temprature_K" in line
     assert "did you mean 'temperature_K'" in line

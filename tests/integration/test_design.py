@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 from mlsim.chem.catalog import load_system
 from mlsim.cli.main import app
-from mlsim.errors import InputError, MlsimError
+from mlsim.errors import InputError, MlsimError, OccupiedError
 from mlsim.md.signals import StopRequest
 from mlsim.workflow.design.peptide_property import (
     InterruptedSearch,
@@ -82,7 +82,7 @@ def test_a_refused_search_leaves_nothing_behind(tmp_path: Path, words: list[str]
 
 def test_an_occupied_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="not empty"):
+    with pytest.raises(OccupiedError, match="not empty"):
         invoke(*FREE, "-o", str(tmp_path))
 
 

@@ -204,35 +204,6 @@ def test_a_place_that_holds_something_is_occupied(tmp_path: Path) -> None:
     assert files.require_free(tmp_path / "b") == tmp_path / "b"
 
 
-def test_a_lock_keeps_others_out_and_ends_with_its_block(tmp_path: Path) -> None:
-    with files.lock(tmp_path), pytest.raises(OccupiedError, match="in use"), files.lock(tmp_path):
-        pytest.fail("held twice")
-    with files.lock(tmp_path):
-        pass
-
-
-def test_a_lock_that_is_a_link_is_refused_and_its_target_not_emptied(tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
-    precious.write_text("precious")
-    (tmp_path / files.LOCK).symlink_to(precious)
-    with pytest.raises(StorageError, match="link"), files.lock(tmp_path):
-        pytest.fail("locked through a link")
-    assert precious.read_text() == "precious"
-
-
-def test_a_lock_does_not_empty_what_has_its_name(tmp_path: Path) -> None:
-    (tmp_path / files.LOCK).write_text("kept")
-    with files.lock(tmp_path):
-        pass
-    assert (tmp_path / files.LOCK).read_text() == "kept"
-
-
-def test_a_pipe_is_no_lock(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / files.LOCK)
-    with pytest.raises(StorageError, match="plain file"), files.lock(tmp_path):
-        pytest.fail("locked a pipe")
-
-
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     code = (
         "import os; from mlsim import files\n"

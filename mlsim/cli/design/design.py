@@ -39,9 +39,11 @@ def design(
 ) -> None:
     """Design peptides: mlsim design --letters AEKL --length 8 --charge 1:2 --moment 0.6 -o DIR."""
     from mlsim.errors import InputError
-    from mlsim.files import lock, make_directory, write_text
+    from mlsim.files import write_text
+    from mlsim.locks import claim
     from mlsim.seeds import fresh_seed
-    from mlsim.workflow.design.design_plan import DesignSettings
+    from mlsim.starts import Start, require_start, take
+    from mlsim.workflow.design.design_plan import LAYOUT, DesignSettings
     from mlsim.workflow.requests import saved_settings
 
     if output is None:
@@ -71,27 +73,25 @@ def design(
         root = fresh_seed() if seed is None else seed
         known = {**values, "seed": root} | ({"simulate": {**physics, "seed": root}} if physics else {})
         plan = DesignSettings.parse(known, "command line")
-        if output.exists() and any(output.iterdir()):
-            raise InputError(f"{output}: not empty; continue its search with --resume or choose another -o")
+    start: Start = "resume" if resume else "new"
+    require_start(output, LAYOUT, start)
     plan.alphabet.encode(plan.given)  # refused before anything is written
-    make_directory(output)
-    with lock(output):
+    with claim(output):
+        take(output, LAYOUT, start)
         write_text(output / "config.yaml", plan.to_yaml())
         _search(plan, output)
 
 
 def _search(plan: DesignSettings, output: Path) -> None:
-    from tqdm import tqdm
-
+    from mlsim.progress_bar import Bar
     from mlsim.workflow.design.peptide_search import search
     from mlsim.workflow.requests import listening
 
-    with listening() as stop, tqdm(total=plan.calls, unit="seq", disable=not sys.stderr.isatty()) as bar:
+    with listening() as stop, Bar(plan.calls, 0, "design", "seq") as bar:
 
         def show(step: int, steps: int, calls: int) -> None:
-            bar.n = calls
-            bar.set_description_str(f"step {step}/{steps}", refresh=False)
-            bar.update(0)
+            bar.describe(f"step {step}/{steps}")
+            bar.update(calls - bar.n)
 
         found = search(plan, output, progress=show, stop=stop)
     if found is None:

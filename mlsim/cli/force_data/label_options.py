@@ -51,8 +51,9 @@ def label(
     from mlsim.workflow.conformations import of_system
     from mlsim.workflow.force_data import label as work
     from mlsim.workflow.requests import COMMAND_LINE, listening
+    from mlsim.workflow.simulation.places import absolute
 
-    settings = LabelSettings.parse({**given, "system": system}, COMMAND_LINE)
+    settings = LabelSettings.parse(absolute({**given, "system": system}, Path.cwd()), COMMAND_LINE)
     source = of_system(conformations, system, top)
     if settings.engine == "gromacs":
         box = conformations
@@ -88,18 +89,14 @@ def summarise(frames: Any, count: int) -> None:
 
 
 class LabelBar:
-    """Labels done and time left, on a terminal."""
+    """Labels done and time left: a bar on a terminal, else a line a minute."""
 
     def __init__(self, count: int, finished: int, units: int) -> None:
-        from tqdm import tqdm
+        from mlsim.progress import Bar
 
         self._units, self._count = units, count
-        self._bar = tqdm(
-            total=count * units,
-            initial=finished * units,
-            disable=not sys.stderr.isatty(),
-            bar_format="{percentage:3.0f}% |{bar:30}| {desc} [{elapsed}<{remaining}]",
-        )
+        layout = "{percentage:3.0f}% |{bar:30}| {desc} [{elapsed}<{remaining}]"
+        self._bar = Bar(count * units, finished * units, "labels", layout=layout)
 
     def __enter__(self) -> LabelBar:
         return self
@@ -111,6 +108,5 @@ class LabelBar:
 
     def advance(self, steps: int) -> None:
         """Count parts of a label."""
+        self._bar.describe(f"{round(self._bar.n + steps) // self._units} of {self._count} labels")
         self._bar.update(steps)
-        if not self._bar.disable:
-            self._bar.set_description_str(f"{self._bar.n // self._units} of {self._count} labels", refresh=False)

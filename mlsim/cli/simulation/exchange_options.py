@@ -41,7 +41,7 @@ def exchange(
     *,
     given: Given,
     processes: Annotated[
-        int, typer.Option(help="Number of temperatures at the same time; does not change the result.")
+        int, typer.Option(min=1, help="Number of temperatures at the same time; does not change the result.")
     ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o from its checkpoint.")] = False,
 ) -> None:
@@ -54,7 +54,7 @@ def exchange(
     if output is None:
         raise InputError("expected an output directory, got none; add -o DIR")
     if resume:
-        settings = continued_settings(ExchangeSettings, output, given)
+        settings = continued_settings(ExchangeSettings, output, given, system)
         done = done_steps(output, settings)
     else:
         settings = new_settings(ExchangeSettings, system, given)

@@ -26,7 +26,7 @@ def run(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory of the run.")] = None,
     *,
     given: Given,
-    processes: Annotated[int, typer.Option(help="Number of replicas at the same time.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Number of replicas at the same time.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o from its checkpoint.")] = False,
 ) -> None:
     """Run molecular dynamics: mlsim run SYSTEM --solvent issnet --ns 1 -o DIR, or mlsim run config.yaml."""
@@ -38,7 +38,7 @@ def run(
     if output is None:
         raise InputError("expected an output directory, got none; add -o DIR")
     if resume:
-        settings = continued_settings(RunSettings, output, given)
+        settings = continued_settings(RunSettings, output, given, system)
         done = steps_done(output, settings)
     else:
         settings = new_settings(RunSettings, system, given)

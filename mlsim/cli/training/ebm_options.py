@@ -69,11 +69,12 @@ def ebm(
 ) -> None:
     """Learn an energy from conformations alone: mlsim train ebm dw4 -o DIR; then mlsim export, verify, run."""
     from mlsim.dataset.batches import count
-    from mlsim.files import require_free
+    from mlsim.fitting.checkpoint import LAYOUT
     from mlsim.fitting.density.contrastive_fit import fit, take_up
     from mlsim.fitting.density.settings import ContrastiveSettings
     from mlsim.fitting.settings import TrainSettings
     from mlsim.fitting.solvent.engine import use_threads
+    from mlsim.starts import require_start
     from mlsim.workflow.training.baseline import keep_molecule
     from mlsim.workflow.training.ebm import NetworkSettings, Recipe, prepare, recipe_for
 
@@ -107,8 +108,7 @@ def ebm(
         "energy_square": energy_square,
     }
     ContrastiveSettings.parse(values, "command line")
-    if not resume:
-        require_free(output)
+    require_start(output, LAYOUT, "resume" if resume else "new")
     if threads is not None:
         use_threads(threads)
     prepared = prepare(source, network, recipe, seed, system, held_out, temperature, bias)

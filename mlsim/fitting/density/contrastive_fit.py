@@ -143,15 +143,15 @@ def carry_out(
     """Run the loop for any model and leave the kept parameters in it; every contrastive fit ends here."""
     problem = objective.problem
     name = identity(problem, train, contrast, begun)
-    state = checkpoint.begin(directory, name, start)
-    write_text(directory / SETTINGS, train.to_yaml())
-    write_text(directory / CONTRAST, contrast.to_yaml())
-    stopped = loop.run(problem.model, objective, train, state, directory, progress)
-    if contrast.keep == "last":
-        problem.model.load_state_dict(state.average or state.weights)
-    held_out = objective.validate()
-    problem.settle(contrast.data_noise * problem.length)
-    return DensityFit(directory, stopped, state.epoch, held_out, tuple(state.history))
+    with checkpoint.begin(directory, name, start) as state:
+        write_text(directory / SETTINGS, train.to_yaml())
+        write_text(directory / CONTRAST, contrast.to_yaml())
+        stopped = loop.run(problem.model, objective, train, state, directory, progress)
+        if contrast.keep == "last":
+            problem.model.load_state_dict(state.average or state.weights)
+        held_out = objective.validate()
+        problem.settle(contrast.data_noise * problem.length)
+        return DensityFit(directory, stopped, state.epoch, held_out, tuple(state.history))
 
 
 def identity(problem: Problem, train: TrainSettings, contrast: ContrastiveSettings, begun: str = "") -> str:

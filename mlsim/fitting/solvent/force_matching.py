@@ -192,27 +192,27 @@ def carry_out(objective: loop.Objective, forces: ForceMatching, task: Task) -> F
     """
     model, train, valid, settings, directory = forces.model, task.train, task.valid, task.settings, task.directory
     baseline = task.baseline
-    state = checkpoint.begin(directory, task.identity, task.start)
-    write_text(directory / SETTINGS, settings.to_yaml())
-    TrainedRegion.of(train, valid, settings.seed).save(directory / region.FILE)
-    stopped = loop.run(model, objective, settings, state, directory, task.progress)
-    weights.save(model, directory)
-    result = FitResult(
-        model,
-        directory,
-        stopped,
-        state.epoch,
-        state.best_epoch,
-        held_out_errors(
-            model, valid, settings, baseline.name if baseline else "", baseline.valid if baseline else None
-        ),
-        float(np.median([row["frames_per_s"] for row in state.history])),
-        tuple(state.history),
-    )
-    levels = {row.predictor: row.projected.value for row in result.errors.rows if row.predictor != "model"}
-    history.draw(state.history, directory, objective.unit, levels if objective is forces else {})
-    _record(result, task).write(directory)
-    return result
+    with checkpoint.begin(directory, task.identity, task.start) as state:
+        write_text(directory / SETTINGS, settings.to_yaml())
+        TrainedRegion.of(train, valid, settings.seed).save(directory / region.FILE)
+        stopped = loop.run(model, objective, settings, state, directory, task.progress)
+        weights.save(model, directory)
+        result = FitResult(
+            model,
+            directory,
+            stopped,
+            state.epoch,
+            state.best_epoch,
+            held_out_errors(
+                model, valid, settings, baseline.name if baseline else "", baseline.valid if baseline else None
+            ),
+            float(np.median([row["frames_per_s"] for row in state.history])),
+            tuple(state.history),
+        )
+        levels = {row.predictor: row.projected.value for row in result.errors.rows if row.predictor != "model"}
+        history.draw(state.history, directory, objective.unit, levels if objective is forces else {})
+        _record(result, task).write(directory)
+        return result
 
 
 def held_out_errors(

@@ -132,16 +132,16 @@ def carry_out(
     OccupiedError, CheckpointError, StorageError, UnphysicalError
         As :func:`fit`.
     """
-    state = checkpoint.begin(task.directory, task.identity, task.start)
-    write_text(task.directory / SETTINGS, task.settings.to_yaml())
-    stopped = loop.run(model, objective, task.settings, state, task.directory, task.progress)
-    weights.save(model, task.directory)
-    errors = held_out_errors(model, peptides, task.settings)
-    history.draw(state.history, task.directory, objective.unit, {})
-    speed = float(np.median([row["frames_per_s"] for row in state.history]))
-    result = PeptideFit(model, task.directory, stopped, state.epoch, state.best_epoch, speed, errors)
-    _record(result, peptides, task).write(task.directory)
-    return result
+    with checkpoint.begin(task.directory, task.identity, task.start) as state:
+        write_text(task.directory / SETTINGS, task.settings.to_yaml())
+        stopped = loop.run(model, objective, task.settings, state, task.directory, task.progress)
+        weights.save(model, task.directory)
+        errors = held_out_errors(model, peptides, task.settings)
+        history.draw(state.history, task.directory, objective.unit, {})
+        speed = float(np.median([row["frames_per_s"] for row in state.history]))
+        result = PeptideFit(model, task.directory, stopped, state.epoch, state.best_epoch, speed, errors)
+        _record(result, peptides, task).write(task.directory)
+        return result
 
 
 def held_out_errors(model: TransferableISSNet, peptides: Sequence[PeptideArrays], settings: TrainSettings) -> SetErrors:

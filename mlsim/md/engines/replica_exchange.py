@@ -37,7 +37,7 @@ from mlsim.md.engines.ladder import Ladder
 from mlsim.md.integrator import canonical, impulses_for, slow_group
 from mlsim.md.prepare import minimise
 from mlsim.md.reporter import Reporter
-from mlsim.md.session import Ending, identity, require_start, run_session
+from mlsim.md.session import Ending, identity, run_session
 from mlsim.md.settings import ExchangeSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.md.stability import Snapshot, StabilityCheck, broken, degrees_of_freedom
@@ -45,10 +45,11 @@ from mlsim.potentials.contract import Potential
 from mlsim.potentials.impulses import Impulses
 from mlsim.potentials.system import build_system
 from mlsim.records import RunRecord, SoluteNote, command_line, versions
-from mlsim.runs.restart import Checkpoint
+from mlsim.runs.restart import Checkpoint, begun
 from mlsim.runs.streams import Stream, TableStream
 from mlsim.runs.trajectory import Run
 from mlsim.seeds import openmm_seed
+from mlsim.starts import Start
 
 Vectors = NDArray[np.float64]
 LOG = "exchange.csv"
@@ -146,7 +147,7 @@ class LocalMover:
 
 @dataclass(frozen=True)
 class ExchangeOutcome(Ending):
-    """How a call ended, with the ladder and one run per temperature."""
+    """How a call ended, with the ladder and one run per temperature (none if it was stopped before its first step)."""
 
     directory: Path
     ladder: Ladder
@@ -179,19 +180,19 @@ def exchange(
     InputError
         If the potential puts the molecule into a box: exchanging a solvated molecule needs too many temperatures.
     """
-    require_start(directory, start)
     molecule = potential.prepare(molecule)
     if molecule.is_periodic:
         raise InputError(f"solvent '{potential.name}': replica exchange is for solvents without box")
     made: list[_Exchange] = []
 
-    def make() -> _Exchange:
+    def make(start: Start) -> _Exchange:
         made.append(_Exchange(molecule, potential, settings, directory, seed, start, spread))
         return made[0]
 
     ending = run_session(make, directory, settings, start, progress, stop or StopRequest())
     ladder = made[0].ladder
-    runs = tuple(Run.open(state_directory(directory, k)) for k in range(ladder.n_states))
+    places = [state_directory(directory, k) for k in range(ladder.n_states)]
+    runs = tuple(Run.open(place) for place in places) if begun(directory) else ()
     return ExchangeOutcome(ending.status, ending.reason, ending.step, ending.wall_seconds, directory, ladder, runs)
 
 
@@ -224,8 +225,11 @@ class _Exchange:
         )
 
     def begin(self, stop: StopRequest) -> None:
+        self.positions = np.repeat(self.molecule.positions[None], len(self.temperatures), axis=0)
+        self._know_start()
         relaxed = minimise(self.local.system, self.molecule.positions, self.settings)
         self.positions = np.repeat(relaxed[None], len(self.temperatures), axis=0)
+        self._know_start()
         steps = self.settings.unrecorded_steps
         if steps == 0:
             return
@@ -242,6 +246,11 @@ class _Exchange:
         self.step, self.ladder = saved.step, Ladder.restore(saved.arrays)
         self.positions = saved.arrays["positions"]
         self.velocities = saved.arrays.get("velocities")
+        self._know_start()
+
+    def _know_start(self) -> None:
+        for reporter, positions in zip(self.reporters, self.positions, strict=True):
+            reporter.check.begin_at(self.step, positions)
 
     def outputs(self) -> Iterable[Stream]:
         states = range(len(self.temperatures))

@@ -41,6 +41,7 @@ from mlsim.records import RunRecord, SoluteNote, command_line, versions
 from mlsim.runs.restart import Checkpoint
 from mlsim.runs.streams import Stream
 from mlsim.seeds import openmm_seed
+from mlsim.starts import Start
 
 Vectors = NDArray[np.float64]
 
@@ -100,7 +101,7 @@ def simulate_together(
     require_copies(settings, molecule, potential)
     request, kept = stop or StopRequest(), tuple(replicas)
 
-    def make() -> _Copies:
+    def make(start: Start) -> _Copies:
         return _Copies(molecule, potential, settings, directory, kept, start)
 
     ending = run_session(make, directory, settings, start, progress, request)
@@ -119,7 +120,7 @@ class _Copies:
         replicas: tuple[tuple[Path, int], ...],
         start: str,
     ) -> None:
-        self.settings, self.molecule, self.potential = settings, molecule, potential
+        self.settings, self.molecule, self.potential, self.directory = settings, molecule, potential, directory
         self.directories, self.seeds = zip(*replicas, strict=True)
         self.copies, self.step = len(replicas), 0
         self.bias = bias_for(molecule, settings)
@@ -152,7 +153,10 @@ class _Copies:
         return own_noise.integrator(self.settings, CONSTRAINT_TOLERANCE)
 
     def begin(self, stop: StopRequest) -> None:
+        self._start_at(0, np.repeat(self.molecule.positions[None], self.copies, axis=0))
+        self.context.setPositions(tiled(self.molecule.positions, self.copies))
         relaxed = minimise(self.one, self.molecule.positions, self.settings)
+        self._start_at(0, np.repeat(relaxed[None], self.copies, axis=0))
         velocities = []
         for seed in self.seeds:
             self.single.setPositions(relaxed)
@@ -166,7 +170,13 @@ class _Copies:
 
     def resume(self, saved: Checkpoint) -> None:
         self.step = saved.step
+        self._start_at(self.step, split(saved.arrays["positions"], self.copies))
         self._put(saved.arrays["positions"], saved.arrays["velocities"], saved.arrays)
+
+    def _start_at(self, step: int, positions: Vectors) -> None:
+        """Tell every check where its copy [copies, N, 3] stands."""
+        for reporter, x in zip(self.reporters, positions, strict=True):
+            reporter.check.begin_at(step, x)
 
     def _put(self, positions: Vectors, velocities: Vectors, noise: dict[str, NDArray[Any]]) -> None:
         self.context.setPositions(positions)
@@ -240,8 +250,10 @@ class _Copies:
         )
 
     def records(self) -> Iterable[tuple[Path, Mapping[str, Any]]]:
-        own = zip(self.directories, self.seeds, self.alone, strict=True)
-        return [(path, {"seed": seed, "identity": alone}) for path, seed, alone in own]
+        root = self.seeds[0] if self.settings.seed is None else self.settings.seed
+        yield self.directory, {"engine": "replicas", "seed": root, "identity": self.identity}
+        for path, seed, alone in zip(self.directories, self.seeds, self.alone, strict=True):
+            yield path, {"seed": seed, "identity": alone}
 
 
 def _rows(quantity: Any) -> Vectors:

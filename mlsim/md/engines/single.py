@@ -24,7 +24,7 @@ from mlsim.md.integrator import canonical, impulses_for, slow_group
 from mlsim.md.observers.contract import Observer, Summarised
 from mlsim.md.prepare import equilibrate, minimise, starting_molecule
 from mlsim.md.reporter import Reporter
-from mlsim.md.session import Outcome, identity, require_start, run_session
+from mlsim.md.session import Outcome, identity, run_session
 from mlsim.md.settings import Biased
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.md.stability import Snapshot, StabilityCheck, broken, degrees_of_freedom
@@ -35,6 +35,7 @@ from mlsim.records import RunRecord, SoluteNote, command_line, versions
 from mlsim.runs.restart import Checkpoint
 from mlsim.runs.streams import Stream
 from mlsim.seeds import openmm_seed
+from mlsim.starts import Start
 
 
 def simulate(
@@ -76,10 +77,9 @@ def simulate(
     StorageError
         The disk refused a write.
     """
-    require_start(directory, start)
     request = stop or StopRequest()
 
-    def make() -> _Single:
+    def make(start: Start) -> _Single:
         return _Single(molecule, potential, settings, directory, seed, bias, tuple(observers), request)
 
     return Outcome.of(run_session(make, directory, settings, start, progress, request), directory)
@@ -128,10 +128,13 @@ class _Single:
 
     def begin(self, stop: StopRequest) -> None:
         positions = self.molecule.positions
-        if not self.molecule.is_periodic:
-            positions = minimise(self.system, positions, self.settings)
         self._prepare(self._choose())
         self.context.setPositions(positions)
+        self.check.begin_at(0, positions)
+        if not self.molecule.is_periodic:
+            positions = minimise(self.system, positions, self.settings)
+            self.context.setPositions(positions)
+            self.check.begin_at(0, positions)
         self.context.setVelocitiesToTemperature(self.settings.temperature_K, openmm_seed(self.seed, "velocities"))
         equilibrate(self.integrator.step, self.settings, stop)
         self.context.setStepCount(0)
@@ -150,6 +153,9 @@ class _Single:
                 f"{self.directory}: OpenMM cannot load the checkpoint ({error}); resume on the platform and "
                 "OpenMM version recorded in run.json"
             ) from None
+        self.check.begin_at(
+            self.step, np.array(self.context.getState(getPositions=True).getPositions(asNumpy=True)._value)
+        )
         for observer in self.observers:
             prefix = f"{observer.name}/"
             arrays = {k.removeprefix(prefix): v for k, v in saved.arrays.items() if k.startswith(prefix)}

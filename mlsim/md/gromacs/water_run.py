@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,9 +24,10 @@ from numpy.typing import NDArray
 
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import CheckpointError, InputError
-from mlsim.files import lock, make_directory, write_text
+from mlsim.files import make_directory, write_text
+from mlsim.locks import claim
 from mlsim.md.gromacs import harvest, input_files, trr
-from mlsim.md.gromacs.program import FOLDER, TPR, TRAJECTORY, Mdrun, executable, gromacs_platform
+from mlsim.md.gromacs.program import FOLDER, STATE, TPR, TRAJECTORY, Mdrun, executable, gromacs_platform
 from mlsim.md.prepare import starting_molecule
 from mlsim.md.session import Outcome
 from mlsim.md.settings import Biased
@@ -33,9 +35,14 @@ from mlsim.md.signals import Progress, Stopped, StopRequest
 from mlsim.potentials.dihedral_bias import DihedralBias, load_grid
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.records import RUN_FILE, RunRecord, SoluteNote, command_line, digest_of, versions
+from mlsim.runs.restart import RUN
 from mlsim.runs.trajectory import Replica
 from mlsim.seeds import openmm_seed
+from mlsim.starts import clear, standing, take
 from mlsim.units import steps_for
+
+#: What such a run is recognised by: the state that ``mdrun`` keeps.
+LAYOUT = replace(RUN, checkpoints=(*RUN.checkpoints, f"{FOLDER}/{STATE}"), own=(*RUN.own, FOLDER, "bias.npz"))
 
 
 def simulate_reference(
@@ -75,16 +82,17 @@ def simulate_reference(
     StorageError
         If GROMACS cannot write.
     """
-    program, stop, made = executable(), stop or StopRequest(), not directory.exists()
+    program, stop = executable(), stop or StopRequest()
     grid, began = _grid(settings), time.monotonic()
-    make_directory(directory / FOLDER)
-    with lock(directory):
+    with claim(directory):
+        take(directory, LAYOUT, "resume" if standing(directory, LAYOUT).begun else "new")
+        make_directory(directory / FOLDER)
         run = Mdrun(program, directory / FOLDER, settings)
         box = Mdrun(program, directory / FOLDER / "box", settings)
         try:
             water = starting_molecule(molecule, solvent, settings, seed, directory, box.equilibrate, stop)
         except Stopped:
-            shutil.rmtree(directory if made else box.directory, ignore_errors=True)
+            clear(directory, LAYOUT)
             return Outcome("stopped", stop.reason, 0, time.monotonic() - began, Replica(directory))
         shutil.rmtree(box.directory, ignore_errors=True)
         head = _head(molecule, water, settings, solvent, grid, seed)

@@ -17,9 +17,11 @@ from pydantic import Field, model_validator
 from mlsim.repr.soft_q.alphabet import AMINO_ACIDS, Alphabet
 from mlsim.repr.soft_q.policy import GPTSettings
 from mlsim.repr.soft_q.rewards import Reward
+from mlsim.repr.soft_q.search import CHECKPOINT
 from mlsim.repr.soft_q.settings import SoftQSettings
 from mlsim.settings import Settings
-from mlsim.workflow.design.peptide_property import PropertySettings, SimulatedProperty
+from mlsim.starts import Layout
+from mlsim.workflow.design.peptide_property import CACHE, PropertySettings, SimulatedProperty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,13 @@ if TYPE_CHECKING:
 #: Points lost per unit of charge outside the wanted interval.
 _CHARGE_SLOPE = 25.0
 PROPERTIES = "properties"
+#: A search is begun when it has a checkpoint, or values that were simulated for it.
+LAYOUT = Layout(
+    what="search",
+    record="config.yaml",
+    checkpoints=(CHECKPOINT, f"{PROPERTIES}/{CACHE}"),
+    own=("config.yaml", PROPERTIES),
+)
 
 
 class DesignSettings(Settings):

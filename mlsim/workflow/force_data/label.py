@@ -24,21 +24,31 @@ from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.spread import on_circle, tour
-from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, UnphysicalError
-from mlsim.files import PARTIAL, lock, make_directory, write_bytes, write_text
+from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedError, UnphysicalError, WorkerError
+from mlsim.files import make_directory, write_bytes, write_text
+from mlsim.locks import claim
 from mlsim.md.engines.held_solute import UNITS_PER_LABEL, HeldSolute, Label
 from mlsim.md.gromacs.held_frame import WATERS, HeldInFrame, keep_waters
 from mlsim.md.prepare import starting_molecule
 from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.md.signals import Clock, Progress, Stopped, StopRequest
 from mlsim.potentials.explicit_water import ExplicitWater
-from mlsim.records import Failure, RunRecord, SoluteNote, command_line, versions
+from mlsim.records import RUN_FILE, Failure, RunRecord, SoluteNote, command_line, versions
+from mlsim.starts import Layout, clear, standing
 from mlsim.workflow.conformations import Conformations, choose, torsions
 from mlsim.workflow.fan_out import fan_out
+from mlsim.workflow.force_data.reference import named_at_begin
 
 __all__ = ["UNITS_PER_LABEL", "LabelTask", "Labelled", "finished", "gather", "label", "labels_in", "prepare"]
 
 SETTINGS, CHOSEN, BOX, LABELS, FRAMES = "label.yaml", "conformations.npz", "box", "labels", "labels.h5"
+#: Begun when the settings are written, which is after the conformations; labels without them are refused.
+LAYOUT = Layout(
+    what="set of labels",
+    record=SETTINGS,
+    checkpoints=(SETTINGS, f"{LABELS}/*.npz"),
+    own=(CHOSEN, LABELS, BOX, WATERS, RUN_FILE),
+)
 #: Least water between a conformation and its image, nm.
 _LEAST_GAP_NM = 0.9
 
@@ -110,9 +120,12 @@ def prepare(
     CheckpointError
         If it holds labels made under other settings.
     """
-    make_directory(directory / LABELS)
-    if (directory / SETTINGS).is_file():
+    now = standing(directory, LAYOUT)
+    if now.begun:
+        if not (directory / CHOSEN).is_file():
+            raise MissingError(f"{directory}: {CHOSEN} is missing; restore it, or choose another -o")
         saved = LabelSettings.from_yaml(directory / SETTINGS)
+        settings = settings.model_copy(update={"system": named_at_begin(settings.system, molecule, directory)})
         if saved.identity() != settings.identity():
             changed = [n for n, v in saved.model_dump().items() if v != getattr(settings, n)]
             raise CheckpointError(
@@ -120,14 +133,15 @@ def prepare(
                 f"{SETTINGS} or choose another -o (training joins several label files)"
             )
     else:
-        prepared = (".lock", LABELS, BOX, WATERS)
-        if any(p.name not in prepared and not p.name.startswith(PARTIAL) for p in directory.iterdir()):
+        if now.foreign:
             raise OccupiedError(f"{directory}: not empty and no labels; choose another -o")
+        clear(directory, LAYOUT)
         picked = conformations.take(choose(conformations, molecule, settings.count, settings.seed))
         ordered = picked.take(tour(on_circle(torsions(picked.positions, molecule)[1])))
         if settings.engine == "gromacs":
             exact = keep_waters(run or Path(), molecule, np.asarray(ordered.time_ps, float), directory / WATERS)
             ordered = replace(ordered, positions=exact)
+        make_directory(directory / LABELS)
         write_bytes(directory / CHOSEN, ordered.to_bytes())
         write_text(directory / SETTINGS, settings.to_yaml())
     return tuple(k for k in range(settings.count) if not _path(directory, k).is_file())
@@ -170,8 +184,7 @@ def label(
         raise InputError("labels by GROMACS have a fixed length; use --stderr none and --max-ps")
     deadline = Clock.of_hours(max_hours, stop).deadline
     molecule = load_system(settings.system)
-    make_directory(directory)
-    with lock(directory):
+    with claim(directory):
         missing = prepare(settings, molecule, conformations, directory, box)
         if box is not None:
             _take_box(box, directory / BOX)
@@ -184,9 +197,10 @@ def label(
             parts = [p for p in np.array_split(np.array(missing), max(1, processes)) if len(p)]
             tasks = [LabelTask(settings, directory, tuple(int(k) for k in p), deadline) for p in parts]
             record = _record(molecule, water, settings)
+            _write(record, settings, directory)
             try:
                 done = fan_out(tasks, processes, progress, stop)
-            except UnphysicalError as error:
+            except (UnphysicalError, WorkerError) as error:
                 failure = Failure(message=str(error), step=_spent(settings, directory)[0])
                 _write(record.model_copy(update={"status": "failed", "failure": failure}), settings, directory)
                 raise
@@ -279,6 +293,7 @@ def _box(
     make_directory(place)
     run = RunSettings.parse(
         {
+            "system": settings.system,
             "ns": 1.0,
             "solvent": "tip3p",
             "temperature_K": settings.temperature_K,

@@ -21,7 +21,8 @@ from mlsim.chem.templates import PROTEIN_FORCE_FIELD
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.packed import pack as write_packed
 from mlsim.errors import MlsimError, OccupiedError
-from mlsim.files import lock, make_directory, write_text
+from mlsim.files import make_directory, write_text
+from mlsim.locks import claim
 from mlsim.md.gromacs.water_run import FOLDER
 from mlsim.md.observers.forces import collect
 from mlsim.md.signals import StopRequest
@@ -84,8 +85,7 @@ def make(
         If another process makes this set.
     """
     stop = stop or StopRequest()
-    make_directory(directory)
-    with lock(directory):
+    with claim(directory):
         waiting = [
             segment
             for segment in segments(manifest, directory)

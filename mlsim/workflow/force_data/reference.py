@@ -18,7 +18,8 @@ from pathlib import Path
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.errors import InputError
-from mlsim.files import lock, make_directory
+from mlsim.files import make_directory
+from mlsim.locks import lock
 from mlsim.md.engines.single import simulate
 from mlsim.md.gromacs import water_run
 from mlsim.md.observers.forces import ForceRecorder, collect, has_frames
@@ -27,7 +28,8 @@ from mlsim.md.session import Outcome
 from mlsim.md.settings import ReferenceSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.potentials.explicit_water import ExplicitWater
-from mlsim.runs.restart import steps_done
+from mlsim.records import RUN_FILE, RunRecord
+from mlsim.runs.restart import begun, steps_done
 from mlsim.workflow.fan_out import fan_out
 
 
@@ -55,7 +57,7 @@ def run_seed(
         The reference directory; this seed goes to ``seed-NNNN`` inside it.
     """
     seed_run = seed_directory(directory, seed)
-    run = settings.model_copy(update={"seed": seed})
+    run = settings.model_copy(update={"seed": seed, "system": named_at_begin(settings.system, molecule, seed_run)})
     water = ExplicitWater(settings.padding_nm, settings.ions, settings.equilibration_ps)
     if settings.engine == "gromacs":
         labelled = run.model_copy(
@@ -68,12 +70,24 @@ def run_seed(
         run,
         seed_run,
         seed,
-        "resume" if (seed_run / "run.json").exists() else "new",
+        "resume" if begun(seed_run) else "new",
         bias_for(molecule, run),
         (ForceRecorder(molecule, run, settings.record_ps),),
         progress=progress,
         stop=stop,
     )
+
+
+def named_at_begin(system: str, molecule: Molecule, directory: Path) -> str:
+    """How a run in ``directory`` named its system when it was begun, if it is of this molecule; else ``system``.
+
+    A path may be typed in another way from another directory; the name is part of what a run is recognised by.
+    """
+    if not (directory / RUN_FILE).is_file():
+        return system
+    record = RunRecord.read(directory)
+    same = record.molecule is not None and record.molecule.digest == molecule.digest
+    return str(record.settings.get("system", system)) if same else system
 
 
 @dataclass(frozen=True)
@@ -169,6 +183,8 @@ def reference(
         Whatever :func:`run_seed` raises.
     """
     directory, stop = Path(directory), stop or StopRequest()
+    if not seeds or min(seeds) < 0 or processes < 1:
+        raise InputError(f"expected seeds from 0 on and at least 1 process, got {list(seeds)} and {processes}")
     molecule = load_system(settings.system)
     bias_for(molecule, settings)  # refused before anything is written
     make_directory(directory)

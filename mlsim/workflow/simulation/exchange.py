@@ -6,24 +6,26 @@ import multiprocessing
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
 from mlsim import seeds
 from mlsim.chem.catalog import load_system
-from mlsim.errors import OccupiedError
+from mlsim.errors import InputError
 from mlsim.md.engines.ladder import temperature_ladder
 from mlsim.md.engines.replica_exchange import ExchangeOutcome, LocalMover, Moved, Mover, Segment, exchange
 from mlsim.md.integrator import impulses_for, slow_group
 from mlsim.md.platforms import PlatformChoice
 from mlsim.md.settings import ExchangeSettings
-from mlsim.md.signals import Progress, StopRequest
+from mlsim.md.signals import STOP_SIGNALS, Progress, StopRequest
 from mlsim.potentials.contract import PotentialRequest
 from mlsim.potentials.named import resolve
 from mlsim.potentials.system import build_system
-from mlsim.records import RUN_FILE
-from mlsim.runs.restart import steps_done
+from mlsim.runs.restart import RUN, steps_done
+from mlsim.starts import require_start
+from mlsim.workflow.fan_out import end_with_parent, killed
 
 __all__ = ["ExchangeOutcome", "done_steps", "run_exchange", "temperature_ladder"]
 
@@ -53,9 +55,9 @@ def run_exchange(
     MlsimError
         Whatever :func:`mlsim.md.engines.replica_exchange.exchange` raises.
     """
-    if start == "new" and directory.exists() and any(p.name != ".lock" for p in directory.iterdir()):
-        held = "already holds a run" if (directory / RUN_FILE).exists() else "not empty and not a run"
-        raise OccupiedError(f"{directory}: {held}; continue a run with --resume, or choose another -o")
+    require_start(directory, RUN, start)
+    if processes < 1:
+        raise InputError(f"processes: expected at least 1, got {processes}")
     if settings.seed is None:
         settings = settings.model_copy(update={"seed": seeds.fresh_seed()})
     assert settings.seed is not None
@@ -83,13 +85,19 @@ class _Pool:
         self._pool = pool
 
     def __call__(self, segments: Sequence[Segment]) -> list[Moved]:
-        return list(self._pool.map(_move, segments))
+        try:
+            return list(self._pool.map(_move, segments))
+        except BrokenProcessPool:
+            for worker in multiprocessing.active_children():  # they do not listen to the pool, and have nothing to lose
+                worker.kill()
+            raise killed() from None
 
 
 def _initialise(settings: ExchangeSettings, platform: PlatformChoice) -> None:
     global _mover
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent stops at the end of a segment
+    for number in STOP_SIGNALS:  # the parent stops at the end of a segment
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent(lambda: True)
     molecule = load_system(settings.system)
     potential = resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
     impulses = impulses_for(settings, potential)

@@ -17,23 +17,22 @@ from typing import Any, Literal
 from mlsim import seeds
 from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
-from mlsim.errors import CheckpointError, InputError, OccupiedError
-from mlsim.files import PARTIAL, make_directory, write_text
+from mlsim.errors import CheckpointError, InputError, MlsimError
+from mlsim.files import write_text
+from mlsim.locks import Held, claim
 from mlsim.md.engines.shared import faster_context, require_copies, simulate_together
 from mlsim.md.engines.single import simulate
 from mlsim.md.prepare import bias_for
-from mlsim.md.session import Outcome
+from mlsim.md.session import FREE, Outcome
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.potentials.contract import Potential, PotentialRequest
 from mlsim.potentials.named import resolve
-from mlsim.records import RUN_FILE, RunRecord, SoluteNote, command_line, versions
-from mlsim.runs.restart import CURRENT, PREVIOUS, steps_done
+from mlsim.records import RUN_FILE, Failure, RunRecord, SoluteNote, command_line, versions
+from mlsim.runs.restart import CONFIG, CURRENT, PREVIOUS, RUN, begun, saved_settings, steps_done
+from mlsim.starts import Start, require_start, take
 from mlsim.workflow.fan_out import fan_out
 from mlsim.workflow.simulation.guard import guards_for
-
-#: What a run that was killed before its first step leaves behind; a new run takes it over.
-_PREPARED = {".lock", "start.npz", "start.pdb"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,9 @@ class ReplicaTask:
         several = self.settings.replicas > 1
         seed = seeds.derive(self.settings.seed, f"replica {self.index}")
         place = replica_directory(self.directory, self.index) if several else self.directory
-        start = self.start if (place / RUN_FILE).exists() else "new"
+        start: Start = self.start
+        if several:
+            start = "resume" if start == "resume" and begun(place) else "new"
         bias = bias_for(molecule, self.settings)
         guards = guards_for(self.settings, potential, molecule, stop)
         return simulate(
@@ -80,15 +81,15 @@ def chosen_context(
     """
     if settings.replicas == 1:
         return "separate"
-    begun: Literal["separate", "shared"] | None = None
+    before: Literal["separate", "shared"] | None = None
     if any((directory / name).exists() for name in (CURRENT, PREVIOUS)):
-        begun = "shared"
+        before = "shared"
     elif any(directory.glob(f"replica-*/{CURRENT}")):
-        begun = "separate"
+        before = "separate"
     if settings.context == "auto":
-        return begun or faster_context(settings, molecule, potential)
-    if begun not in (None, settings.context):
-        raise InputError(f"{directory}: begun with context '{begun}'; resume it without --context")
+        return before or faster_context(settings, molecule, potential)
+    if before not in (None, settings.context):
+        raise InputError(f"{directory}: begun with context '{before}'; resume it without --context")
     if settings.context == "shared":
         require_copies(settings, molecule, potential)
     return settings.context
@@ -97,6 +98,7 @@ def chosen_context(
 def _together(
     settings: RunSettings,
     directory: Path,
+    start: Start,
     molecule: Molecule,
     potential: Potential,
     progress: Progress | None,
@@ -106,8 +108,6 @@ def _together(
     assert settings.seed is not None
     seed, count = settings.seed, settings.replicas
     parts = [(replica_directory(directory, k), seeds.derive(seed, f"replica {k}")) for k in range(count)]
-    begun = (directory / CURRENT).exists() or (directory / PREVIOUS).exists()
-    start: Literal["new", "resume"] = "resume" if begun else "new"
     return simulate_together(molecule, potential, settings, directory, parts, start, progress=progress, stop=stop)
 
 
@@ -117,12 +117,12 @@ def ingredients(settings: RunSettings) -> tuple[Molecule, Potential]:
     return molecule, resolve(settings.solvent, PotentialRequest(molecule, settings.bridge))
 
 
-def require_same(potential: Potential, begun: dict[str, Any], directory: Path) -> None:
+def require_same(potential: Potential, recorded: dict[str, Any], directory: Path) -> None:
     """Refuse to go on with another version of a force field than a run was begun with.
 
     Parameters
     ----------
-    begun : dict
+    recorded : dict
         What the run recorded of its potential (``Potential.describe``).
 
     Raises
@@ -130,7 +130,7 @@ def require_same(potential: Potential, begun: dict[str, Any], directory: Path) -
     CheckpointError
         If a term of the same name has another digest.
     """
-    expected, found = _digests(begun), _digests(potential.describe())
+    expected, found = _digests(recorded), _digests(potential.describe())
     for name in sorted(expected.keys() & found.keys()):
         if expected[name] != found[name]:
             raise CheckpointError(
@@ -144,14 +144,48 @@ def _digests(described: dict[str, Any]) -> dict[str, str]:
     return {str(term["name"]): str(term.get("digest", "")) for term in described.get("terms", [described])}
 
 
-def _recorded_potential(settings: RunSettings, directory: Path) -> dict[str, Any] | None:
-    """What the run in ``directory`` recorded of its potential, or None if no replica has begun."""
-    several = settings.replicas > 1
-    places = [replica_directory(directory, k) for k in range(settings.replicas)] if several else [directory]
-    for place in (directory, *places):
-        if (place / RUN_FILE).exists():
-            return dict(RunRecord.read(place).potential)
-    return None
+def _continued(settings: RunSettings, molecule: Molecule, potential: Potential, directory: Path) -> RunSettings:
+    """Settings to resume a run with: those given, with the system as it was named when the run was begun.
+
+    Refuses other settings, another molecule or force field before anything is written.
+
+    Raises
+    ------
+    CheckpointError
+        With what differs.
+    """
+    first = next(place for place in (directory, *_replicas(directory, settings)) if (place / RUN_FILE).exists())
+    record, saved = RunRecord.read(first), saved_settings(RunSettings, directory)
+    if (settings.replicas == 1) != (saved.replicas == 1):
+        raise CheckpointError(
+            f"{directory}: begun with {saved.replicas} replica{'s' * (saved.replicas > 1)}, which cannot become "
+            f"{settings.replicas}; choose another -o for more runs"
+        )
+    new, old = (each.model_dump(mode="json") for each in (settings, saved))
+    changed = [
+        f"{key} {old[key]!r} (now {new[key]!r})" for key in new if key not in {*FREE, "system"} and new[key] != old[key]
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{directory}: begun with {', '.join(changed)}; resume it with the settings in its {CONFIG}, or choose "
+            "another -o"
+        )
+    if record.molecule is not None and record.molecule.digest != molecule.digest:
+        raise CheckpointError(
+            f"{directory}: begun with another molecule than {molecule.name} is now; put the old file back, or choose "
+            "another -o"
+        )
+    require_same(potential, dict(record.potential), directory)
+    return settings.model_copy(update={"system": saved.system})
+
+
+def _farthest(directory: Path, settings: RunSettings) -> int:
+    """Steps of the replica that came farthest."""
+    return max(steps_done([place]) for place in _replicas(directory, settings))
+
+
+def _replicas(directory: Path, settings: RunSettings) -> list[Path]:
+    return [replica_directory(directory, k) for k in range(settings.replicas)] if settings.replicas > 1 else []
 
 
 def replica_directory(directory: Path, index: int) -> Path:
@@ -183,48 +217,63 @@ def run(
         Whatever :func:`mlsim.md.engines.single.simulate` raises.
     """
     stop = stop or StopRequest()
-    if start == "new":
-        if (directory / RUN_FILE).exists():
-            raise OccupiedError(f"{directory}: already holds a run; continue it with --resume or choose another -o")
-        kept = [p.name for p in directory.iterdir()] if directory.exists() else []
-        if any(name not in _PREPARED and not name.startswith(PARTIAL) for name in kept):
-            raise OccupiedError(f"{directory}: not empty and not a run; choose another -o")
+    if processes < 1:
+        raise InputError(f"processes: expected at least 1, got {processes}")
     if settings.seed is None:
         settings = settings.model_copy(update={"seed": seeds.fresh_seed()})
     # fail before anything is written: unknown system, solvent, or an artifact that does not fit
     molecule, potential = ingredients(settings)
     guards_for(settings, potential, molecule, stop)
     bias_for(molecule, settings)
-    begun = _recorded_potential(settings, directory) if start == "resume" else None
-    if begun is not None:
-        require_same(potential, begun, directory)
+    if require_start(directory, RUN, start) == "resume":
+        settings = _continued(settings, molecule, potential, directory)
     settings = settings.model_copy(update={"context": chosen_context(settings, molecule, potential, directory)})
-    described = potential.describe()
-    tasks = tuple(ReplicaTask(settings, directory, k, start, described) for k in range(settings.replicas))
+    if settings.replicas > 1 and settings.context == "shared":
+        return _together(settings, directory, start, molecule, potential, progress, stop)
     if settings.replicas == 1:
-        return (tasks[0].simulate(molecule, potential, progress, stop),)
-    make_directory(directory)
+        return (ReplicaTask(settings, directory, 0, start, {}).simulate(molecule, potential, progress, stop),)
+    with claim(directory) as held:
+        start, described = take(directory, RUN, start), potential.describe()
+        tasks = tuple(ReplicaTask(settings, directory, k, start, described) for k in range(settings.replicas))
+        return _apart(tasks, molecule, potential, held, min(processes, settings.replicas), progress, stop)
+
+
+def _apart(
+    tasks: tuple[ReplicaTask, ...],
+    molecule: Molecule,
+    potential: Potential,
+    held: Held,
+    workers: int,
+    progress: Progress | None,
+    stop: StopRequest,
+) -> tuple[Outcome, ...]:
+    """Every replica in a Context of its own, and the record of the whole."""
+    settings, directory = tasks[0].settings, tasks[0].directory
     n = molecule.n_atoms
     whole = RunRecord(
         engine="replicas",
         status="running",
         copies=settings.replicas,
-        seed=settings.seed,
+        seed=0 if settings.seed is None else settings.seed,
         settings=settings.model_dump(mode="json"),
         molecule=SoluteNote(name=molecule.name, digest=molecule.digest, solute_atoms=n, atoms=n),
-        potential=described,
+        potential=tasks[0].potential,
         versions=versions(),
         command=command_line(),
     )
-    write_text(directory / "config.yaml", settings.to_yaml())
+    write_text(directory / CONFIG, settings.to_yaml())
     whole.write(directory)
-    workers = min(processes, settings.replicas)
-    if settings.context == "shared":
-        outcomes = _together(settings, directory, molecule, potential, progress, stop)
-    elif workers > 1:
-        outcomes = fan_out(tasks, workers, progress, stop)
-    else:
-        outcomes = fan_out([partial(t.simulate, molecule, potential) for t in tasks], 1, progress, stop)
+    try:
+        if workers > 1:
+            outcomes = fan_out(tasks, workers, progress, stop)
+        else:
+            outcomes = fan_out([partial(t.simulate, molecule, potential) for t in tasks], 1, progress, stop)
+    except MlsimError as error:
+        if held.is_there():
+            failure = Failure(message=str(error), step=_farthest(directory, settings))
+            whole.model_copy(update={"status": "failed", "failure": failure}).write(directory)
+        raise
+    held.require_there()
     complete = all(o.status == "complete" for o in outcomes) and len(outcomes) == settings.replicas
     whole.model_copy(update={"status": "complete" if complete else "stopped", "reason": stop.reason}).write(directory)
     return outcomes

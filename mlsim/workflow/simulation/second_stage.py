@@ -23,8 +23,8 @@ from mlsim.errors import SettingsError
 from mlsim.files import write_npz
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import Progress, StopRequest
-from mlsim.records import RUN_FILE
 from mlsim.runs.bias_file import FILE, SavedBias
+from mlsim.runs.restart import begun
 from mlsim.workflow.simulation.run import Outcome, done_steps, replica_directory, run
 
 #: Directory of the second stage inside that of the first.
@@ -81,8 +81,8 @@ def run_stages(
         return first
     second = second_settings(settings, directory)
     place = directory / FIXED
-    begun: Literal["new", "resume"] = "resume" if (place / RUN_FILE).exists() else "new"
-    return run(second, place, begun, processes=processes, progress=progress, stop=stop)
+    then: Literal["new", "resume"] = "resume" if begun(place) else "new"
+    return run(second, place, then, processes=processes, progress=progress, stop=stop)
 
 
 def second_settings(settings: RunSettings, directory: Path) -> RunSettings:

@@ -46,6 +46,7 @@ from mlsim.md.settings import LabelSettings, RunSettings
 from mlsim.md.signals import Progress, StopRequest
 from mlsim.models.contract import AbstractEnergyModel, create
 from mlsim.records import RUN_FILE, FitRecord, RunRecord
+from mlsim.runs.restart import begun
 from mlsim.workflow.conformations import Conformations, read
 from mlsim.workflow.force_data.label import FRAMES, UNITS_PER_LABEL, finished, label
 from mlsim.workflow.force_fields.field_settings import plain_name
@@ -160,7 +161,7 @@ def collect(
     members = committee(names, run.system)
     if not _complete(place):
         made = run.model_copy(update={"solvent": f"learned:{names[0]}"})
-        run_md(made, place, "resume" if (place / RUN_FILE).is_file() else "new", progress=progress[0], stop=stop)
+        run_md(made, place, "resume" if begun(place) else "new", progress=progress[0], stop=stop)
         if stop.reason is not None:
             return None
     found = read(place, load_system(run.system))
