@@ -1,11 +1,11 @@
-"""Progress of MD: percent, ns/day, time left; a bar on a terminal, else a line a minute (:mod:`mlsim.progress`)."""
+"""Progress of MD: percent, ns/day, time left; a bar on a terminal, else a line a minute (:mod:`mlsim.progress_bar`)."""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
 
-from mlsim.progress import Bar
+from mlsim.progress_bar import Bar
 from mlsim.units import FS_PER_PS, PS_PER_NS, SECONDS_PER_DAY
 
 

@@ -34,7 +34,7 @@ from mlsim.errors import UnphysicalError
 from mlsim.fitting import checkpoint, history
 from mlsim.fitting.checkpoint import TrainState
 from mlsim.fitting.settings import TrainSettings
-from mlsim.progress import Bar
+from mlsim.progress_bar import Bar
 
 #: Why a run ended: all epochs done, no better for ``patience`` epochs, or out of time.
 Stopped = Literal["finished", "early", "time"]

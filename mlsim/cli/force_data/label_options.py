@@ -92,7 +92,7 @@ class LabelBar:
     """Labels done and time left: a bar on a terminal, else a line a minute."""
 
     def __init__(self, count: int, finished: int, units: int) -> None:
-        from mlsim.progress import Bar
+        from mlsim.progress_bar import Bar
 
         self._units, self._count = units, count
         layout = "{percentage:3.0f}% |{bar:30}| {desc} [{elapsed}<{remaining}]"
