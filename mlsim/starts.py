@@ -186,7 +186,7 @@ def _decide(directory: Path, layout: Layout, start: Start, now: Standing) -> Sta
             )
         return "resume"
     if start == "resume" and not now.leftovers:
-        raise MissingError(f"{directory}: no {layout.what} to resume here; start it without --resume")
+        raise MissingError(f"{directory}: no {layout.what} to resume here (no checkpoint); start it without --resume")
     return "new"
 
 

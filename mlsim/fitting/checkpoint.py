@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mlsim.errors import CheckpointError, MissingError
 from mlsim.files import write_bytes
-from mlsim.locks import claim
+from mlsim.locks import LOCK, claim
 from mlsim.starts import Layout, Start, require_start, take
 
 FORMAT = "mlsim-training"
@@ -95,6 +95,7 @@ def begin(directory: Path, identity: str, start: Start) -> Iterator[TrainState]:
     require_start(directory, LAYOUT, start)
     with claim(directory):
         yield load(directory, identity) if take(directory, LAYOUT, start) == "resume" else TrainState(identity)
+        (directory / LOCK).unlink(missing_ok=True)  # what trains on in it is another file
 
 
 def save(state: TrainState, directory: Path) -> None:
