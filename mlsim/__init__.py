@@ -48,6 +48,9 @@ _NOUNS = {
     "load_forcefield": "mlsim.workflow.force_fields.force_field",
     "FreeEnergySurface": "mlsim.analysis.surfaces.surface",
     "MlsimError": "mlsim.errors",
+    "add_solvent": "mlsim.deploy.doors.existing_system",
+    "calculator": "mlsim.deploy.doors.ase_calculator",
+    "solvent": "mlsim.deploy.doors.force_field_file",
 }
 
 _HOMES = {**VERBS, **_NOUNS}

@@ -55,10 +55,10 @@ def assemble(name: str, sequence: Sequence, residues: ListOf[Coordinates]) -> tu
             )
     if any(a not in atoms for k, atoms in enumerate(residues) for a in atom_names(sequence, k)):
         residues = _with_hydrogens(sequence, residues)
-    return _ordered(sequence, residues)
+    return ordered(sequence, residues)
 
 
-def _ordered(sequence: Sequence, residues: ListOf[Coordinates]) -> tuple[app.Topology, NDArray[np.float64]]:
+def ordered(sequence: Sequence, residues: ListOf[Coordinates]) -> tuple[app.Topology, NDArray[np.float64]]:
     """Topology and positions [N, 3] (nm) of the atoms that are there, in template order."""
     topology = app.Topology()
     chain = topology.addChain("A")
@@ -77,7 +77,7 @@ def _ordered(sequence: Sequence, residues: ListOf[Coordinates]) -> tuple[app.Top
 
 
 def _with_hydrogens(sequence: Sequence, residues: ListOf[Coordinates]) -> list[dict[str, NDArray[np.float64]]]:
-    topology, positions = _ordered(sequence, residues)
+    topology, positions = ordered(sequence, residues)
     modeller = app.Modeller(topology, positions * unit.nanometer)
     with _fixed_global_random():
         modeller.addHydrogens(

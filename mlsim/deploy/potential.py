@@ -84,6 +84,9 @@ class LearnedPotential:
     def add_to(self, system: System, molecule: Molecule, placement: Placement) -> None:
         """Add the force, by the chosen bridge, to the solute atoms; one call evaluates all copies."""
         force: Force
+        if placement.atoms is not None:
+            placement.add(system, self._on(placement.atoms, molecule, placement))
+            return
         if placement.copies is None and not takes_callbacks(self.source, self.bridge):
             force = make_force(self.source, molecule, self.bridge)
         elif placement.copies is None:
@@ -95,6 +98,17 @@ class LearnedPotential:
         else:
             force = torch_force(self.source.bind(molecule, "torchscript"), placement.copies)
         placement.add(system, force)
+
+    def _on(self, atoms: tuple[int, ...], molecule: Molecule, placement: Placement) -> Force:
+        """The force on atoms of a System that has another order."""
+        if placement.copies is not None or not takes_callbacks(self.source, self.bridge):
+            raise InputError(
+                f"{self.name}: the atoms of the System have another order than the network's, which only one molecule "
+                "and the bridge 'python' can take; choose it, or order the topology with mlsim build FILE"
+            )
+        force = python_force(bound_for(self.source, molecule, self.bridge), molecule.n_atoms, placement.impulses)
+        force.setParticles(list(atoms))
+        return force
 
     def fused_with(self, mechanics: Potential, bare: System, molecule: Molecule) -> FusedPotential | None:
         """The compiled kernel with the molecular mechanics of the solute in the same call, where it can have them."""

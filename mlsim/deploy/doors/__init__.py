@@ -1,0 +1,1 @@
+"""Doors from programs that people already use: OpenMM scripts, openmm-ml, ASE."""
