@@ -132,9 +132,10 @@ def _require_parameters(system: System, nonbonded: NonbondedForce, molecule: Mol
     differences = np.abs(charges[molecule.file_order] - molecule.charges)
     if differences.max() > _CHARGE_E:
         k = int(differences.argmax())
+        index, name = int(molecule.file_order[k]), molecule.atom_names[k]
         raise InputError(
-            f"add_solvent: expected charges of {PROTEIN_FORCE_FIELD}, got {charges[molecule.file_order[k]]:.4f} instead "
-            f"of {molecule.charges[k]:.4f} e for atom {molecule.atom_names[k]} (index {molecule.file_order[k]}); {_MAKE}"
+            f"add_solvent: expected charges of {PROTEIN_FORCE_FIELD}, got {charges[index]:.4f} instead of "
+            f"{molecule.charges[k]:.4f} e for atom {name} (index {index}); {_MAKE}"
         )
     reference = molecule.system_template(app.NoCutoff)
     ours, theirs = _barriers(reference), _barriers(system)
