@@ -1,8 +1,8 @@
 """A calculator of ASE: ``atoms = mlsim.calculator(molecule, "issnet").ase_atoms()``.
 
 Energy in eV and forces in eV/Angstrom of the whole potential (mechanics and solvent, no constraints), computed by
-OpenMM on the Reference platform in double precision. ASE knows elements and positions only, so the calculator belongs to
-one molecule and refuses Atoms that are not it: another order of the elements, a periodic cell, impossible bonds.
+OpenMM on the Reference platform in double precision. ASE knows elements and positions only, so the calculator belongs
+to one molecule and refuses Atoms that are not it: other elements, a periodic cell, impossible bonds.
 """
 
 from __future__ import annotations
