@@ -12,7 +12,7 @@ word. Constraints, repartitioned masses, integrators, reporters and further forc
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -143,9 +143,9 @@ def _require_parameters(system: System, nonbonded: NonbondedForce, molecule: Mol
         raise InputError(f"add_solvent: the torsions of the System are not those of {PROTEIN_FORCE_FIELD}; {_MAKE}")
 
 
-def _barriers(system: System) -> Counter[tuple[int, float]]:
+def _barriers(system: System) -> defaultdict[tuple[int, float], float]:
     """Sum of torsion barriers, kJ/mol, by periodicity and phase; those of no height do not count."""
-    sums: Counter[tuple[int, float]] = Counter()
+    sums: defaultdict[tuple[int, float], float] = defaultdict(float)
     for force in system.getForces():
         if isinstance(force, PeriodicTorsionForce):
             for k in range(force.getNumTorsions()):
