@@ -8,6 +8,7 @@ to one molecule and refuses Atoms that are not it: other elements, a periodic ce
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from openmm import Context, OpenMMException, Platform, VerletIntegrator
@@ -46,7 +47,7 @@ class SolventCalculator(Calculator):  # type: ignore[misc]
         If the solvent needs a box of water, or there is none of that name.
     """
 
-    implemented_properties = ("energy", "forces")
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
 
     def __init__(self, molecule: Molecule, solvent: str) -> None:
         super().__init__()
