@@ -83,7 +83,7 @@ def test_openmm_ml_runs_it_on_atoms_in_another_order(ala2: Molecule, expected: t
     assert list(places) != sorted(places)
     system = openmmml.MLPotential("issnet").createSystem(topology)
     energy, _ = state_of(system, ala2.positions[places])
-    assert energy == pytest.approx(expected[0], rel=1e-9)
+    assert energy == pytest.approx(expected[0], rel=1e-6)
     integrator = openmm.LangevinIntegrator(300.0, 1.0, 0.001)
     context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
     context.setPositions(ala2.positions[places])
@@ -128,26 +128,29 @@ def test_ase_has_the_energy_and_forces_of_a_run(ala2: Molecule, expected: tuple[
     np.testing.assert_allclose(atoms.get_forces() * 10.0 / kj, expected[1], rtol=1e-6, atol=1e-6)
 
 
-def test_ase_s_own_tests_of_calculators_pass(ala2: Molecule) -> None:
+def test_ase_s_own_tests_of_calculators_pass(ala2: Molecule, capsys: pytest.CaptureFixture[str]) -> None:
     """ASE's finite differences of a calculator, its changes of state, and its dynamics without drift."""
     from ase.calculators.fd import calculate_numerical_forces
     from ase.calculators.test import gradient_test
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
     from ase.md.verlet import VelocityVerlet
 
     atoms = mlsim.calculator(ala2, "issnet").ase_atoms()
     picked = [0, 5, 8]
     numerical = calculate_numerical_forces(atoms, eps=1e-4, iatoms=picked)
     np.testing.assert_allclose(atoms.get_forces()[picked], numerical, atol=2e-3)
-    analytic, differences = gradient_test(atoms, [8])
-    np.testing.assert_allclose(analytic, differences, atol=2e-3)
+    capsys.readouterr()
+    gradient_test(atoms, [8])  # prints the largest difference for every step of the coordinates
+    errors = [float(line.split()[1]) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert min(errors) < 2e-4
+    assert errors[1] < errors[0] / 50.0  # second order, as central differences of a right gradient are
     before = atoms.get_potential_energy()
     assert not atoms.calc.calculation_required(atoms, ["energy", "forces"])
     atoms.positions[3] += 0.05
     assert atoms.calc.check_state(atoms) == ["positions"]
     assert atoms.get_potential_energy() != before
     atoms.positions[3] -= 0.05
-    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(2))
+    noise = np.random.default_rng(2).normal(size=(len(atoms), 3))
+    atoms.set_momenta(noise * np.sqrt(300 * ase.units.kB * atoms.get_masses())[:, None])
     total = atoms.get_total_energy()
     VelocityVerlet(atoms, 0.2 * ase.units.fs).run(50)
     assert abs(atoms.get_total_energy() - total) < 0.02

@@ -70,7 +70,7 @@ def test_the_table_of_the_readme_holds_the_numbers_of_the_results() -> None:
     table = {line.split("|")[1].strip(): line for line in README.read_text().splitlines() if line.startswith("| ")}
     surfaces = {entry["label"]: entry["rmse_corrected_kcal_mol"] for entry in rows[0]["candidates"]}
     means = {
-        entry["predictor"]: entry["corrected"] for row in rows for entry in row.get("mean_force", {}).get("rows", ())
+        entry["predictor"]: entry["projected"] for row in rows for entry in row.get("mean_force", {}).get("rows", ())
     }
     steps = {
         row["contender"]: row["us_per_step"]["median"] / 1000.0

@@ -8,7 +8,6 @@ to one molecule and refuses Atoms that are not it: other elements, a periodic ce
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 from openmm import Context, OpenMMException, Platform, VerletIntegrator
@@ -47,7 +46,7 @@ class SolventCalculator(Calculator):  # type: ignore[misc]
         If the solvent needs a box of water, or there is none of that name.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+    implemented_properties: list[str] = ["energy", "forces"]  # noqa: RUF012 - as ASE declares it
 
     def __init__(self, molecule: Molecule, solvent: str) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ Reference: openmm-ml 1.8, ``MLPotentialImplFactory`` and ``MLPotentialImpl``.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import numpy as np
@@ -78,7 +79,13 @@ class LearnedSolventImpl(MLPotentialImpl):  # type: ignore[misc]
         as_given = Molecule(molecule.name, topology, np.full((n, 3), np.nan), np.arange(n))
         for term in terms_of(resolve(self.solvent, PotentialRequest(molecule, bridge))):
             if getattr(term, "part", None) == "mechanics":
-                term.add_to(system, as_given, Placement(forceGroup))
+                # openmm-ml takes constraints off afterwards, so bonds that are constrained now need their terms too
+                bare = System()
+                for _ in range(n):
+                    bare.addParticle(1.0)  # forces ask for particles, not for their masses
+                term.add_to(bare, as_given, Placement(forceGroup))
+                for force in bare.getForces():
+                    system.addForce(copy.deepcopy(force))
             else:
                 term.add_to(system, molecule, Placement(forceGroup, atoms=particles_of(molecule)))
 
