@@ -51,4 +51,4 @@ def reordered(force: Force, atoms: tuple[int, ...], owner: str) -> Force:
         for k in range(source.getNumExclusions()):
             i, j = source.getExclusionParticles(k)
             made.setExclusionParticles(k, atoms[i], atoms[j])
-    return made  # type: ignore[no-any-return]
+    return made
