@@ -23,6 +23,7 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,8 @@ class TrainedRegion:
     scale: NDArray[np.float64]
     landmarks: NDArray[np.float32]
     threshold: float
+    column: ClassVar[str] = "distance"
+    what: ClassVar[str] = "the trained region"
 
     @classmethod
     def of(cls, train: ForceFrames, held_out: ForceFrames, seed: int) -> TrainedRegion:

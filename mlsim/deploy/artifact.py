@@ -9,6 +9,7 @@
          molecule.pdb          that molecule, so that the artifact can be verified wherever it is
          table.npz             tabulated filters for the compiled kernel (kinds that have one)
          guard.npz             the region of conformations it was trained on (optional; for ``--guard``)
+         committee.npz         further fits whose spread says how sure it is (optional; for ``--guard``)
 
 Loading runs no foreign code in Python: safetensors and ``.npz`` (read with pickle forbidden) hold numbers only, YAML is
 read by the safe loader, and ``model.pt`` is TorchScript, whose loader (C++, without Python objects) builds a program
@@ -38,6 +39,8 @@ from mlsim.dataset.region import FILE as GUARD
 from mlsim.dataset.region import TrainedRegion
 from mlsim.deploy.card import Card, Verification
 from mlsim.deploy.kernel.table import FilterTable
+from mlsim.deploy.travelling_committee import FILE as COMMITTEE
+from mlsim.deploy.travelling_committee import MemberSet
 from mlsim.errors import ArtifactError, MissingError, SettingsError
 from mlsim.records import full_digest
 from mlsim.runs.restart import write_atomically
@@ -156,6 +159,12 @@ class ForceFieldArtifact:
             return None
         self._same(GUARD)
         return TrainedRegion.load(self.directory / GUARD)
+
+    def members(self) -> MemberSet | None:
+        """The committee that travels with it, or None if there is none."""
+        if COMMITTEE not in self.card.files:
+            return None
+        return MemberSet.read(self._same(COMMITTEE), self.directory / COMMITTEE)
 
     def type_indices(self, atom_types: tuple[str, ...]) -> NDArray[np.int64]:
         """Indices of atom types in the vocabulary.

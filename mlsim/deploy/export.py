@@ -31,8 +31,10 @@ from mlsim.deploy.bridges import torchscript
 from mlsim.deploy.card import Atoms, Card, Description, TableNote
 from mlsim.deploy.kernel import table
 from mlsim.deploy.kernel.static import StaticProgram
+from mlsim.deploy.travelling_committee import FILE as COMMITTEE
+from mlsim.deploy.travelling_committee import Member, MemberSet
 from mlsim.errors import ArtifactError
-from mlsim.files import new_directory
+from mlsim.files import new_directory, write_npz
 from mlsim.models import weights
 from mlsim.records import versions
 
@@ -50,6 +52,7 @@ def export(
     description: Description,
     intervals: int | None = None,
     region: TrainedRegion | None = None,
+    committee: MemberSet | None = None,
 ) -> ForceFieldArtifact:
     """Write an artifact; it is not verified yet.
 
@@ -66,6 +69,8 @@ def export(
         Grid of the filter table; default: as fine as :mod:`mlsim.deploy.kernel.table` thinks right.
     region : TrainedRegion, optional
         Conformations it was trained on, for the extrapolation guard.
+    committee : MemberSet, optional
+        Further fits whose spread says how sure it is, see :func:`member`.
 
     Raises
     ------
@@ -83,6 +88,8 @@ def export(
         weights.save(model, fresh)
         if region is not None:
             region.save(fresh / GUARD)
+        if committee is not None:
+            write_npz(fresh / COMMITTEE, committee.arrays())
         solute.to_pdb(fresh / STRUCTURE)
         script = torchscript.script(torchscript.ExportedEnergy(bound, next(model.parameters())))
         torchscript.save(script, fresh / SCRIPT)
@@ -117,6 +124,21 @@ def export(
         )
         (fresh / CARD).write_text(card.to_yaml())
     return ForceFieldArtifact.read(directory)
+
+
+def member(model: AbstractEnergyModel) -> Member:
+    """A fit as a member of a committee.
+
+    Raises
+    ------
+    ArtifactError
+        If the kernel does not compute its kind, or a parameter is not finite.
+    """
+    if model.kind not in COMPILED_KINDS:
+        raise ArtifactError(f"a member of kind '{model.kind}': expected one of {', '.join(COMPILED_KINDS)}")
+    single = _single(model)
+    parameters = {name: value.numpy() for name, value in single.state_dict().items()}
+    return Member(single.config.model_dump(mode="json"), parameters, table.tabulate(single))
 
 
 def force_change(model: AbstractEnergyModel, filters: table.FilterTable, solute: Molecule) -> float:

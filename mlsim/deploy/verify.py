@@ -10,6 +10,7 @@ rigid motion           rotation, reflection and translation change no energy and
                        (of a model in the plane, ``space: 2``: within the plane)
 equal atoms            exchanging atoms of one type and charge changes nothing
 cutoff                 energy and force have no jump where a pair crosses the cutoff
+committee              forces of the members that travel with it: the kernel computes what their networks compute
 =====================  ===========================================================================================
 
 Every check has a number and a bound, and passes when the number is not larger. Energies are compared relative to the
@@ -26,17 +27,19 @@ from datetime import datetime, timezone
 
 import numpy as np
 import openmm
+import torch
 from numpy.typing import NDArray
 
 from mlsim import seeds
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.artifact import ForceFieldArtifact
-from mlsim.deploy.atoms_of_model import STATIC_KINDS, labels
+from mlsim.deploy.atoms_of_model import STATIC_KINDS, labels, torch_energy
 from mlsim.deploy.bind import Backend, BoundForceField, ForceField, Precision
 from mlsim.deploy.bridges.openmm_force import Bridge, make_force, torchforce_problem
 from mlsim.deploy.bridges.torchscript import TorchEnergy
 from mlsim.deploy.card import CheckResult, Verification
 from mlsim.errors import ArtifactError
+from mlsim.models.contract import create
 from mlsim.models.ebm.prior import Spring, equal_points
 from mlsim.records import versions
 
@@ -130,6 +133,7 @@ def verify(artifact: ForceFieldArtifact, molecule: Molecule | None = None) -> Ve
         *_rigid_motion(subject),
         *_equal_atoms(subject),
         *_cutoff(subject),
+        *_committee(subject),
     ]
     return VerifyReport(artifact, tuple(checks))
 
@@ -319,3 +323,19 @@ def _cutoff(subject: _Subject) -> Iterator[CheckResult]:
         yield _check(f"cutoff: energy jump, {kind}", jump / subject.energy_scale, EXACT)
         push = max(0.0, np.abs(np.tensordot(across, forces, axes=1)).max() - rounding * np.abs(forces).max())
         yield _check(f"cutoff: force jump, {kind}", push / subject.force_scale, GRADIENT)
+
+
+def _committee(subject: _Subject) -> Iterator[CheckResult]:
+    """Forces of the members, of which only weights and tables were written."""
+    members = subject.field.artifact.members()
+    if members is None:
+        return
+    worst, found = 0.0, members.bind(subject.molecule).forces(subject.positions)
+    for member, forces in zip(members.members, found, strict=True):
+        model = create(members.kind, dict(member.config), 0)
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in member.weights.items()})
+        x = torch.tensor(subject.positions, requires_grad=True)
+        (slope,) = torch.autograd.grad(torch_energy(model.double(), subject.molecule)(x).sum(), x)
+        expected = -slope.numpy()
+        worst = max(worst, float(np.sqrt(np.mean((forces - expected) ** 2) / np.mean(expected**2))))
+    yield _check("committee: forces, compiled float32", worst, TABLE_FORCES, f"{len(members.members)} members")

@@ -183,8 +183,9 @@ class Replicas(Settings):
 class Guard(Settings):
     """Whether leaving the region that a learned force field was trained on matters."""
 
-    guard: Literal["none", "report", "stop"] = Field(
-        "none", description="Action outside the trained region: none, report, stop."
+    guard: Literal["auto", "none", "report", "stop"] = Field(
+        "auto",
+        description="Action where the force field is unsure: none, report, stop, or auto (report, if it can tell).",
     )
 
 

@@ -93,8 +93,9 @@ def _summary(outcomes: tuple[Any, ...], output: Path, timestep_fs: float, speed:
 
 
 def _guard_line(found: dict[str, Any]) -> str:
+    where = found.get("region", "the trained region")
     worst = found["worst_distance"] / found["threshold"] if found["threshold"] else 0.0
     return (
-        f"  {100 * found['fraction_outside']:.2f} % of {found['frames']} frames outside the trained region "
+        f"  {100 * found['fraction_outside']:.2f} % of {found['frames']} frames outside {where} "
         f"(0.1 % is usual), farthest {worst:.2f} of its limit at {found['worst_time_ps']:g} ps"
     )

@@ -50,7 +50,7 @@ def why_not(settings: RunSettings, molecule: Molecule) -> str | None:
     """Why replicas of such a run cannot share a Context, in a few words; None if they can."""
     if settings.bias == "metadynamics":
         return "a bias that grows acts on one molecule"
-    if settings.guard != "none":
+    if settings.guard not in ("auto", "none"):
         return "the guard watches one molecule"
     if settings.mts_inner_steps > 1:
         return "mts_inner_steps has an integrator of its own"

@@ -1,23 +1,23 @@
 """Extrapolation guard: watches whether a run stays where its learned force field was trained.
 
-At every report the distance of the solute to the trained region (:mod:`mlsim.dataset.region`) is computed and
-written to ``guard.csv``; nothing is done between reports. ``report`` counts; ``stop`` also asks the
-run to stop, at a checkpoint, once it has been outside for ``PATIENCE`` reports in a row: single frames outside
-are expected, by the definition of the threshold, once in a thousand.
+At every report the distance of the solute to the trained region (:mod:`mlsim.dataset.region`), or the spread of the
+committee that travels with the force field, is computed and written to ``guard.csv``; nothing is done between reports.
+``report`` counts; ``stop`` also asks the run to stop, at a checkpoint, once it has been outside for ``PATIENCE``
+reports in a row: single frames outside are expected, by the definition of the threshold, once in a thousand.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from openmm import Context
 
-from mlsim.dataset.region import TrainedRegion
 from mlsim.md.signals import StopRequest
 from mlsim.runs.streams import Stream, TableStream
+from mlsim.shapes import Floats
 
 #: Reports outside in a row after which ``stop`` stops.
 PATIENCE = 10
@@ -26,12 +26,35 @@ EXIT_CODE = 3
 FILE = "guard.csv"
 
 
+class Region(Protocol):
+    """Conformations that a force field knows."""
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms N."""
+
+    @property
+    def threshold(self) -> float:
+        """The distance beyond which a conformation is outside."""
+
+    @property
+    def column(self) -> str:
+        """Name of the distance, with its unit, in tables."""
+
+    @property
+    def what(self) -> str:
+        """The region in words."""
+
+    def distance(self, positions: Floats) -> NDArray[np.float64]:
+        """Distances [F] of conformations [F, N, 3] (nm)."""
+
+
 class ExtrapolationGuard:
     """Observer of the distance to the trained region.
 
     Parameters
     ----------
-    region : TrainedRegion
+    region : Region
     interval : int
         Steps between looks: those between reports.
     action : {"report", "stop"}
@@ -44,7 +67,7 @@ class ExtrapolationGuard:
 
     def __init__(
         self,
-        region: TrainedRegion,
+        region: Region,
         interval: int,
         action: Literal["report", "stop"],
         timestep_ps: float,
@@ -62,7 +85,7 @@ class ExtrapolationGuard:
 
     def open(self, directory: Path) -> tuple[Stream, ...]:
         """Open ``guard.csv``."""
-        self._table = TableStream(directory / FILE, ("step", "time_ps", "distance"))
+        self._table = TableStream(directory / FILE, ("step", "time_ps", self._region.column))
         return (self._table,)
 
     def observe(self, step: int, context: Context) -> None:
@@ -82,13 +105,14 @@ class ExtrapolationGuard:
         self._outside += 1
         self._row += 1
         if self._action == "stop" and self._row >= PATIENCE:
-            self._stop.ask("left the trained region", EXIT_CODE)
+            self._stop.ask(f"left {self._region.what}", EXIT_CODE)
 
     def summary(self) -> dict[str, Any]:
         """For ``run.json``: fraction of reports outside, and the largest distance in units of the threshold."""
         threshold = self._region.threshold
         return {
             "action": self._action,
+            "region": self._region.what,
             "frames": self._frames,
             "fraction_outside": self._outside / self._frames if self._frames else 0.0,
             "worst_distance": self._worst,

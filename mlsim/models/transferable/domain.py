@@ -62,7 +62,8 @@ def kind_indices(
     Raises
     ------
     ArtifactError
-        Naming the kinds that are unknown, or the atom whose charge lies outside the range of its kind.
+        Naming the kinds that are unknown, or the atom whose charge lies outside the range of its kind; or if the
+        charges do not add up to a whole number.
     """
     place = {kind: index for index, kind in enumerate(vocabulary)}
     unknown = sorted({kind for kind in kinds if kind not in place})
@@ -79,4 +80,10 @@ def kind_indices(
                 f"{lowest[k]:.3f} to {highest[k]:.3f} e: another force field or scaled charges need a solvent of their "
                 "own"
             )
+    total = float(np.sum(charges))
+    if abs(total - round(total)) > CHARGE_MARGIN:
+        raise ArtifactError(
+            f"{name}: the charges add up to {total:.3f} e, expected a whole number: scaled charges, or a part of a "
+            "molecule; this solvent was trained on whole peptides"
+        )
     return indices

@@ -22,6 +22,7 @@ from mlsim.deploy.export import export as write
 from mlsim.errors import InputError
 from mlsim.models import weights
 from mlsim.records import FitRecord, read_json
+from mlsim.workflow.force_fields.committee_of_fits import committee_of
 from mlsim.workflow.force_fields.field_settings import ExportSettings
 
 #: Errors on the test frames, as ``mlsim train`` leaves them.
@@ -78,8 +79,11 @@ def export(fit: str | Path, directory: str | Path, settings: ExportSettings) -> 
         training=training,
         licence=settings.licence,
     )
-    trained = _region(fit, settings.frames, molecule)
-    return write(model, molecule, directory / settings.name, description, settings.intervals, trained)
+    committee = None
+    if settings.members:
+        committee = committee_of(settings.members, settings.frames, description)
+    trained = None if settings.members else _region(fit, settings.frames, molecule)
+    return write(model, molecule, directory / settings.name, description, settings.intervals, trained, committee)
 
 
 def _fact(fit: Path, key: str, recorded: Any, given: Any) -> Any:

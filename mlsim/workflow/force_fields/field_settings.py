@@ -56,6 +56,11 @@ class ExportSettings(Settings):
     frames: Path | None = Field(
         None, description="Path of training frames, for the guard, if the training directory has no guard.npz."
     )
+    members: tuple[Path, ...] = Field(
+        (),
+        description="Training directories of a committee, three or more, whose spread says in runs how sure the force "
+        "field is (with --frames, the packed set).",
+    )
     notes: str = Field("", description="Anything that a user of the force field should know.")
 
     @field_validator("name")
