@@ -35,6 +35,7 @@ from mlsim.fitting.solvent.mean_force_error import MeanForceErrors
 from mlsim.md.integrator import verlet
 from mlsim.md.settings import RunSettings
 from mlsim.potentials.born import GB_MODELS, GeneralizedBorn
+from mlsim.potentials.placement import Placement
 from mlsim.potentials.system import skeleton
 from mlsim.runs.trajectory import Run
 from mlsim.units import KJ_PER_KCAL, PS_PER_NS
@@ -76,7 +77,7 @@ class _Bar:
 def gb_energies(model: str, molecule: Molecule, positions: np.ndarray) -> np.ndarray:
     """Solvation energy of one GB model for every frame [F], kJ/mol (positions [F, N, 3] nm)."""
     system = skeleton(molecule, "none", 1.0)
-    GeneralizedBorn(model).add_to(system, molecule, 0)
+    GeneralizedBorn(model).add_to(system, molecule, Placement())
     context = Context(system, verlet(1e-3), Platform.getPlatformByName("Reference"))
     energies = np.empty(len(positions))
     for k, x in enumerate(tqdm(positions, desc=model, mininterval=10)):
