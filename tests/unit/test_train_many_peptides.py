@@ -17,9 +17,9 @@ from mlsim.errors import ArtifactError, InputError
 from mlsim.fitting.settings import TrainSettings
 from mlsim.fitting.solvent.projection import remove_rigid
 from mlsim.fitting.transferable.many_peptides import ManyPeptides, solvent_forces
-from mlsim.fitting.transferable.peptide_arrays import PeptideArrays, PeptideFrames, shelve
+from mlsim.fitting.transferable.peptide_arrays import Labelling, PeptideArrays, PeptideFrames, shelve
 from mlsim.fitting.transferable.peptide_errors import set_errors
-from mlsim.fitting.transferable.peptide_fit import beside, born_alone, fit
+from mlsim.fitting.transferable.peptide_fit import born_alone, fit, labelling
 from mlsim.models.contract import create
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet, domain_of
 
@@ -56,8 +56,7 @@ def student(peptides: list[PeptideFrames], form: str = "additive") -> Transferab
 
 
 def shelved(peptides: list[PeptideFrames], model: TransferableISSNet, directory: Path) -> list[PeptideArrays]:
-    taken_off, name = beside(model)
-    return shelve(peptides, directory, 0.25, 2.0, 0.0, 1, taken_off, name)
+    return shelve(peptides, directory, 0.25, 2.0, 0.0, 1, labelling(model))
 
 
 def settings(epochs: int = 4) -> TrainSettings:
@@ -148,7 +147,7 @@ def test_a_peptide_with_unknown_atoms_stops_the_fit_before_it_begins(
 
 def test_a_peptide_given_twice_is_refused(peptides: list[PeptideFrames], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="given twice"):
-        shelve([peptides[0], peptides[0]], tmp_path, 0.25, 10.0, 0.0, 1, None, "nothing")
+        shelve([peptides[0], peptides[0]], tmp_path, 0.25, 10.0, 0.0, 1, Labelling())
 
 
 def test_the_gain_is_the_difference_of_squared_errors_free_of_noise(peptides: list[PeptideFrames]) -> None:

@@ -18,7 +18,7 @@ from mlsim.fitting.solvent.population_matching import Ensemble, PopulationSettin
 from mlsim.fitting.transferable.many_peptides import ManyPeptides
 from mlsim.fitting.transferable.many_populations import ManyPopulations, PeptideEnsembles
 from mlsim.fitting.transferable.peptide_arrays import PeptideFrames, shelve
-from mlsim.fitting.transferable.peptide_fit import beside
+from mlsim.fitting.transferable.peptide_fit import labelling
 from mlsim.models.contract import create
 from mlsim.models.transferable.atom_batch import PairList, batch_of
 from mlsim.models.transferable.flat_forces import FlatForces
@@ -68,8 +68,7 @@ def objective_of(
         far = stretch(x)
         liked = Ensemble.create(x, np.exp((far - far.mean()) / far.std()))
         ensembles.append(PeptideEnsembles(molecule.name, atoms, (liked, liked), (Ensemble.create(x),) * 2))
-    taken_off, name = beside(model)
-    arrays = shelve(peptides, directory, 0.25, 2.0, 0.0, 1, taken_off, name)
+    arrays = shelve(peptides, directory, 0.25, 2.0, 0.0, 1, labelling(model))
     settings = PopulationSettings(weight=1.0, pairs=pairs)
     return ManyPopulations(model, ManyPeptides(model, arrays), ensembles, 300.0, settings, seed=1)
 

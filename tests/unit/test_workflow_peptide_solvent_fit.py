@@ -12,7 +12,12 @@ import pytest
 from mlsim.chem.peptide import build
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.packed import pack
+from mlsim.deploy.solvent_atoms import solvent_atoms
 from mlsim.errors import InputError
+from mlsim.fitting.solvent.projection import remove_rigid
+from mlsim.fitting.transferable.many_peptides import solvent_forces
+from mlsim.fitting.transferable.peptide_fit import born_alone
+from mlsim.models import weights
 from mlsim.records import FitRecord
 from mlsim.workflow.training.baseline import born_forces
 from mlsim.workflow.training.peptide_solvent_fit import PeptideSolventSettings, peptides_of, train_peptides
@@ -85,3 +90,28 @@ def test_a_set_without_training_peptides_is_refused(tmp_path: Path) -> None:
     packed("ACE-GLY-NME", "validation", tmp_path, 1)
     with pytest.raises(InputError, match="no peptide with the role 'training'"):
         train_peptides(tmp_path, tmp_path / "fit", SMALL, "off")
+
+
+def test_a_fit_learns_the_mean_force_of_its_teachers_and_never_what_they_held_out(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    packed("ACE-GLY-NME", "training", data, 1)
+    packed("ACE-ALA-NME", "training", data, 2)
+    for seed in (1, 2):
+        train_peptides(data, tmp_path / f"teacher-{seed}", SMALL.model_copy(update={"seed": seed}), "off")
+    teachers = (tmp_path / "teacher-1", tmp_path / "teacher-2")
+    taught = SMALL.model_copy(update={"seed": 3, "teachers": teachers})
+    found = train_peptides(data, tmp_path / "taught", taught, "off")
+    record = FitRecord.read(tmp_path / "taught")
+    assert "mean force of 2 fits" in str(record.data)
+    labels = np.load(tmp_path / ".taught-arrays" / "ACE-GLY-NME" / "labels.npy")
+    positions = np.load(tmp_path / ".taught-arrays" / "ACE-GLY-NME" / "positions.npy").astype(np.float64)
+    atoms = solvent_atoms(build("ACE-GLY-NME"))
+    forces = [solvent_forces(weights.load(fit), atoms, positions) for fit in teachers]  # type: ignore[arg-type]
+    own = born_alone(found.fit.model, 95.0)(atoms, positions)
+    np.testing.assert_allclose(labels, remove_rigid(np.mean(forces, axis=0) - own, positions), atol=2e-3)
+    for change in ({"split_seed": 2}, {"held_out": 0.25}):
+        with pytest.raises(InputError, match="frames that are held out here were trained on there"):
+            train_peptides(data, tmp_path / "other", taught.model_copy(update=change), "off")
+    packed("ACE-SER-NME", "training", data, 5)
+    with pytest.raises(InputError, match="trained on other frames"):
+        train_peptides(data, tmp_path / "more", taught, "off")

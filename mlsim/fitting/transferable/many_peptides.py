@@ -131,4 +131,5 @@ class ManyPeptides:
         model = self.model
         parts = [model.kind, model.config.digest(), str(model.seed), str(model.embedding.dtype), settings.identity()]
         parts += [f"{p.name}:{p.digest}:{len(p)}" for p in self.peptides]
+        parts += [f"taught by {name}" for name in self.peptides[0].teachers]
         return digest_of("/".join(parts))

@@ -28,8 +28,45 @@ from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.shapes import Floats
 
 POSITIONS, LABELS, NOTE = "positions.npy", "labels.npy", "made-from.json"
-#: Forces [F, N, 3] (kJ/mol/nm) that stand beside the network, at positions [F, N, 3] (nm) of the given atoms.
-Beside = Callable[[SolventAtoms, Floats], Floats]
+#: Forces [F, N, 3] (kJ/mol/nm) at positions [F, N, 3] (nm) of the given atoms.
+AtomForces = Callable[[SolventAtoms, Floats], Floats]
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How labels are made from frames.
+
+    Attributes
+    ----------
+    beside : callable or None
+        Forces that stand beside the network and are taken off.
+    taught : callable or None
+        Forces of other fits, which training frames have in place of their own; held-out frames keep theirs.
+    name : str
+        What is taken off, in words.
+    teachers : tuple of str
+        Identities of those fits.
+    """
+
+    beside: AtomForces | None = None
+    taught: AtomForces | None = None
+    name: str = "nothing"
+    teachers: tuple[str, ...] = ()
+
+    def train(self, atoms: SolventAtoms, frames: ForceFrames) -> Floats:
+        """Labels [F, N, 3] (kJ/mol/nm) of training frames, float32, without rigid parts."""
+        if self.taught is None:
+            return self.held_out(atoms, frames)
+        return self._labels(atoms, frames, self.taught(atoms, frames.positions))
+
+    def held_out(self, atoms: SolventAtoms, frames: ForceFrames) -> Floats:
+        """Labels of held-out frames, from their own forces."""
+        return self._labels(atoms, frames, frames.forces)
+
+    def _labels(self, atoms: SolventAtoms, frames: ForceFrames, forces: Floats) -> Floats:
+        forces = forces if self.beside is None else forces - self.beside(atoms, frames.positions)
+        labels: Floats = remove_rigid(forces, frames.positions).astype(np.float32)
+        return labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +108,8 @@ class PeptideArrays:
         Labels of the held-out frames, made like ``labels``.
     digest : str
         Of the frames that they were made from.
+    teachers : tuple of str
+        Identities of the fits whose forces the labels are, if they are not the frames' own.
     """
 
     positions: Any
@@ -78,6 +117,7 @@ class PeptideArrays:
     held_out: PeptideFrames
     held_labels: Floats
     digest: str
+    teachers: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -100,8 +140,7 @@ def shelve(
     block_ps: float,
     gap_ps: float,
     seed: int,
-    beside: Beside | None,
-    beside_name: str,
+    labelling: Labelling,
 ) -> list[PeptideArrays]:
     """Split every peptide by blocks of time and write its training arrays into ``directory``.
 
@@ -118,10 +157,7 @@ def shelve(
         See :func:`mlsim.dataset.split.by_block`.
     seed : int
         Root seed of the split.
-    beside : callable or None
-        Forces that are taken off the labels.
-    beside_name : str
-        What they are, for the note.
+    labelling : Labelling
 
     Raises
     ------
@@ -139,12 +175,13 @@ def shelve(
         note = {
             "digest": peptide.frames.digest,
             "split": [held_out, block_ps, gap_ps, seed],
-            "taken_off": beside_name,
+            "taken_off": labelling.name,
+            "teachers": list(labelling.teachers),
             "frames": len(parts.train_index),
         }
         if _note(place) != note:
             _write(place, POSITIONS, _centred(parts.train))
-            _write(place, LABELS, labels_of(peptide.atoms, parts.train, beside))
+            _write(place, LABELS, labelling.train(peptide.atoms, parts.train))
             with replacing(place / NOTE) as partial:
                 partial.write_text(json.dumps(note, indent=2) + "\n")
         valid = parts.valid
@@ -153,20 +190,14 @@ def shelve(
                 np.load(place / POSITIONS, mmap_mode="r"),
                 np.load(place / LABELS, mmap_mode="r"),
                 PeptideFrames(peptide.name, peptide.atoms, peptide.residues, valid),
-                labels_of(peptide.atoms, valid, beside),
+                labelling.held_out(peptide.atoms, valid),
                 peptide.frames.digest,
+                labelling.teachers,
             )
         )
     if not shelved:
         raise InputError("a fit to many peptides: expected frames of at least one, got none")
     return shelved
-
-
-def labels_of(atoms: SolventAtoms, frames: ForceFrames, beside: Beside | None) -> Floats:
-    """Labels [F, N, 3] (kJ/mol/nm) for the network, float32: what stands beside it and rigid parts taken off."""
-    forces = frames.forces if beside is None else frames.forces - beside(atoms, frames.positions)
-    labels: Floats = remove_rigid(forces, frames.positions).astype(np.float32)
-    return labels
 
 
 def _centred(frames: ForceFrames) -> Floats:

@@ -23,7 +23,7 @@ from mlsim.files import replacing, write_text
 from mlsim.fitting import checkpoint, history, loop
 from mlsim.fitting.settings import TrainSettings
 from mlsim.fitting.transferable.many_peptides import ManyPeptides, solvent_forces, stands_beside
-from mlsim.fitting.transferable.peptide_arrays import Beside, PeptideArrays
+from mlsim.fitting.transferable.peptide_arrays import AtomForces, Labelling, PeptideArrays
 from mlsim.fitting.transferable.peptide_errors import SetErrors, set_errors
 from mlsim.models import weights
 from mlsim.models.contract import create
@@ -48,7 +48,7 @@ class PeptideFit:
     errors: SetErrors
 
 
-def born_alone(model: TransferableISSNet, dielectric: float) -> Beside:
+def born_alone(model: TransferableISSNet, dielectric: float) -> AtomForces:
     """Forces of OBC2 with ``dielectric``, for the kinds of atoms that ``model`` knows, in double precision."""
     small = {"features": 1, "blocks": 1, "n_radial": 2, "form": "additive", "dielectric": dielectric}
     silent = create(model.kind, {**model.config.model_dump(), **small}).double()
@@ -60,12 +60,12 @@ def born_alone(model: TransferableISSNet, dielectric: float) -> Beside:
     return forces
 
 
-def beside(model: TransferableISSNet) -> tuple[Beside | None, str]:
-    """What is taken off the labels for ``model``, and its name for records."""
+def labelling(model: TransferableISSNet) -> Labelling:
+    """How labels for ``model`` are made from the forces of frames."""
     if not stands_beside(model):
-        return None, "nothing"
+        return Labelling()
     dielectric = float(model.config.model_dump()["dielectric"])
-    return born_alone(model, dielectric), f"obc2, dielectric constant {dielectric:g}"
+    return Labelling(born_alone(model, dielectric), None, f"obc2, dielectric constant {dielectric:g}")
 
 
 def fit(
@@ -83,7 +83,7 @@ def fit(
     model : TransferableISSNet
         On the CPU.
     peptides : sequence of PeptideArrays
-        Shelved with what :func:`beside` says taken off the labels.
+        Shelved with the labels of :func:`labelling`.
     settings : TrainSettings
     directory : path
     progress : {"auto", "off"}
@@ -184,6 +184,12 @@ class _Watched(ManyPeptides):
         self.course = list(memory["course"].numpy())
 
 
+def _data(peptides: Sequence[PeptideArrays]) -> str:
+    what = f"{sum(len(p) for p in peptides)} frames of {len(peptides)} peptides"
+    teachers = peptides[0].teachers
+    return f"{what}, with the mean force of {len(teachers)} fits to them as labels" if teachers else what
+
+
 def _record(result: PeptideFit, peptides: Sequence[PeptideArrays], task: Task) -> FitRecord:
     held = [peptide.held_out.frames for peptide in peptides]
     conditions.require_alike([frames.provenance for frames in held])
@@ -200,7 +206,7 @@ def _record(result: PeptideFit, peptides: Sequence[PeptideArrays], task: Task) -
         train_digest=digest_of_json(training),
         valid_digest=digest_of_json({p.name: frames.digest for p, frames in zip(peptides, held, strict=True)}),
         molecule_digest=held[0].molecule_digest,
-        data=f"{sum(len(p) for p in peptides)} frames of {len(peptides)} peptides",
+        data=_data(peptides),
         peptides=training,
         **({} if told is None else told.model_dump()),
         split=split.note_of(held[0]),

@@ -33,7 +33,7 @@ from mlsim.fitting.transferable.many_peptides import ManyPeptides
 from mlsim.fitting.transferable.many_populations import ManyPopulations, PeptideEnsembles
 from mlsim.fitting.transferable.peptide_arrays import shelve
 from mlsim.fitting.transferable.peptide_errors import SetErrors
-from mlsim.fitting.transferable.peptide_fit import PeptideFit, Task, beside, carry_out
+from mlsim.fitting.transferable.peptide_fit import PeptideFit, Task, carry_out, labelling
 from mlsim.md.settings import RunSettings
 from mlsim.models import weights
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet
@@ -151,7 +151,6 @@ def match_populations(
         pair = (explicit_ensemble(parts.train, made, 0.0), explicit_ensemble(parts.valid, made, 0.0))
         generated = generated_ensembles(made, molecule, settings.discard_ps, settings.held_out)
         ensembles.append(PeptideEnsembles(name, solvent_atoms(molecule), pair, generated))
-    taken_off, what = beside(model)
     divided = record.split
     arrays = shelve(
         (peptide for peptide, _ in peptides),
@@ -160,8 +159,7 @@ def match_populations(
         divided.block_ps,
         divided.gap_ps,
         divided.seed,
-        taken_off,
-        what,
+        labelling(model),
     )
     training = settings.training(divided.block_ps)
     extra = PopulationSettings(weight=settings.weight, pairs=settings.pairs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from mlsim.fitting.settings import TrainSettings
@@ -25,7 +27,13 @@ class PeptideSolventSettings(Settings):
     held_out: float = Field(0.1, gt=0, lt=0.5, description="Share of every training peptide's frames held out.")
     block_ps: float = Field(25.0, gt=0, description="Length of the blocks of time that are split, ps.")
     gap_ps: float = Field(1.0, ge=0, description="Time left out between training and held-out frames, ps.")
-    seed: int = Field(1, ge=0, description="Root seed of weights, split and batches.")
+    seed: int = Field(1, ge=0, description="Root seed of weights and batches.")
+    split_seed: int = Field(1, ge=0, description="Root seed of the split into training and held-out frames.")
+    teachers: tuple[Path, ...] = Field(
+        (),
+        description="Training directory of a fit to the same frames; the mean force of several is learned in place of "
+        "that of the frames.",
+    )
     threads: int | None = Field(None, ge=1, le=1024, description="Number of processor threads.")
     max_minutes: float | None = Field(None, gt=0, description="Maximum time of this call, minutes.")
 

@@ -3,14 +3,19 @@
     DATA/NAME/start-*.h5 (mlsim data pack) -> training peptides -> fit -> FitRecord, weights
                                            -> validation peptides -> validation.json (never trained on)
 
+Teachers: the error of a fit has a part that is its own, from the noise of single frames in its batches, and the mean of
+several fits has less of it. A fit may learn that mean in place of the frames' forces (``--teachers``): as fast as one
+model, nearly as good as all of them. Held-out frames keep their own forces, and the teachers must have held out the
+same ones.
+
 The role of a peptide is written in its frames. Validation peptides are for choices (form, cutoff, width) and are
 compared with every generalized-Born model on the same frames; test peptides are in no such set at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,15 +30,21 @@ from mlsim.errors import InputError
 from mlsim.files import write_json
 from mlsim.fitting.solvent.engine import use_threads
 from mlsim.fitting.transferable.many_peptides import solvent_forces
-from mlsim.fitting.transferable.peptide_arrays import PeptideFrames, shelve
+from mlsim.fitting.transferable.peptide_arrays import Labelling, PeptideFrames, shelve
 from mlsim.fitting.transferable.peptide_errors import SetErrors, set_errors
-from mlsim.fitting.transferable.peptide_fit import PeptideFit, beside, fit
+from mlsim.fitting.transferable.peptide_fit import PeptideFit, fit, labelling
+from mlsim.models import weights
 from mlsim.models.contract import create
+from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet, domain_of
 from mlsim.potentials.born import GB_MODELS
+from mlsim.records import FitRecord
+from mlsim.shapes import Floats
 from mlsim.workflow.training.baseline import born_forces, keep_molecule
 from mlsim.workflow.training.peptide_settings import PeptideSolventSettings
 
+#: A peptide with its molecule.
+Trained = tuple[PeptideFrames, Molecule]
 ARRAYS, VALIDATION = "arrays", "validation.json"
 #: Length of the blocks of time that intervals on validation peptides are made from, ps.
 VALIDATION_BLOCK_PS = 25.0
@@ -97,7 +108,6 @@ def train_peptides(
     config = settings.model_dump(include={"form", "features", "blocks", "n_radial", "cutoff_nm", "dielectric"})
     model = create("transferable", {**config, **domain_of([peptide.atoms for peptide, _ in chosen])}, settings.seed)
     assert isinstance(model, TransferableISSNet)
-    taken_off, name = beside(model)
     training = settings.training()
     arrays = shelve(
         (peptide for peptide, _ in chosen),
@@ -105,9 +115,8 @@ def train_peptides(
         settings.held_out,
         settings.block_ps,
         settings.gap_ps,
-        settings.seed,
-        taken_off,
-        name,
+        settings.split_seed,
+        taught(labelling(model), settings, chosen),
     )
     result = fit(model, arrays, training, directory, progress, start)
     keep_molecule(chosen[0][1], directory)
@@ -115,6 +124,42 @@ def train_peptides(
     if judged is not None:
         write_json(directory / VALIDATION, judged.as_dict())
     return SetFit(result, judged)
+
+
+def taught(labels: Labelling, settings: PeptideSolventSettings, peptides: Sequence[Trained]) -> Labelling:
+    """Labels by the mean force of the teachers, if there are any.
+
+    Raises
+    ------
+    MissingError, InputError
+        A teacher that is no fit to many peptides, or one to other frames or with another split: what it was trained on
+        would be held out here.
+    """
+    if not settings.teachers:
+        return labels
+    expected = {peptide.name: peptide.frames.digest for peptide, _ in peptides}
+    divided = ((1 - settings.held_out, settings.held_out, 0.0), settings.block_ps, settings.gap_ps, settings.split_seed)
+    models, names = [], []
+    for teacher in settings.teachers:
+        record, model = FitRecord.read(teacher), weights.load(teacher)
+        if not isinstance(model, TransferableISSNet) or record.peptides is None or record.split is None:
+            raise InputError(f"--teachers {teacher}: expected a fit of mlsim train peptides, got one of {record.kind}")
+        if {name: str(told["digest"]) for name, told in record.peptides.items()} != expected:
+            raise InputError(f"--teachers {teacher}: trained on other frames than these; expected the same set")
+        found = (record.split.fractions, record.split.block_ps, record.split.gap_ps, record.split.seed)
+        if not np.allclose([*found[0], *found[1:]], [*divided[0], *divided[1:]]):
+            raise InputError(
+                f"--teachers {teacher}: frames that are held out here were trained on there (split {found}, here "
+                f"{divided}); give all the same --held-out, --block-ps, --gap-ps and --split-seed"
+            )
+        models.append(model)
+        names.append(record.identity)
+
+    def mean_force(atoms: SolventAtoms, positions: Floats) -> Floats:
+        forces: Floats = np.mean([solvent_forces(model, atoms, positions) for model in models], axis=0)
+        return forces
+
+    return replace(labels, taught=mean_force, teachers=tuple(names))
 
 
 def validation_errors(model: TransferableISSNet, held: list[tuple[PeptideFrames, Molecule]]) -> SetErrors:
