@@ -22,9 +22,11 @@ from mlsim.chem.sequence import parse
 from mlsim.cli import main as program
 from mlsim.deploy.bind import load_forcefield
 from mlsim.errors import DependencyError, InputError
-from mlsim.files import replacing
+from mlsim.md.engines.single import simulate
+from mlsim.md.settings import RunSettings
+from mlsim.potentials.vacuum import Vacuum
 from mlsim.runs import trajectory_file
-from mlsim.runs.trajectory import COLUMNS, Replica
+from mlsim.runs.trajectory import Replica
 from mlsim.units import AKMA_PS
 from mlsim.workflow.conformations import of_molecule
 
@@ -178,15 +180,10 @@ def test_a_cut_molecule_is_refused_where_the_box_has_no_volume(ala2: Molecule) -
         require_sound(unchanged, ala2.bonds, ala2.elements, "traj")
 
 
-def test_a_run_in_a_directory_that_is_not_ascii_is_read(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:
+def test_a_run_in_a_directory_that_is_not_ascii_is_read(ala2: Molecule, tmp_path: Path) -> None:
     place = tmp_path / "rü ns"
-    place.mkdir()
-    (place / "topology.pdb").write_bytes(pdb.read_bytes())
-    topology = mdtraj.load(str(pdb)).topology
-    with replacing(place / "trajectory.xtc") as partial, trajectory_file.plain_name(partial) as plain:
-        mdtraj.Trajectory(turned(ala2, 2).astype(np.float32), topology).save_xtc(str(plain))
-    rows = [f"{step},{step},0,0,300,0" for step in (1, 2)]
-    (place / "log.csv").write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
+    settings = RunSettings(solvent="vacuum", ns=4e-5, report_ps=0.02, platform="Reference", seed=5)
+    simulate(ala2, Vacuum(), settings, place, 5)
     assert Replica(place).positions().shape == (2, 22, 3)
 
 

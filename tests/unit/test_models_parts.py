@@ -7,11 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlsim.errors import SettingsError
+from mlsim.errors import MlsimError, SettingsError
 from mlsim.models import contract
 from mlsim.models.atom_pairs import half_pairs, pair_distances, pair_vectors, sum_over_neighbours
 from mlsim.models.radial import radial_basis, smooth_envelope
 from mlsim.models.schnet import activation
+from mlsim.workflow.training.baseline import born_forces
 
 
 @given(st.integers(1, 12))
@@ -83,7 +84,7 @@ def test_a_misspelt_setting_is_refused_with_a_suggestion():
         contract.create("issnet", {"feature": 3})
 
 
-@pytest.mark.parametrize("config", [{"features": 0}, {"cutoff_nm": -1.0}, {"radial": "x"}, {"baseline": "gbn3"}])
+@pytest.mark.parametrize("config", [{"features": 0}, {"cutoff_nm": -1.0}, {"radial": "x"}, {"baseline": ""}])
 def test_settings_out_of_range_are_refused(config):
     with pytest.raises(SettingsError):
         contract.create("issnet", config)
@@ -101,3 +102,9 @@ def test_a_model_from_outside_can_be_registered_but_not_replace_another(monkeypa
 def test_another_seed_gives_other_weights():
     one, two = (contract.create("issnet", {"features": 4}, seed).state_dict() for seed in (1, 2))
     assert not torch.equal(one["embedding"], two["embedding"])
+
+
+@pytest.mark.parametrize(("name", "words"), [("gbn3", "did you mean 'gbn2?'"), ("tip3p", "gbn2"), ("vacuum", "gbn2")])
+def test_a_baseline_that_is_no_solvent_with_a_formula_is_refused(name, words, ala2):
+    with pytest.raises(MlsimError, match=words):
+        born_forces(name, ala2, ala2.positions[None])
