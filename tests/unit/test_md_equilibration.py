@@ -13,6 +13,7 @@ from mlsim.md.engines.shared import simulate_together
 from mlsim.md.engines.single import simulate
 from mlsim.md.settings import ExchangeSettings, RunSettings
 from mlsim.md.signals import StopRequest
+from mlsim.md.watch import Watch
 from mlsim.potentials.vacuum import Vacuum
 
 SHORT = {"solvent": "vacuum", "platform": "Reference", "report_ps": 0.04, "ns": 0.002}
@@ -52,6 +53,6 @@ def test_copies_and_temperatures_that_exchange_equilibrate_too(ala2: Molecule, t
 def test_a_stop_request_during_equilibration_leaves_nothing(ala2: Molecule, tmp_path: Path) -> None:
     stop = StopRequest()
     stop.ask("SIGTERM", 143)
-    outcome = simulate(ala2, Vacuum(), RunSettings.parse(SHORT), tmp_path / "run", 1, stop=stop)
+    outcome = simulate(ala2, Vacuum(), RunSettings.parse(SHORT), tmp_path / "run", 1, watch=Watch(stop=stop))
     assert (outcome.status, outcome.reason, outcome.step) == ("stopped", "SIGTERM", 0)
     assert not (tmp_path / "run").exists()

@@ -19,6 +19,7 @@ from mlsim.md.engines.ladder import Ladder, accepts, log_acceptance, temperature
 from mlsim.md.engines.replica_exchange import LOG, exchange
 from mlsim.md.settings import ExchangeSettings
 from mlsim.md.signals import StopRequest
+from mlsim.md.watch import Watch
 from mlsim.potentials.contract import PotentialRequest
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.potentials.named import resolve
@@ -172,7 +173,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(
                 self.stop.ask("test", 0)
 
     stop = StopRequest()
-    first = exchange(ala2, Vacuum(), short(200), tmp_path / "r", 5, progress=StopAfter(stop), stop=stop)
+    first = exchange(ala2, Vacuum(), short(200), tmp_path / "r", 5, watch=Watch((), StopAfter(stop), stop))
     assert (first.status, first.step) == ("stopped", 75)
     for name in (LOG, "state-01/log.csv", "state-02/trajectory.xtc"):  # a kill leaves more than the checkpoint knows
         with open(tmp_path / "r" / name, "ab") as handle:

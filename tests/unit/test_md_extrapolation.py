@@ -16,6 +16,7 @@ from mlsim.md.engines.single import simulate
 from mlsim.md.observers.extrapolation import EXIT_CODE, PATIENCE, ExtrapolationGuard
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
+from mlsim.md.watch import Watch
 from mlsim.potentials.contract import PotentialRequest
 from mlsim.potentials.named import resolve
 from mlsim.potentials.vacuum import Vacuum
@@ -44,7 +45,7 @@ def run(
 ) -> tuple[dict[str, Any], StopRequest]:
     stop, s = StopRequest(), settings(steps)
     guard = ExtrapolationGuard(around(molecule, threshold), s.report_steps, action, s.timestep_ps, stop)
-    simulate(molecule, Vacuum(), s, directory, 5, start, None, (guard,), stop=stop)
+    simulate(molecule, Vacuum(), s, directory, 5, start, None, Watch((guard,), None, stop))
     return json.loads((directory / "run.json").read_text()), stop
 
 

@@ -15,6 +15,7 @@ from mlsim.md.engines import single
 from mlsim.md.engines.shared import simulate_together
 from mlsim.md.engines.single import simulate
 from mlsim.md.settings import RunSettings
+from mlsim.md.watch import Watch
 from mlsim.potentials.vacuum import Vacuum
 from mlsim.records import RunRecord
 
@@ -102,5 +103,5 @@ def test_a_directory_that_is_removed_under_a_run_is_one_line_and_is_not_made_aga
     place = tmp_path / "run"
     settings = CALM.model_copy(update={"ns": 0.003, "format": "dcd"})
     with pytest.raises(StorageError, match=r"removed"):
-        simulate(ala2, Vacuum(), settings, place, 1, progress=Vanishes(place, again))
+        simulate(ala2, Vacuum(), settings, place, 1, watch=Watch((), Vanishes(place, again)))
     assert not place.exists() or not any(place.iterdir())

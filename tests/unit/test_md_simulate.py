@@ -20,6 +20,7 @@ from mlsim.errors import CheckpointError, InputError, MissingError, OccupiedErro
 from mlsim.md.engines.single import simulate
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
+from mlsim.md.watch import Watch
 from mlsim.potentials import callback
 from mlsim.potentials.dihedral_bias import DihedralBias, Tempering
 from mlsim.potentials.placement import Placement
@@ -94,7 +95,7 @@ def test_what_was_written_after_the_checkpoint_is_cut_back(ala2: Molecule, tmp_p
 
 def test_stop_request_checkpoints_and_resume_finishes(ala2: Molecule, tmp_path: Path) -> None:
     stop = StopRequest()
-    first = simulate(ala2, Vacuum(), short(5000), tmp_path / "r", 5, progress=StopAfter(100, stop), stop=stop)
+    first = simulate(ala2, Vacuum(), short(5000), tmp_path / "r", 5, watch=Watch((), StopAfter(100, stop), stop))
     assert first.status == "stopped"
     assert 0 < first.step < 5000
     assert json.loads((tmp_path / "r" / "run.json").read_text())["status"] == "stopped"

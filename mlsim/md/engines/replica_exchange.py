@@ -39,8 +39,9 @@ from mlsim.md.prepare import minimise
 from mlsim.md.reporter import Reporter
 from mlsim.md.session import Ending, identity, run_session
 from mlsim.md.settings import ExchangeSettings
-from mlsim.md.signals import Progress, StopRequest
+from mlsim.md.signals import StopRequest
 from mlsim.md.stability import Snapshot, StabilityCheck, broken, degrees_of_freedom
+from mlsim.md.watch import Watch
 from mlsim.potentials.contract import Potential
 from mlsim.potentials.impulses import Impulses
 from mlsim.potentials.system import build_system
@@ -163,8 +164,7 @@ def exchange(
     start: Literal["new", "resume"] = "new",
     *,
     spread: Callable[[LocalMover], Mover] | None = None,
-    progress: Progress | None = None,
-    stop: StopRequest | None = None,
+    watch: Watch | None = None,
 ) -> ExchangeOutcome:
     """Run (or continue) a replica exchange in ``directory`` until every state has ``settings.total_steps``.
 
@@ -172,6 +172,8 @@ def exchange(
     ----------
     spread : callable, optional
         Turns the mover of this process into another one, e.g. of several processes.
+    watch : Watch, optional
+        Progress and stop request; there are no observers.
 
     Raises
     ------
@@ -184,12 +186,13 @@ def exchange(
     if molecule.is_periodic:
         raise InputError(f"solvent '{potential.name}': replica exchange is for solvents without box")
     made: list[_Exchange] = []
+    watch = watch or Watch()
 
     def make(start: Start) -> _Exchange:
         made.append(_Exchange(molecule, potential, settings, directory, seed, start, spread))
         return made[0]
 
-    ending = run_session(make, directory, settings, start, progress, stop or StopRequest())
+    ending = run_session(make, directory, settings, start, watch.progress, watch.stop)
     ladder = made[0].ladder
     places = [state_directory(directory, k) for k in range(ladder.n_states)]
     runs = tuple(Run.open(place) for place in places) if begun(directory) else ()

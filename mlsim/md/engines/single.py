@@ -8,7 +8,7 @@ and resumed run equals an uninterrupted one bit for bit. All else is the session
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +26,9 @@ from mlsim.md.prepare import equilibrate, minimise, starting_molecule
 from mlsim.md.reporter import Reporter
 from mlsim.md.session import Outcome, identity, run_session
 from mlsim.md.settings import Biased
-from mlsim.md.signals import Progress, StopRequest
+from mlsim.md.signals import StopRequest
 from mlsim.md.stability import Snapshot, StabilityCheck, broken, degrees_of_freedom
+from mlsim.md.watch import Watch
 from mlsim.potentials.contract import Potential
 from mlsim.potentials.dihedral_bias import DihedralBias
 from mlsim.potentials.system import build_system
@@ -46,10 +47,7 @@ def simulate(
     seed: int,
     start: Literal["new", "resume"] = "new",
     bias: DihedralBias | None = None,
-    observers: Sequence[Observer] = (),
-    *,
-    progress: Progress | None = None,
-    stop: StopRequest | None = None,
+    watch: Watch | None = None,
 ) -> Outcome:
     """Run one replica to ``settings.total_steps`` in ``directory``.
 
@@ -63,8 +61,8 @@ def simulate(
         ``resume`` continues from the checkpoint; a finished run is continued if ``settings.ns`` grew.
     bias : DihedralBias, optional
         Bias on the solute, in its own force group; logged apart from the potential energy.
-    observers : sequence of Observer
-        E.g. the recorder of force labels.
+    watch : Watch, optional
+        Observers, progress, stop request.
 
     Raises
     ------
@@ -77,12 +75,12 @@ def simulate(
     StorageError
         The disk refused a write.
     """
-    request = stop or StopRequest()
+    watch = watch or Watch()
 
     def make(start: Start) -> _Single:
-        return _Single(molecule, potential, settings, directory, seed, bias, tuple(observers), request)
+        return _Single(molecule, potential, settings, directory, seed, bias, tuple(watch.observers), watch.stop)
 
-    return Outcome.of(run_session(make, directory, settings, start, progress, request), directory)
+    return Outcome.of(run_session(make, directory, settings, start, watch.progress, watch.stop), directory)
 
 
 class _Single:

@@ -27,6 +27,7 @@ from mlsim.md.prepare import bias_for
 from mlsim.md.session import Outcome
 from mlsim.md.settings import ReferenceSettings
 from mlsim.md.signals import Progress, StopRequest
+from mlsim.md.watch import Watch
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.records import RUN_FILE, RunRecord
 from mlsim.runs.restart import begun, steps_done
@@ -72,9 +73,7 @@ def run_seed(
         seed,
         "resume" if begun(seed_run) else "new",
         bias_for(molecule, run),
-        (ForceRecorder(molecule, run, settings.record_ps),),
-        progress=progress,
-        stop=stop,
+        Watch((ForceRecorder(molecule, run, settings.record_ps),), progress, stop or StopRequest()),
     )
 
 

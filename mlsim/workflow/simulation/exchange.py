@@ -20,6 +20,7 @@ from mlsim.md.integrator import impulses_for, slow_group
 from mlsim.md.platforms import PlatformChoice
 from mlsim.md.settings import ExchangeSettings
 from mlsim.md.signals import STOP_SIGNALS, Progress, StopRequest
+from mlsim.md.watch import Watch
 from mlsim.potentials.contract import PotentialRequest
 from mlsim.potentials.named import resolve
 from mlsim.potentials.system import build_system
@@ -73,9 +74,8 @@ def run_exchange(
             pool = ProcessPoolExecutor(workers, context, _initialise, (settings, local.platform))
             return _Pool(stack.enter_context(pool))
 
-        return exchange(
-            molecule, potential, settings, directory, settings.seed, start, spread=spread, progress=progress, stop=stop
-        )
+        watch = Watch((), progress, stop or StopRequest())
+        return exchange(molecule, potential, settings, directory, settings.seed, start, spread=spread, watch=watch)
 
 
 class _Pool:

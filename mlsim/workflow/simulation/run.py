@@ -26,6 +26,7 @@ from mlsim.md.prepare import bias_for
 from mlsim.md.session import FREE, Outcome
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import Progress, StopRequest
+from mlsim.md.watch import Watch
 from mlsim.potentials.contract import Potential, PotentialRequest
 from mlsim.potentials.named import resolve
 from mlsim.records import RUN_FILE, Failure, RunRecord, SoluteNote, command_line, versions
@@ -64,9 +65,7 @@ class ReplicaTask:
             start = "resume" if start == "resume" and begun(place) else "new"
         bias = bias_for(molecule, self.settings)
         guards = guards_for(self.settings, potential, molecule, stop)
-        return simulate(
-            molecule, potential, self.settings, place, seed, start, bias, guards, progress=progress, stop=stop
-        )
+        return simulate(molecule, potential, self.settings, place, seed, start, bias, Watch(guards, progress, stop))
 
 
 def chosen_context(
