@@ -29,6 +29,7 @@ VERBS = {
     "run": "mlsim.workflow.simulation.second_stage:run_stages",
     "fes": "mlsim.workflow.analysis.free_energies",
     "compare": "mlsim.workflow.analysis.free_energies",
+    "encode": "mlsim.workflow.representations.encode_frames",
 }
 _NOUNS = {
     "Molecule": "mlsim.chem.molecule",
@@ -40,6 +41,8 @@ _NOUNS = {
     "IssnetSettings": "mlsim.workflow.training.fit_settings",
     "PopulationsSettings": "mlsim.workflow.training.fit_settings",
     "PeptideSolventSettings": "mlsim.workflow.training.peptide_settings",
+    "EbmSettings": "mlsim.workflow.training.fit_settings",
+    "EncodeSettings": "mlsim.workflow.representations.encode_frames",
     "ExportSettings": "mlsim.workflow.force_fields.field_settings",
     "AnalysisSettings": "mlsim.workflow.analysis.analysis_settings",
     "Run": "mlsim.runs.trajectory",

@@ -73,9 +73,13 @@ def test_a_stop_of_one_worker_stops_all_and_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_closed_terminal_asks_for_a_stop_like_every_signal(number: signal.Signals) -> None:
-    with listening() as stop:
-        os.kill(os.getpid(), number)
-        time.sleep(0.05)
+    before = signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        with listening() as stop:
+            os.kill(os.getpid(), number)
+            time.sleep(0.05)
+    finally:
+        signal.signal(number, before)
     assert (stop.reason, stop.exit_code) == (number.name, 128 + number)
 
 

@@ -64,7 +64,7 @@ def test_a_run_stops_at_a_plateau_and_keeps_the_particles_thinning_chooses(tmp_p
         (["c4", "--bandwidth", "wide"], SettingsError, "bandwidth"),
         (["c4", "--kernel", "pullback", "--gradients", "5"], InputError, "pull-back"),
         (["c4", "-o", "c4.txt"], InputError, ".npz"),
-        (["c4", "--stop", "soon"], InputError, "budget or ksd"),
+        (["c4", "--stop", "soon"], InputError, "'budget' or 'ksd'"),
         (["c4", "--particles", "5", "--thin", "6"], InputError, "at most the 5"),
     ],
 )

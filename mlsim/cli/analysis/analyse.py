@@ -46,7 +46,7 @@ class CvCommand(TyperCommand):
 
 def spread_cv(args: Sequence[str]) -> list[str]:
     """``--cv phi psi RUN`` -> ``--cv phi --cv psi RUN``: a further value is one that names a CV and no file."""
-    from mlsim.analysis.observables import names_one
+    from mlsim.workflow.analysis.free_energies import names_one
 
     result: list[str] = []
     after = 0  # values seen since --cv, 0 outside
@@ -68,14 +68,13 @@ def fes(
     temperature: Annotated[float | None, typer.Option(help="Temperature, K, if the data do not say.")] = None,
 ) -> None:
     """Free-energy surface of a run, in kJ/mol and kcal/mol, and basin populations, with intervals where they hold."""
-    from mlsim.analysis import report
     from mlsim.workflow.analysis import free_energies
 
     found = free_energies.fes(run, _settings(cv, bins, discard_ps, temperature))
     for surface in found:
-        typer.echo(report.summary(surface))
+        typer.echo(free_energies.report.summary(surface))
         if output is not None:
-            for path in report.write_surface(surface, _place(output, surface.cv_names, len(found))):
+            for path in free_energies.report.write_surface(surface, _place(output, surface.cv_names, len(found))):
                 typer.echo(f"wrote {path}")
 
 
@@ -98,7 +97,6 @@ def compare(
     ] = Molecules.same,
 ) -> None:
     """Compare runs with a reference: FES RMSE (raw and noise-corrected), JS divergence, basins."""
-    from mlsim.analysis import report
     from mlsim.workflow.analysis import free_energies
 
     named = [_candidate(word) for word in run]
@@ -111,10 +109,10 @@ def compare(
         molecules=molecules.value,
     )
     for comparison in found:
-        typer.echo(report.table(comparison))
+        typer.echo(free_energies.report.table(comparison))
         if output is not None:
             place = _place(output, comparison.reference.cv_names, len(found))
-            for path in report.write_comparison(comparison, place):
+            for path in free_energies.report.write_comparison(comparison, place):
                 typer.echo(f"wrote {path}")
 
 

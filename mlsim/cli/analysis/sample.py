@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -35,55 +34,38 @@ def sample(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write particles and scores (.npz).")] = None,
 ) -> None:
     """Sample a test density and compare with its reference; every score stands beside the iid floor."""
-    import numpy as np
+    from mlsim.workflow.analysis import sample_density
+    from mlsim.workflow.requests import COMMAND_LINE
 
-    from mlsim.errors import InputError
-    from mlsim.files import write_npz
-    from mlsim.samplers.methods.stopping import plateau
-    from mlsim.samplers.sampler_catalog import SamplerSettings, stein_kernel
-    from mlsim.samplers.targets import by_name, trial
-    from mlsim.seeds import fresh_seed
-
-    if output is not None and output.suffix != ".npz":
-        raise InputError(f"--output: expected a file ending in .npz, got {output}")
-    if stop not in ("budget", "ksd"):
-        raise InputError(f"--stop: expected budget or ksd, got '{stop}'")
-    if thin > particles:
-        raise InputError(f"--thin: expected at most the {particles} particles, got {thin}")
-    chosen = by_name(target)
-    root = fresh_seed() if seed is None else seed
-    settings = SamplerSettings.parse(
+    sample_density.require_output(output)
+    settings = sample_density.SampleSettings.parse(
         {
-            "method": sampler,
+            "sampler": sampler,
+            "particles": particles,
             "gradients": gradients,
-            "length": chosen.length,
             "kernel": kernel,
             "bandwidth": _number_or_word(bandwidth),
+            "stop": stop,
+            "thin": thin,
+            "seed": seed,
         },
-        "mlsim sample",
+        COMMAND_LINE,
     )
-    stein = stein_kernel(chosen.symmetry, settings)
-    outcome = trial.run(chosen, settings, particles, root, stop=plateau(stein) if stop == "ksd" else None)
-    samples, floor = outcome.samples, trial.floor(chosen, particles)
+    found = sample_density.sample(target, settings)
     typer.echo(
-        f"{target}: {sampler}, {particles} particles, {samples.gradients} gradients each, seed {root}, "
-        f"{outcome.wall_s:.1f} s, stopped by {samples.reason}"
+        f"{target}: {sampler}, {particles} particles, {found.gradients} gradients each, seed {found.settings.seed}, "
+        f"{found.wall_s:.1f} s, stopped by {found.reason}"
     )
     typer.echo(f"{'metric':<24s} {'value':>10s} {'iid floor':>10s}")
-    for name, value in outcome.metrics.items():
-        typer.echo(f"{name:<24s} {value:10.4f} {floor[name]:10.4f}")
-    positions, log_density = samples.positions, samples.log_density
-    if thin:
-        kept, before, after, first = trial.thinned(chosen, positions, stein, thin)
+    for name, value in found.scores.items():
+        typer.echo(f"{name:<24s} {value:10.4f} {found.floor[name]:10.4f}")
+    if found.discrepancies is not None:
+        before, after, first = found.discrepancies
         typer.echo(
             f"Stein discrepancy {before:.4g} of all, {after:.4g} of the {thin} kept, {first:.4g} of the first {thin}"
         )
-        positions, log_density = positions[kept], log_density[kept]
     if output is not None:
-        record = {"target": target, "seed": root, "settings": settings.model_dump(), "scores": outcome.metrics}
-        text = json.dumps(record | {"floor": floor})
-        arrays = {"positions": positions.numpy(), "log_density": log_density.numpy(), "record": np.array(text)}
-        write_npz(output, arrays)
+        found.write(output)
         typer.echo(f"wrote {output}")
 
 

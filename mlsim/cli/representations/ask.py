@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from mlsim.repr.quip.quip_encoder import QuipEncoder
-    from mlsim.repr.quip.tasks.phrase_index import PhraseIndex
 
 
 def register(app: typer.Typer) -> None:
@@ -32,38 +28,22 @@ def ask(
 
     The shipped encoder knows invented template sentences only; for real literature give the released QuIP weights.
     """
-    from mlsim.repr.quip.quip_encoder import QuipEncoder
+    import sys
 
-    made = QuipEncoder.from_pretrained(encoder, heads=heads, tokenizer=tokenizer)
-    answers = _index(made, folder, index).query(made, question, top)
+    from tqdm import tqdm
+
+    from mlsim.workflow.representations import ask_texts
+
+    made = ask_texts.encoder_of(encoder, heads, tokenizer)
+    with tqdm(unit="text", disable=not sys.stderr.isatty()) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        answers = ask_texts.ask(folder, question, made, top, index, show)
     typer.echo(f"{'score':>8s}  {'answer':<28s} {'source':<24s} passage")
     for a in answers:
         begin = max(a.start - 30, 0)
         around = " ".join(a.passage[begin : a.start + len(a.text) + 30].split())
         typer.echo(f"{a.score:8.2f}  {a.text:<28s} {a.source:<24s} {'...' if begin else ''}{around}")
-
-
-def _index(encoder: QuipEncoder, folder: Path, kept: Path | None) -> PhraseIndex:
-    """The kept index if it is of these texts and this encoder, else a new one."""
-    import sys
-
-    from tqdm import tqdm
-
-    from mlsim.repr.quip.tasks.library import read_folder
-    from mlsim.repr.quip.tasks.phrase_index import INDEX, PhraseIndex
-
-    texts = read_folder(folder)
-    if kept is not None and (kept / INDEX).is_file():
-        found = PhraseIndex.load(kept)
-        if found.digest == encoder.digest() and found.texts == tuple(texts):
-            return found
-        typer.echo(f"{kept}: texts or encoder have changed; building the index again", err=True)
-    with tqdm(total=len(texts), unit="text", disable=not sys.stderr.isatty()) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.update(done - bar.n)
-
-        made = PhraseIndex.build(encoder, texts, progress=show)
-    if kept is not None:
-        made.save(kept)
-    return made

@@ -7,39 +7,15 @@ are looked for, periodic ones across the seam, and boxes come out in the units o
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from mlsim.repr.dynamic_head.scenes.scene import Detections
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     app.command("detect")(detect)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Name, unit and values at the first and last edge of one axis of a surface."""
-
-    name: str
-    unit: str
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What is looked at: ``image`` [H, W] in [0, 1], its axes (horizontal, vertical; none for a plain image)."""
-
-    image: Any
-    axes: tuple[Axis, ...] = ()
-    periodic: bool = False
 
 
 def detect(
@@ -51,135 +27,15 @@ def detect(
     score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score that is reported.")] = 0.45,
 ) -> None:
     """Find basins in a free-energy surface, or helices and strand pairs in a contact map."""
-    from mlsim.errors import InputError
+    from mlsim.workflow.representations import detect_boxes
 
-    if output is not None and output.suffix not in (".json", ".png"):
-        raise InputError(f"--output: expected a file ending in .json or .png, got {output}")
-    picture = _read(source)
-
-    from mlsim.repr.dynamic_head import periodic
-    from mlsim.repr.dynamic_head.detector import Detector
-
-    model = Detector.from_pretrained(detector)
-    if picture.periodic:
-        found = periodic.detect(model, picture.image, score=score)
-    else:
-        found = model.detect(picture.image, score=score)
-    if picture.axes and "basin" in found.classes:
-        found = found.select(found.labels == found.classes.index("basin"))
-    records = [_record(picture, found, number) for number in range(len(found.scores))]
-    typer.echo(f"{source}: {len(records)} found with a score of {score:g} or more")
-    for record in records:
-        typer.echo(_line(picture, record))
-    if output is None:
-        return
-    if output.suffix == ".json":
-        from mlsim.files import write_text
-
-        facts = {"source": str(source), "detector": detector, "score": score, "found": records}
-        write_text(output, json.dumps(facts, indent=1) + "\n")
-    else:
-        _draw(picture, found, output, source.stem)
-    typer.echo(f"wrote {output}")
-
-
-def _read(source: Path) -> Picture:
-    """The picture behind a path.
-
-    Raises
-    ------
-    MissingError
-        If there is nothing.
-    InputError
-        If it cannot be used.
-    """
-    import numpy as np
-
-    from mlsim.errors import InputError, MissingError
-
-    path = source / "surface.npz" if source.is_dir() else source
-    if not path.is_file():
-        raise MissingError(f"{path}: no such file; expected a surface of mlsim fes, an image or a .npy array")
-    if path.suffix == ".npz":
-        return _surface(path)
-    if path.suffix != ".npy":
-        return Picture(_pixels(path))
-    try:
-        return Picture(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError):
-        raise InputError(f"{path}: not a numpy array of numbers; expected [H, W] in [0, 1]") from None
-
-
-def _surface(path: Path) -> Picture:
-    import numpy as np
-
-    from mlsim.analysis.surfaces.surface import FreeEnergySurface
-    from mlsim.errors import InputError
-    from mlsim.repr.dynamic_head.scenes.landscape import image_of
-    from mlsim.units import kT
-
-    surface = FreeEnergySurface.load(path)
-    if len(surface.cv_names) != 2:
-        raise InputError(f"{path}: expected a surface over two collective variables, got {len(surface.cv_names)}")
-    axes = []
-    for name, closed, edges in zip(surface.cv_names, surface.periodic, surface.edges, strict=True):
-        low, high = (np.degrees(edges[[0, -1]]) if closed else edges[[0, -1]]).tolist()
-        axes.append(Axis(name, "deg" if closed else "nm", low, high))
-    # The first variable runs to the right, the second one along the rows.
-    image = image_of(surface.free_energy.T / kT(surface.temperature_K))
-    return Picture(image, tuple(axes), all(surface.periodic))
-
-
-def _pixels(path: Path) -> Any:
-    import numpy as np
-
-    from mlsim.errors import DependencyError, InputError
-
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except Exception:
-        raise DependencyError('reading images needs pillow; pip install "mlsim[repr]"') from None
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L"), dtype=np.float64) / 255.0
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
-        raise InputError(f"{path}: not an image that can be read; expected PNG, JPEG, .npy or a surface") from None
-
-
-def _record(picture: Picture, found: Detections, number: int) -> dict[str, Any]:
-    """One box as plain numbers: pixels, and the range of every collective variable."""
-    box = found.boxes[number]
-    record: dict[str, Any] = {
-        "class": found.classes[int(found.labels[number])],
-        "score": round(float(found.scores[number]), 4),
-        "pixels": {name: round(float(value), 2) for name, value in zip(("x0", "y0", "x1", "y1"), box, strict=True)},
-    }
-    for which, axis in enumerate(picture.axes):
-        step = (axis.high - axis.low) / picture.image.shape[1 - which]
-        ends = [round(axis.low + step * float(box[which + side]), 3) for side in (0, 2)]
-        record[f"{axis.name}_{axis.unit}"] = ends
-    return record
-
-
-def _line(picture: Picture, record: dict[str, Any]) -> str:
-    """One box as text."""
-    spans = [f"{axis.name} {low:8.2f} .. {high:8.2f} {axis.unit}" for axis, low, high in _spans(picture, record)]
-    if not spans:
-        pixels = record["pixels"]
-        spans = [f"{side} {pixels[side + '0']:6.1f} .. {pixels[side + '1']:6.1f}" for side in ("x", "y")]
-    return f"  {record['class']:<14s} {record['score']:.2f}  " + "  ".join(spans)
-
-
-def _spans(picture: Picture, record: dict[str, Any]) -> list[tuple[Axis, float, float]]:
-    return [(axis, *record[f"{axis.name}_{axis.unit}"]) for axis in picture.axes]
-
-
-def _draw(picture: Picture, found: Detections, output: Path, title: str) -> None:
-    from mlsim.repr.dynamic_head.figure import draw
-
-    if not picture.axes:
-        draw(picture.image, found, output, title=title)
-        return
-    across, up = picture.axes
-    names = (f"{across.name} ({across.unit})", f"{up.name} ({up.unit})")
-    draw(picture.image, found, output, window=(across.low, across.high, up.low, up.high), names=names, title=title)
+    detect_boxes.require_output(output)
+    picture, found = detect_boxes.detect(source, detector, score)
+    boxes = detect_boxes.records(picture, found)
+    typer.echo(f"{source}: {len(boxes)} found with a score of {score:g} or more")
+    for record in boxes:
+        typer.echo(detect_boxes.line(picture, record))
+    if output is not None:
+        facts = {"source": str(source), "detector": detector, "score": score}
+        detect_boxes.write(picture, found, output, facts)
+        typer.echo(f"wrote {output}")

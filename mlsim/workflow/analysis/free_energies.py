@@ -15,7 +15,9 @@ from typing import Literal
 import numpy as np
 
 from mlsim.analysis import compare as comparing
+from mlsim.analysis import report as report
 from mlsim.analysis.compare import Comparison
+from mlsim.analysis.observables import names_one as names_one
 from mlsim.analysis.samples import Samples
 from mlsim.analysis.surfaces import histogram, pool
 from mlsim.analysis.surfaces.surface import FreeEnergySurface, SurfaceSettings

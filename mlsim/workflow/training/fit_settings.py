@@ -123,3 +123,49 @@ class RefineSettings(Settings):
     platform: str = Field("auto", description="OpenMM platform of the labels: auto, CPU, CUDA, OpenCL, HIP.")
     threads: int = Field(0, ge=0, le=1024, description="Number of processor threads per label process; 0 for all.")
     processes: int = Field(1, ge=1, description="Number of labels at the same time.")
+
+
+class EbmSettings(Settings):
+    """What ``mlsim train ebm`` takes; what is None is decided by the data."""
+
+    system: str | None = Field(None, description="Molecule, where the source does not say.")
+    frames: int | None = Field(None, ge=2, description=f"Maximum number of training conformations. {_BY_DATA}")
+    bias: Path | None = Field(
+        None,
+        description="Path of the bias.npz that the frames were made with: part of the training, left out of the model. "
+        "[default: frames are weighted]",
+    )
+    begin_at: Path | None = Field(
+        None, description="Finished fit of the same data whose weights and negatives are taken to begin with."
+    )
+    features: int = Field(32, description="Width of the network.")
+    layers: int = Field(2, description="Number of equivariant layers.")
+    epochs: int | None = Field(None, description=f"Number of passes over the conformations. {_BY_DATA}")
+    batch_size: int = Field(64, ge=1, description="Number of conformations per step.")
+    learning_rate: float = Field(3e-3, gt=0, description="Largest learning rate.")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the average of the weights; 0 for none.")
+    warm: float | None = Field(None, ge=0, le=1, description=f"Share of the steps that only denoise. {_BY_DATA}")
+    negatives: str | None = Field(
+        None, description=f"Sampler of negatives: langevin, kinetic, mala, esvgd or metropolised-esvgd. {_BY_DATA}"
+    )
+    particles: str = Field("model", description="Particle set of esvgd: model, or model+data.")
+    steps: int | None = Field(None, description=f"Number of sampler steps per training step. {_BY_DATA}")
+    step_length: float = Field(0.1, description="Length of a sampler step, of the data's length.")
+    noise: float | None = Field(None, description=f"Noise of the denoising term, of the data's length. {_BY_DATA}")
+    smoothing: float | None = Field(
+        None, description=f"Noise on the conformations of the contrastive term, of the data's length. {_BY_DATA}"
+    )
+    buffer: int | None = Field(None, ge=4, description=f"Number of negatives kept between training steps. {_BY_DATA}")
+    reset: float | None = Field(None, description=f"Share of the negatives that start afresh at every step. {_BY_DATA}")
+    divergence: float = Field(1.0, description="Weight of the contrastive term.")
+    denoising: float = Field(1.0, description="Weight of the denoising term.")
+    energy_square: float = Field(1e-4, description="Weight of the squared energies.")
+    temperature_K: float | None = Field(
+        None, gt=0, description="Temperature of the conformations, K. [default: what frames or run say]"
+    )
+    held_out: float = Field(0.1, description="Share of the conformations held out.")
+    seed: int = Field(1, ge=0, description="Root seed of weights, draws and negatives.")
+    threads: int | None = Field(None, ge=1, le=1024, description="Number of processor threads.")
+    max_minutes: float | None = Field(
+        None, gt=0, description="Maximum time of this call, minutes; it stops after an epoch."
+    )
