@@ -63,7 +63,8 @@ IDS = {"scattered_additions": "7.2"}
 #: First parts of references to other packages.
 OUTSIDE = {"torch", "openmm", "numpy", "scipy", "mdtraj", "pydantic", "pathlib", "typing", "benchmarks", "transformers"}
 #: Groups of entry points are named like modules and are none.
-ENTRY_POINTS = {f"{PACKAGE}.{g}" for g in ("potentials", "models", "encoders", "samplers", "observables", "baselines")}
+GROUPS = ("potentials", "models", "encoders", "samplers", "observables", "baselines", "quantities", "waters")
+ENTRY_POINTS = {f"{PACKAGE}.{group}" for group in GROUPS}
 ROLE = re.compile(r":(?:mod|func|class|meth|attr|data|exc|obj):`~?([^`<>]+)`")
 DOTTED = re.compile(rf"(?<![\w./-]){PACKAGE}(?:\.[a-z][a-z_0-9]*)+(?:\.[A-Z]\w*)?(?:\.[A-Za-z]\w*)?")
 

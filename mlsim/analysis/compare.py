@@ -39,7 +39,10 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from mlsim.analysis import quantities as other
+from mlsim.analysis.jensen_shannon import jensen_shannon, pairwise
 from mlsim.analysis.occupancy import Occupancy
+from mlsim.analysis.quantities import Measured, Quantity
 from mlsim.analysis.surfaces import basins as basin_rules
 from mlsim.analysis.surfaces import noise
 from mlsim.analysis.surfaces.basins import ORIGIN
@@ -106,6 +109,8 @@ class Row:
         Reference population of those bins.
     bins_thin : int
         Compared bins, not missed, that one of both sides cannot tell.
+    others : tuple of Measured
+        Quantities that were asked for by name.
     """
 
     surface: FreeEnergySurface
@@ -120,6 +125,7 @@ class Row:
     population_missed: float
     bins_thin: int
     basins: tuple[BasinRow, ...]
+    others: tuple[Measured, ...] = ()
 
     @property
     def label(self) -> str:
@@ -159,6 +165,7 @@ def compare(
     cutoff_kcal_mol: float = CUTOFF_KCAL_MOL,
     confidence: float = 0.95,
     molecules: Literal["same", "any"] = "same",
+    quantities: Sequence[str] = (),
 ) -> Comparison:
     """Compare candidate surfaces with a reference.
 
@@ -174,6 +181,8 @@ def compare(
         Central probability of every interval.
     molecules : {"same", "any"}
         Whether candidates may be of another molecule than the reference.
+    quantities : sequence of str
+        Further quantities of every row, by name (:mod:`mlsim.analysis.quantities`).
 
     Raises
     ------
@@ -183,6 +192,7 @@ def compare(
     """
     if not candidates:
         raise InputError("compare: expected at least one candidate, got none")
+    further = other.chosen(quantities)
     candidates = [on_grid_of(reference, candidate) for candidate in candidates]
     for candidate in candidates:
         if reference.subject is not None and candidate.subject is not None and molecules == "same":
@@ -203,7 +213,7 @@ def compare(
     i, j = np.triu_indices(len(splits), k=1)
     return Comparison(
         reference=reference,
-        rows=tuple(_row(reference, c, mask, cutoff_kcal_mol, confidence) for c in candidates),
+        rows=tuple(_row(reference, c, mask, cutoff_kcal_mol, confidence, further) for c in candidates),
         cutoff_kcal_mol=cutoff_kcal_mol,
         confidence=confidence,
         bins_compared=int(mask.sum()),
@@ -212,19 +222,6 @@ def compare(
         split_rmse=noise.between_parts(reference, mask),
         js_splits=float(splits[i, j].mean()),
     )
-
-
-def jensen_shannon(p: Floats, q: Floats) -> Floats:
-    """Jensen-Shannon divergence, nats, of histograms [..., bins]; what a total lacks of 1 is an extra, outer bin."""
-    p, q = _completed(p), _completed(q)
-    middle = 0.5 * (p + q)
-    return 0.5 * (_relative_entropy(p, middle) + _relative_entropy(q, middle))
-
-
-def pairwise(parts: Floats) -> Floats:
-    """JS divergence between all pairs of histograms [S, bins, ...] -> [S, S], nats."""
-    flat = parts.reshape(len(parts), -1)
-    return np.asarray(jensen_shannon(flat[:, None, :], flat[None, :, :]))
 
 
 def corrected_interval(
@@ -278,7 +275,12 @@ def bins_told(
 
 
 def _row(
-    reference: FreeEnergySurface, candidate: FreeEnergySurface, mask: np.ndarray, cutoff: float, confidence: float
+    reference: FreeEnergySurface,
+    candidate: FreeEnergySurface,
+    mask: np.ndarray,
+    cutoff: float,
+    confidence: float,
+    further: dict[str, Quantity],
 ) -> Row:
     missed = mask & (candidate.probability <= 0.0)
     used, surely_missed = bins_told(reference, candidate, cutoff)
@@ -305,6 +307,7 @@ def _row(
         population_missed=float(reference.probability[missed].sum()),
         bins_thin=int((mask & ~used & ~missed).sum()),
         basins=_basin_rows(reference, candidate, confidence),
+        others=other.measured(further, reference, candidate, mask),
     )
 
 
@@ -379,16 +382,6 @@ def _difference(ours: Occupancy, theirs: Occupancy, measure: Callable[[Floats], 
     draws = [measure(found.draws(_DRAWS, generator, confidence)) for found in (ours, theirs)]
     found = percentile_interval(value, draws[0] - draws[1], confidence)
     return Estimate(value, min(value, found.low), max(value, found.high))
-
-
-def _completed(p: Floats) -> Floats:
-    rest = np.clip(1.0 - p.sum(axis=-1, keepdims=True), 0.0, None)
-    return np.concatenate([p, np.where(rest > 1e-9, rest, 0.0)], axis=-1)
-
-
-def _relative_entropy(p: Floats, q: Floats) -> Floats:
-    ratio = np.where(p > 0.0, p, 1.0) / np.where(p > 0.0, q, 1.0)
-    return np.asarray((p * np.log(ratio)).sum(axis=-1))
 
 
 __all__ = ["BasinRow", "Comparison", "Row", "compare", "corrected_interval", "jensen_shannon"]

@@ -161,6 +161,7 @@ def _row_record(row: Row) -> dict[str, Any]:
             }
             for basin in row.basins
         },
+        "quantities": {"_".join(filter(None, (m.name, m.quantity.unit))): _estimate(m.estimate) for m in row.others},
         "provenance": row.surface.provenance,
     }
 

@@ -58,6 +58,7 @@ def table(comparison: Comparison) -> str:
         [
             *("", "RMSE kcal/mol", "noise-corrected", "bins", "missed", "own noise"),
             *("JS nats", "JS by noise", "eff. frames"),
+            *(other.quantity.heading for other in comparison.rows[0].others),
         ]
     ]
     for row in comparison.rows:
@@ -72,6 +73,7 @@ def table(comparison: Comparison) -> str:
                 f"{row.js.value:.3f}",
                 f"{row.js_noise:.3f}",
                 f"{row.surface.n_effective:.0f} of {row.surface.n_frames}",
+                *(_other(measured.estimate, measured.quantity.digits) for measured in row.others),
             ]
         )
     lines += _aligned(rows)
@@ -216,6 +218,13 @@ def _remarks(comparison: Comparison) -> list[str]:
                 lines.append(f"note: {surface.label}: {shown} {surface.basin(name).seen}")
     lines += [f"note: {s.label}: {key}: {text}" for s in comparison.surfaces for key, text in _reweighting(s)]
     return ["", *lines] if lines else []
+
+
+def _other(value: Estimate, digits: int) -> str:
+    """A further quantity: with its interval where it has one."""
+    if not np.isfinite(value.value):
+        return "not known"
+    return _bracket(value, digits) if value.bounded else f"{value.value:.{digits}f}"
 
 
 def _bracket(value: Estimate, digits: int, sign: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from openmm import Context, Platform, VerletIntegrator
 from typer.testing import CliRunner
 
 from mlsim.analysis import observables
+from mlsim.analysis.surfaces import surface
 from mlsim.chem.molecule import Molecule
 from mlsim.cli.analysis.analyse import spread_cv
 from mlsim.cli.main import app
@@ -50,6 +52,8 @@ projection = tests.third_party.outsider:Projection
 short-steps = tests.third_party.outsider:short_steps
 [mlsim.observables]
 height = tests.third_party.outsider:height
+[mlsim.quantities]
+largest-difference = tests.third_party.outsider:largest_difference
 """
 
 
@@ -121,6 +125,27 @@ def test_a_collective_variable_is_understood_by_functions_and_commands(ala2: Mol
     assert spread_cv(["--cv", "phi", "height:3", "a"]) == ["--cv", "phi", "--cv", "height:3", "a"]
     with pytest.raises(InputError, match="'height': expected index of an atom after 'height'"):
         observables.parse("height")
+
+
+def test_a_quantity_of_compare_is_a_column_of_the_command(tmp_path: Path) -> None:
+    halves = [np.repeat([-2.0, 2.0], count)[:, None] for count in ([3000, 1000], [1000, 1000])]
+    for name, cv in zip(("reference", "candidate"), halves, strict=True):
+        surface.estimate(np.random.default_rng(1).permutation(cv), 300.0, cv_names=("phi",)).save(
+            tmp_path / f"{name}.npz"
+        )
+    asked = [
+        "compare",
+        f"mine={tmp_path / 'candidate.npz'}",
+        "--reference",
+        str(tmp_path / "reference.npz"),
+        "--cv",
+        "phi",
+    ]
+    done = CliRunner().invoke(app, [*asked, "--quantity", "largest-difference", "-o", str(tmp_path / "found")])
+    assert done.exit_code == 0, done.output
+    assert "largest difference" in done.output
+    found = json.loads((tmp_path / "found" / "comparison.json").read_text())["candidates"][0]["quantities"]
+    assert found["largest-difference"]["value"] == pytest.approx(0.25)
 
 
 def test_a_sampler_is_known_to_the_command() -> None:

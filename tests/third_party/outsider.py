@@ -12,6 +12,8 @@ from openmm import CustomNonbondedForce, HarmonicBondForce, System
 from torch import Tensor
 
 from mlsim.analysis.observables import CollectiveVariable
+from mlsim.analysis.quantities import Quantity
+from mlsim.analysis.uncertainty import Estimate
 from mlsim.errors import InputError
 from mlsim.models.contract import AbstractEnergyModel, ModelSettings
 from mlsim.models.radial import smooth_envelope
@@ -165,3 +167,10 @@ def _height(positions: Any, topology: Any, observable: Any) -> Any:
 
 
 height = CollectiveVariable(False, "nm", _height, "index of an atom", r"\d+")
+
+
+def _largest_difference(reference: Any, candidate: Any, mask: Any) -> Estimate:
+    return Estimate.unbounded(float(np.abs(candidate.probability - reference.probability).max()))
+
+
+largest_difference = Quantity("largest difference", "", _largest_difference)

@@ -95,6 +95,10 @@ def compare(
     molecules: Annotated[
         Molecules, typer.Option(help="Candidates of the reference's molecule only (same), or of any.")
     ] = Molecules.same,
+    quantity: Annotated[
+        list[str] | None,
+        typer.Option(help="Further quantity of every row, such as overlap; repeat it for several."),
+    ] = None,
 ) -> None:
     """Compare runs with a reference: FES RMSE (raw and noise-corrected), JS divergence, basins."""
     from mlsim.workflow.analysis import free_energies
@@ -107,6 +111,7 @@ def compare(
         names=[name for name, _ in named],
         reference_discard_ps=reference_discard_ps,
         molecules=molecules.value,
+        quantities=quantity or (),
     )
     for comparison in found:
         typer.echo(free_energies.report.table(comparison))

@@ -18,6 +18,7 @@ from mlsim.analysis import compare as comparing
 from mlsim.analysis import report as report
 from mlsim.analysis.compare import Comparison
 from mlsim.analysis.observables import names_one as names_one
+from mlsim.analysis.quantities import chosen
 from mlsim.analysis.samples import Samples
 from mlsim.analysis.surfaces import histogram, pool
 from mlsim.analysis.surfaces.surface import FreeEnergySurface, SurfaceSettings
@@ -68,6 +69,7 @@ def compare(
     names: Sequence[str] | None = None,
     reference_discard_ps: float | None = None,
     molecules: Literal["same", "any"] = "same",
+    quantities: Sequence[str] = (),
 ) -> list[Comparison]:
     """Compare candidates with a reference.
 
@@ -85,6 +87,8 @@ def compare(
         Start of the reference to leave out, ps (None: as for candidates).
     molecules : {"same", "any"}
         Whether candidates may be of another molecule than the reference.
+    quantities : sequence of str
+        Further quantities of every row, by name, such as ``overlap`` (:mod:`mlsim.analysis.quantities`).
 
     Returns
     -------
@@ -100,6 +104,7 @@ def compare(
     names = [""] * len(candidates) if names is None else list(names)
     if len(names) != len(candidates):
         raise InputError(f"compare: expected a name for each of {len(candidates)} candidates, got {len(names)}")
+    chosen(quantities)  # refused before anything is read
     truth, others = open_sources(reference), [open_sources(paths) for paths in candidates]
     groups = groups_of([*truth, *(source for sources in others for source in sources)], settings.cv)
     cut = settings.discard_ps if reference_discard_ps is None else reference_discard_ps
@@ -113,7 +118,7 @@ def compare(
         surfaces = iter(estimated([one for part in parts for one in part], settings.bins, edges))
         whole = [pool.combine([next(surfaces) for _ in part], part[0].label) for part in parts]
         rows = _distinct(whole[1:], candidates, names)
-        result.append(comparing.compare(whole[0], rows, molecules=molecules))
+        result.append(comparing.compare(whole[0], rows, molecules=molecules, quantities=quantities))
     return result
 
 
