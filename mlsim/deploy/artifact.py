@@ -11,10 +11,11 @@
          guard.npz             the region of conformations it was trained on (optional; for ``--guard``)
          committee.npz         further fits whose spread says how sure it is (optional; for ``--guard``)
 
-Loading runs no foreign code in Python: safetensors and ``.npz`` (read with pickle forbidden) hold numbers only, YAML is
-read by the safe loader, and ``model.pt`` is TorchScript, whose loader (C++, without Python objects) builds a program
-of tensor operations. Whoever distrusts even that uses ``weights.safetensors``, which is all the default path
-needs: a molecule is bound from weights and table, and model.pt serves other programs.
+Loading runs no foreign code: safetensors and ``.npz`` (read with pickle forbidden) hold numbers only, and YAML is read
+by the safe loader. ``model.pt`` serves other programs. It could write files when it is loaded or run, so this package
+does neither: every bridge makes its program from ``weights.safetensors`` and ``config.yaml``, and ``mlsim verify`` compares
+``model.pt`` with that part by part (:mod:`mlsim.deploy.bridges.program_file`) and puts its own in the place of one that
+differs.
 
 A reader refuses a missing, changed or undeclared file. A writer fills a temporary directory beside the target and
 renames it, so that a directory of that name is complete or absent.
@@ -42,13 +43,12 @@ from mlsim.deploy.kernel.table import FilterTable
 from mlsim.deploy.travelling_committee import FILE as COMMITTEE
 from mlsim.deploy.travelling_committee import MemberSet
 from mlsim.errors import ArtifactError, MissingError, SettingsError
+from mlsim.files import write_bytes
 from mlsim.records import full_digest
 from mlsim.runs.restart import write_atomically
 from mlsim.settings import read_yaml
 
 if TYPE_CHECKING:
-    import torch
-
     from mlsim.models.contract import AbstractEnergyModel
 
 CARD, CONFIG, WEIGHTS, SCRIPT, STRUCTURE, TABLE = (
@@ -195,12 +195,17 @@ class ForceFieldArtifact:
         self._same(STRUCTURE)
         return Molecule.from_pdb(self.directory / STRUCTURE)
 
-    def script(self) -> torch.jit.ScriptModule:
-        """The TorchScript program of ``model.pt``."""
-        from mlsim.deploy.bridges.torchscript import load
+    def program(self) -> bytes:
+        """Content of ``model.pt``; never load or run one that was not compared first."""
+        return self._same(SCRIPT)
 
-        self._same(SCRIPT)
-        return load(self.directory / SCRIPT)
+    def with_program(self, content: bytes) -> ForceFieldArtifact:
+        """Put another ``model.pt`` on disk, and its digest into the card; a verification does not count any more."""
+        files = {**self.card.files, SCRIPT: full_digest(content)}
+        card = self.card.model_copy(update={"files": files, "verified": None})
+        write_bytes(self.directory / SCRIPT, content)
+        write_atomically(self.directory / CARD, card.to_yaml())
+        return replace(self, card=card)
 
     def _same(self, name: str) -> bytes:
         """Content of a file, if it still is the one that the card was read with.

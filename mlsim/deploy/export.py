@@ -34,7 +34,7 @@ from mlsim.deploy.kernel.static import StaticProgram
 from mlsim.deploy.travelling_committee import FILE as COMMITTEE
 from mlsim.deploy.travelling_committee import Member, MemberSet
 from mlsim.errors import ArtifactError
-from mlsim.files import new_directory, write_npz
+from mlsim.files import new_directory, write_bytes, write_npz
 from mlsim.models import weights
 from mlsim.records import versions
 
@@ -81,7 +81,7 @@ def export(
     """
     solute = molecule.solute_molecule()
     model = _single(model)
-    bound = torch_energy(model, solute)
+    torch_energy(model, solute)  # refuses a molecule that it does not know, before anything is written
     config = model.config.model_dump(mode="json")
     note = None
     with new_directory(directory, "remove it or choose another --name") as fresh:
@@ -91,18 +91,20 @@ def export(
         if committee is not None:
             write_npz(fresh / COMMITTEE, committee.arrays())
         solute.to_pdb(fresh / STRUCTURE)
-        script = torchscript.script(torchscript.ExportedEnergy(bound, next(model.parameters())))
-        torchscript.save(script, fresh / SCRIPT)
+        written = _single(weights.load(fresh))  # so that whoever has the directory makes the same program
+        bound = torch_energy(written, solute)
+        script = torchscript.script(torchscript.ExportedEnergy(bound, next(written.parameters())))
+        write_bytes(fresh / SCRIPT, torchscript.to_bytes(script))
         if model.kind in COMPILED_KINDS:
             filters = table.tabulate(model, intervals)
             filters.save(fresh / TABLE)
-            written = table.FilterTable.load(fresh / TABLE)
-            error = table.error(written, model)
+            tabulated = table.FilterTable.load(fresh / TABLE)
+            error = table.error(tabulated, model)
             note = TableNote(
                 intervals=filters.intervals,
                 value_error=error.value,
                 slope_error=error.slope,
-                force_change=force_change(model, written, solute),
+                force_change=force_change(model, tabulated, solute),
             )
         card = Card(
             name=directory.name,

@@ -1,7 +1,9 @@
 """Verification: everything that must be true of a force field before it is used, measured on the files themselves.
 
 =====================  ===========================================================================================
-script                 TorchScript computes what the eager module computes (float64; model.pt in float32; batches)
+script                 TorchScript computes what the eager module computes
+model.pt               holds the program of these weights and settings, part by part (it is never run or loaded); that
+                       program computes what the eager module computes, in the type of the card, in batches and alone
 compiled               the tabulated kernel computes what the network computes (energies and forces)
 static                 the program for GPUs computes what the kernel computes (here on the CPU)
 bridges                both OpenMM bridges give one energy, the network's
@@ -34,9 +36,10 @@ from mlsim import seeds
 from mlsim.chem.molecule import Molecule
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.deploy.atoms_of_model import STATIC_KINDS, labels, torch_energy
-from mlsim.deploy.bind import Backend, BoundForceField, ForceField, Precision
+from mlsim.deploy.bind import Backend, BoundForceField, ForceField, Precision, exported_energy
 from mlsim.deploy.bridges.openmm_force import Bridge, make_force, torchforce_problem
-from mlsim.deploy.bridges.torchscript import TorchEnergy
+from mlsim.deploy.bridges.program_file import differing_parts
+from mlsim.deploy.bridges.torchscript import TorchEnergy, script, to_bytes
 from mlsim.deploy.card import CheckResult, Verification
 from mlsim.errors import ArtifactError
 from mlsim.models.contract import create
@@ -138,6 +141,27 @@ def verify(artifact: ForceFieldArtifact, molecule: Molecule | None = None) -> Ve
     return VerifyReport(artifact, tuple(checks))
 
 
+def with_own_program(artifact: ForceFieldArtifact) -> tuple[ForceFieldArtifact, list[str]]:
+    """A force field whose ``model.pt`` is the program of its weights and settings; the one on disk is replaced if not.
+
+    Returns
+    -------
+    ForceFieldArtifact
+    list of str
+        The parts that differed; empty if nothing was replaced.
+
+    Raises
+    ------
+    ArtifactError
+        If the program cannot be made from what the artifact holds.
+    StorageError
+        If the file system refuses.
+    """
+    program = to_bytes(script(exported_energy(artifact, artifact.molecule(), artifact.card.dtype)))
+    other = differing_parts(artifact.program(), program)
+    return (artifact.with_program(program) if other else artifact), other
+
+
 def verified(artifact: ForceFieldArtifact) -> ForceFieldArtifact:
     """The artifact with a passed verification in its card; verified now if it was not.
 
@@ -173,7 +197,12 @@ def _script(subject: _Subject, own: bool) -> Iterator[CheckResult]:
     if not own:
         return
     n = subject.molecule.n_atoms
-    saved = TorchEnergy(subject.field.artifact.script(), n)
+    artifact = subject.field.artifact
+    program = script(exported_energy(artifact, subject.molecule, artifact.card.dtype))
+    other = differing_parts(artifact.program(), to_bytes(program))
+    note = f"not the program of these weights: {', '.join(other[:3])}" if other else "read, not run"
+    yield _check("model.pt: parts that differ", len(other), 0.0, note, "parts")
+    saved = TorchEnergy(program, n)
     energies, forces = saved.evaluate(subject.positions)
     yield _check("model.pt: energy, batched", subject.energy_error(energies), ROUNDING)
     yield _check("model.pt: forces, batched", subject.force_error(forces), ROUNDING)

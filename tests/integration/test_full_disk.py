@@ -26,8 +26,9 @@ for limit in (0, 100, 1000, 3000, 5000):
 """
 WRITERS = {
     "script.pt": """
-        from mlsim.deploy.bridges.torchscript import save
-        save(torch.jit.script(torch.nn.Linear(40, 40)), path)
+        from mlsim.deploy.bridges.torchscript import to_bytes
+        from mlsim.files import write_bytes
+        write_bytes(path, to_bytes(torch.jit.script(torch.nn.Linear(40, 40))))
 """,
     "state.pt": """
         from mlsim.fitting.state_file import save_state

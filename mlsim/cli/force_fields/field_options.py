@@ -52,6 +52,11 @@ def verify(
 
     found = examine(forcefield, system)
     _print(found.report)
+    if found.replaced:
+        print(
+            "model.pt was not the program of these weights and settings (another version wrote it, or it was changed): "
+            "made anew; the old one was not run"
+        )
     if found.unwritten is not None:
         print(f"the card was not changed: {found.unwritten}")
     if not found.report.passed:

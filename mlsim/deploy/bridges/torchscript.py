@@ -7,7 +7,8 @@ under translation, so neither energy nor forces change), and the energy comes ba
 Atoms beyond the first N of a larger system are ignored.
 
 TorchScript is no longer developed (torch >= 2.9 says so in a DeprecationWarning) but is the only format that
-openmm-torch's ``TorchForce`` reads. Nothing else here depends on it.
+openmm-torch's ``TorchForce`` reads. Nothing else here depends on it. A program from a file is never loaded: what is
+loaded here was made by this process or its parent.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +24,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mlsim.errors import ArtifactError
-from mlsim.files import write_bytes
 from mlsim.models.contract import BoundEnergy
 
 
@@ -76,10 +74,7 @@ class TorchEnergy:
     def __reduce__(self) -> tuple[Any, ...]:
         module = self.module
         if isinstance(module, torch.jit.ScriptModule):
-            buffer = io.BytesIO()
-            with _quiet():
-                torch.jit.save(module, buffer)
-            return _restored, (buffer.getvalue(), self.n_atoms, self.dtype, self.chunk)
+            return _restored, (to_bytes(module), self.n_atoms, self.dtype, self.chunk)
         return TorchEnergy, (module, self.n_atoms, self.dtype, self.chunk)
 
     def energy_forces(self, positions: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
@@ -128,29 +123,12 @@ def script(module: ExportedEnergy, copies: int = 1) -> torch.jit.ScriptModule:
         return scripted
 
 
-def save(scripted: torch.jit.ScriptModule, path: Path) -> None:
-    """Write a TorchScript file; errors as :func:`mlsim.files.replacing`."""
+def to_bytes(scripted: torch.jit.ScriptModule) -> bytes:
+    """Content of a TorchScript file."""
     memory = io.BytesIO()  # where a disk is full torch aborts the process
     with _quiet():
         torch.jit.save(scripted, memory)
-    write_bytes(path, memory.getvalue())
-
-
-def load(path: Path) -> torch.jit.ScriptModule:
-    """Read a TorchScript file onto the CPU.
-
-    Raises
-    ------
-    ArtifactError
-        If it is not one.
-    """
-    try:
-        with _quiet():
-            module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")
-            return module
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ArtifactError(f"{path}: not a TorchScript file ({reason})") from None
+    return memory.getvalue()
 
 
 @contextmanager

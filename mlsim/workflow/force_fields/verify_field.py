@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlsim.chem.catalog import forcefield_directory, load_system
 from mlsim.deploy.artifact import ForceFieldArtifact
-from mlsim.deploy.verify import VerifyReport
+from mlsim.deploy.verify import VerifyReport, with_own_program
 from mlsim.deploy.verify import verify as examine
 from mlsim.errors import StorageError
 
@@ -22,12 +22,16 @@ class Verified:
         With the verification in its card, unless it could not be written or was of another molecule.
     report : VerifyReport
         The checks, each with value, bound and unit; ``report.passed`` if all hold.
+    replaced : tuple of str
+        Parts in which ``model.pt`` was not the program of the weights and settings; it was then made anew. The one that
+        was there is never run.
     unwritten : str or None
         Why the card was not changed, if it should have been.
     """
 
     artifact: ForceFieldArtifact
     report: VerifyReport
+    replaced: tuple[str, ...] = ()
     unwritten: str | None = None
 
 
@@ -53,8 +57,10 @@ def verify(forcefield: str | Path, system: str | Path | None = None) -> Verified
     artifact = ForceFieldArtifact.read(forcefield_directory(forcefield))
     if system is not None:
         return Verified(artifact, examine(artifact, load_system(system)))
-    report = examine(artifact, None)
+    replaced: list[str] = []
     try:
-        return Verified(artifact.with_verification(report.record()), report)
+        artifact, replaced = with_own_program(artifact)
+        report = examine(artifact, None)
+        return Verified(artifact.with_verification(report.record()), report, tuple(replaced))
     except StorageError as error:
-        return Verified(artifact, report, str(error))
+        return Verified(artifact, examine(artifact, None), tuple(replaced), str(error))
