@@ -13,9 +13,9 @@
 
 Loading runs no foreign code: safetensors and ``.npz`` (read with pickle forbidden) hold numbers only, and YAML is read
 by the safe loader. ``model.pt`` serves other programs. It could write files when it is loaded or run, so this package
-does neither: every bridge makes its program from ``weights.safetensors`` and ``config.yaml``, and ``mlsim verify`` compares
-``model.pt`` with that part by part (:mod:`mlsim.deploy.bridges.program_file`) and puts its own in the place of one that
-differs.
+does neither: every bridge makes its program from ``weights.safetensors`` and ``config.yaml``, and ``mlsim verify``
+compares ``model.pt`` with that part by part (:mod:`mlsim.deploy.bridges.program_file`) and puts its own in the place of
+one that differs.
 
 A reader refuses a missing, changed or undeclared file. A writer fills a temporary directory beside the target and
 renames it, so that a directory of that name is complete or absent.
