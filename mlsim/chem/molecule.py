@@ -127,13 +127,14 @@ class Molecule:
 
     @cached_property
     def elements(self) -> tuple[str, ...]:
-        """Chemical symbols."""
-        return tuple(a.element.symbol for a in self.topology.atoms())
+        """Chemical symbols; ``VS`` of a virtual site."""
+        return tuple("VS" if a.element is None else a.element.symbol for a in self.topology.atoms())
 
     @cached_property
     def masses(self) -> NDArray[np.float64]:
-        """Atomic masses, Da [N] (before hydrogen mass repartitioning)."""
-        return np.array([a.element.mass.value_in_unit(unit.dalton) for a in self.topology.atoms()])
+        """Atomic masses, Da [N] (before hydrogen mass repartitioning); 0 of a virtual site."""
+        elements = (a.element for a in self.topology.atoms())
+        return np.array([0.0 if e is None else e.mass.value_in_unit(unit.dalton) for e in elements])
 
     @cached_property
     def bonds(self) -> NDArray[np.int64]:

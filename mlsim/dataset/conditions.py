@@ -11,6 +11,7 @@ could only use ff14SB and TIP3P. Frames from elsewhere must say all three.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,8 @@ from mlsim.errors import InputError
 from mlsim.settings import Settings
 
 FORCE_FIELD, WATER = "amber14/protein.ff14SB.xml", "amber14/tip3p.xml"
+#: How people write it, e.g. ``TIP3P, 423 molecules``; TIP3P-FB is another model.
+_TIP3P = re.compile(r"tip3p(?![\w-])", re.IGNORECASE)
 
 
 class Conditions(Settings):
@@ -92,7 +95,11 @@ def _parts(provenance: dict[str, Any]) -> Iterator[Conditions | None]:
     potential = provenance.get("potential")
     own = bool(inner) or bool(potential)  # a record of this package
     name = (
-        provenance.get("water") or (potential or {}).get("name") or inner.get("solvent") or ("tip3p" if own else None)
+        provenance.get("water")
+        or (potential or {}).get("water")
+        or (potential or {}).get("name")
+        or inner.get("solvent")
+        or ("tip3p" if own else None)
     )
     force_field = provenance.get("force_field") or (FORCE_FIELD if own else None)
     if name is None or force_field is None:
@@ -101,7 +108,7 @@ def _parts(provenance: dict[str, Any]) -> Iterator[Conditions | None]:
     yield Conditions(
         temperature_K=float(temperature),
         force_field=str(force_field),
-        water=WATER if str(name).lower().startswith("tip3p") else str(name),
+        water=WATER if _TIP3P.match(str(name)) else str(name),
     )
 
 

@@ -24,8 +24,9 @@ from mlsim.md.integrator import langevin_middle, verlet
 from mlsim.md.settings import Biased, Canonical, Recorded
 from mlsim.md.signals import RESPONSE_SECONDS, StopRequest
 from mlsim.md.stability import broken
-from mlsim.potentials.contract import Potential
+from mlsim.potentials.contract import Potential, terms_of
 from mlsim.potentials.dihedral_bias import DihedralBias, Tempering, load_grid
+from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.potentials.system import build_system
 from mlsim.seeds import openmm_seed
 from mlsim.units import FS_PER_PS, steps_for
@@ -72,7 +73,7 @@ def starting_molecule(
     """
     stored = directory / "start.npz"
     if stored.exists():
-        return _read(molecule, directory)
+        return _read(molecule, directory, potential)
     prepared = potential.prepare(molecule)
     if not prepared.is_periodic:
         return prepared
@@ -203,11 +204,13 @@ def _scale_molecules(topology: app.Topology, positions: NDArray[np.float64], fac
     return scaled
 
 
-def _read(molecule: Molecule, directory: Path) -> Molecule:
+def _read(molecule: Molecule, directory: Path, potential: Potential) -> Molecule:
+    water = [term.force_field for term in terms_of(potential) if isinstance(term, ExplicitWater)]
+    files = water[0] if water else (PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD)
     pdb = app.PDBFile(str(directory / "start.pdb"))
     with np.load(directory / "start.npz", allow_pickle=False) as archive:
         positions, box, solute = archive["positions"], archive["box"], archive["solute"]
-    solvated = Molecule(molecule.name, pdb.topology, positions, solute, box, (PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD))
+    solvated = Molecule(molecule.name, pdb.topology, positions, solute, box, files)
     if (
         len(positions) != solvated.n_atoms
         or solvated.atom_names[: len(solute)] != molecule.solute_molecule().atom_names

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
+from mlsim.chem.solvent import WATERS
 from mlsim.dataset.averaging import LEAST_SAMPLES
 from mlsim.errors import InputError
 from mlsim.settings import Settings
@@ -71,7 +72,8 @@ class Dynamics(Langevin, Solute):
 
     solvent: str = Field(
         "issnet",
-        description="Solvent: vacuum, hct, obc1, obc2, gbn, gbn2, tip3p, issnet, issnet:NAME, or a sum with '+'.",
+        description="Solvent: vacuum, hct, obc1, obc2, gbn, gbn2, tip3p, spce, tip4pew, opc, issnet, issnet:NAME, or a "
+        "sum with '+'.",
     )
     ns: float = Field(gt=0, le=1e6, description="Length of each trajectory, ns.")
     mts_inner_steps: int = Field(
@@ -216,7 +218,7 @@ class RunSettings(Guard, Replicas, Bridge, Biased):
 class ReferenceSettings(Biased):
     """What ``mlsim reference`` takes: a run in explicit water, biased, with force labels every ``record_ps``."""
 
-    solvent: Literal["tip3p"] = Field("tip3p", description="Explicit water: tip3p.")
+    solvent: str = Field("tip3p", description="Explicit water: tip3p, spce, tip4pew or opc.")
     engine: Literal["openmm", "gromacs"] = Field("openmm", description="Program that computes: openmm or gromacs.")
     bias: str = Field(
         "metadynamics",
@@ -230,6 +232,13 @@ class ReferenceSettings(Biased):
         None, gt=0, description="Length of the constant-pressure run that settles the box, ps; null for 60."
     )
     record_ps: float = Field(0.2, gt=0, description="Time between force labels, ps.")
+
+    @model_validator(mode="after")
+    def _is_water(self) -> ReferenceSettings:
+        WATERS.get(self.solvent)
+        if self.engine == "gromacs" and self.solvent != "tip3p":
+            raise InputError(f"engine gromacs: expected solvent tip3p, got {self.solvent}; use engine openmm")
+        return self
 
 
 class ExchangeSettings(Bridge, Recorded):

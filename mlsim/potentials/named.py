@@ -2,15 +2,16 @@
 
 A specification is one or more names joined by ``+``; a name may carry an argument after a colon:
 ``vacuum``, ``gbn2``, ``tip3p``, ``issnet``, ``issnet:my-model``, ``gbn2+issnet:correction``.
-Names come from this package (``vacuum``, the GB models, ``tip3p``) and from the entry-point group
-``mlsim.potentials``, where any installed package may register a factory ``(argument, request) -> Potential``
-(see :mod:`mlsim.names`).
+Names come from this package (``vacuum``, the GB models), from the water models (:mod:`mlsim.chem.solvent`) and from the
+entry-point group ``mlsim.potentials``, where any installed package may register a factory
+``(argument, request) -> Potential`` (see :mod:`mlsim.names`).
 This package's own learned force fields arrive the same way, so nothing here imports torch.
 """
 
 from __future__ import annotations
 
 from mlsim.chem.molecule import Molecule
+from mlsim.chem.solvent import WATER_MODELS, WATERS
 from mlsim.errors import InputError
 from mlsim.names import Registry
 from mlsim.potentials.born import GB_MODELS, GeneralizedBorn
@@ -24,9 +25,12 @@ def _vacuum(argument: str | None, request: PotentialRequest) -> Potential:
     return Vacuum()
 
 
-def _tip3p(argument: str | None, request: PotentialRequest) -> Potential:
-    _no_argument("tip3p", argument)
-    return ExplicitWater()
+def _water(model: str) -> Factory:
+    def factory(argument: str | None, request: PotentialRequest) -> Potential:
+        _no_argument(model, argument)
+        return ExplicitWater(name=model)
+
+    return factory
 
 
 def _generalized_born(model: str) -> Factory:
@@ -44,7 +48,7 @@ def _no_argument(name: str, argument: str | None) -> None:
 
 FACTORIES: dict[str, Factory] = {
     "vacuum": _vacuum,
-    "tip3p": _tip3p,
+    **{model: _water(model) for model in WATER_MODELS},
     **{model: _generalized_born(model) for model in GB_MODELS},
 }
 
@@ -65,7 +69,8 @@ def resolve(specification: str, request: PotentialRequest) -> Potential:
     terms: list[Potential] = []
     for part in specification.split("+"):
         name, _, argument = part.strip().partition(":")
-        terms.append(POTENTIALS.get(name, specification)(argument or None, request))
+        factory = _water(name) if name in WATERS and name not in POTENTIALS else POTENTIALS.get(name, specification)
+        terms.append(factory(argument or None, request))
     return terms[0] if len(terms) == 1 else Sum.of(specification, terms)
 
 

@@ -11,7 +11,8 @@ import mdtraj
 import numpy as np
 import pytest
 import torch
-from openmm import Context, Platform, VerletIntegrator
+from openmm import Context, Platform, VerletIntegrator, unit
+from openmm import app as openmm_app
 from typer.testing import CliRunner
 
 from mlsim.analysis import observables
@@ -22,7 +23,8 @@ from mlsim.cli.main import app
 from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.bind import ForceField
 from mlsim.deploy.potential import learned
-from mlsim.errors import InputError
+from mlsim.errors import InputError, SettingsError
+from mlsim.md.settings import ReferenceSettings
 from mlsim.models import weights
 from mlsim.models.contract import create, kinds
 from mlsim.potentials.contract import PotentialRequest
@@ -52,6 +54,9 @@ projection = tests.third_party.outsider:Projection
 short-steps = tests.third_party.outsider:short_steps
 [mlsim.observables]
 height = tests.third_party.outsider:height
+[mlsim.waters]
+tip3pfb = tests.third_party.outsider:three_sites
+tip4pfb = tests.third_party.outsider:four_sites
 [mlsim.quantities]
 largest-difference = tests.third_party.outsider:largest_difference
 """
@@ -146,6 +151,29 @@ def test_a_quantity_of_compare_is_a_column_of_the_command(tmp_path: Path) -> Non
     assert "largest difference" in done.output
     found = json.loads((tmp_path / "found" / "comparison.json").read_text())["candidates"][0]["quantities"]
     assert found["largest-difference"]["value"] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("name", "sites"), [("tip3pfb", 3), ("tip4pfb", 4)])
+def test_a_water_model_is_known_by_its_name(ala2: Molecule, name: str, sites: int) -> None:
+    potential = resolve(name, PotentialRequest(ala2))
+    water = potential.prepare(ala2)
+    assert (water.n_atoms - ala2.n_atoms) % sites == 0
+    system = build_system(water, potential, "hbonds", 1.5)
+    whole = openmm_app.ForceField(*water.force_field).createSystem(
+        water.topology,
+        nonbondedMethod=openmm_app.PME,
+        nonbondedCutoff=0.9 * unit.nanometer,
+        constraints=openmm_app.HBonds,
+    )
+    found = []
+    for each in (system, whole):
+        context = Context(each, VerletIntegrator(1e-3), Platform.getPlatformByName("CPU"))
+        context.setPositions(water.positions)
+        found.append(context.getState(getEnergy=True).getPotentialEnergy()._value)
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert ReferenceSettings(ns=1.0, solvent=name).solvent == name
+    with pytest.raises(SettingsError, match="did you mean 'tip3pfb'"):
+        ReferenceSettings.parse({"ns": 1.0, "solvent": "tip3pbf"})
 
 
 def test_a_sampler_is_known_to_the_command() -> None:

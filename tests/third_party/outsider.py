@@ -14,6 +14,7 @@ from torch import Tensor
 from mlsim.analysis.observables import CollectiveVariable
 from mlsim.analysis.quantities import Quantity
 from mlsim.analysis.uncertainty import Estimate
+from mlsim.chem.solvent import WaterModel
 from mlsim.errors import InputError
 from mlsim.models.contract import AbstractEnergyModel, ModelSettings
 from mlsim.models.radial import smooth_envelope
@@ -174,3 +175,6 @@ def _largest_difference(reference: Any, candidate: Any, mask: Any) -> Estimate:
 
 
 largest_difference = Quantity("largest difference", "", _largest_difference)
+
+three_sites = WaterModel("amber14/tip3pfb.xml", "tip3p")
+four_sites = WaterModel("amber14/tip4pfb.xml", "tip4pew")

@@ -318,6 +318,9 @@ def _take_box(source: Path, place: Path) -> None:
         return
     if not (source / "start.npz").is_file():
         raise MissingError(f"{source}: no box here (no start.npz); expected a run in explicit water")
+    water = RunRecord.read(source).potential.get("name") if (source / RUN_FILE).is_file() else "tip3p"
+    if water != "tip3p":
+        raise InputError(f"{source}: a box of {water}; expected one of tip3p, which the labels are made in")
     for name in ("start.pdb", "start.npz"):  # the second one makes it a box
         write_bytes(place / name, (source / name).read_bytes())
 

@@ -59,7 +59,7 @@ def run_seed(
     """
     seed_run = seed_directory(directory, seed)
     run = settings.model_copy(update={"seed": seed, "system": named_at_begin(settings.system, molecule, seed_run)})
-    water = ExplicitWater(settings.padding_nm, settings.ions, settings.equilibration_ps)
+    water = ExplicitWater(settings.padding_nm, settings.ions, settings.equilibration_ps, settings.solvent)
     if settings.engine == "gromacs":
         labelled = run.model_copy(
             update={"report_ps": settings.record_ps, "unrecorded_ps": 0.0}
