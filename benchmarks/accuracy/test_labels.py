@@ -30,7 +30,7 @@ from mlsim.fitting.solvent.mean_force_error import internal_variance
 from mlsim.md.gromacs.water_run import FOLDER
 from mlsim.md.settings import LabelSettings, ReferenceSettings
 from mlsim.workflow.conformations import read
-from mlsim.workflow.force_data.label import label
+from mlsim.workflow.force_data.label import LEAST_GAP_NM, label
 from mlsim.workflow.force_data.peptide_set import Manifest, bias_for_kinds
 from mlsim.workflow.force_data.reference import run_seed, seed_directory
 
@@ -94,7 +94,10 @@ def labels_of(start: Start, manifest: Manifest, home: Path) -> ForceFrames:
             threads=1,
         )
         found = read(run, start.molecule)
-        settled = found.take(np.flatnonzero(found.time_ps > 2 * manifest.discard_ps))
+        edge = float(np.diag(np.load(run / "start.npz")["box"]).min())
+        arms = np.linalg.norm(found.positions - found.positions.mean(axis=1, keepdims=True), axis=2).max(axis=1)
+        fits = edge - 2 * arms >= LEAST_GAP_NM  # the waters of the run must surround the conformation
+        settled = found.take(np.flatnonzero((found.time_ps > 2 * manifest.discard_ps) & fits))
         made = label(wanted, settled, place, box=run)
         if made is None:
             raise SystemExit(f"{place}: no labels")

@@ -50,7 +50,7 @@ LAYOUT = Layout(
     own=(CHOSEN, LABELS, BOX, WATERS, RUN_FILE),
 )
 #: Least water between a conformation and its image, nm.
-_LEAST_GAP_NM = 0.9
+LEAST_GAP_NM = 0.9
 
 
 #: Label of a number, or None if asked to stop; with progress, time limit and stop request.
@@ -305,7 +305,7 @@ def _box(
     water = starting_molecule(start, ExplicitWater(settings.padding_nm), run, settings.seed, place, stop=stop)
     edge = float(np.diag(np.asarray(water.box)).min())
     width = 2 * float(np.linalg.norm(arms[largest], axis=1).max())
-    if edge < width + _LEAST_GAP_NM:
+    if edge < width + LEAST_GAP_NM:
         raise InputError(
             f"{place}: the box is {edge:.2f} nm wide, the largest conformation {width:.2f} nm; use a larger box"
         )
