@@ -7,6 +7,9 @@ from resampling conformations, start by start.
 
     E^2 = mean_f [ |P (f - F)|^2 / 3N - tr P C_f / 3N ]
 
+The spread of the committee that travels with the force field should be large where the error is: their rank correlation
+over all labels.
+
     python -m benchmarks.accuracy.test_peptides [--forcefield NAME]
 """
 
@@ -18,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from benchmarks.result import Claim, write_result
 from mlsim.chem.catalog import forcefield_directory
@@ -80,11 +84,17 @@ def peptide(path: Path, forcefield: str) -> dict[str, Any]:
     molecule = build(name)
     x = np.asarray(frames.positions, dtype=np.float64)
     forces = {gb: born_forces(gb, molecule, x) for gb in GB_MODELS}
-    forces["learned"] = load_forcefield(forcefield_directory(forcefield)).bind(molecule).evaluate(x)[1]
+    field = load_forcefield(forcefield_directory(forcefield))
+    forces["learned"] = field.bind(molecule).evaluate(x)[1]
     weights = resampled(groups_of(frames), name)
     squares = {key: squared(frames, value) for key, value in forces.items()}
     draws = {key: root(weights @ s / weights.sum(axis=1)) for key, s in squares.items()}
     row: dict[str, Any] = {"peptide": name, "labels": len(frames), "atoms": frames.n_atoms}
+    members = field.artifact.members()
+    if members is not None:
+        row["spread"] = members.bind(molecule).distance(x).tolist()
+        row["squared_error"] = squares["learned"].tolist()
+        row["rank_correlation"] = float(spearmanr(row["spread"], row["squared_error"])[0])
     row["noise"] = float(np.sqrt(noise_of(frames).mean()))
     for key, s in squares.items():
         low, high = np.quantile(draws[key], [0.025, 0.975])
@@ -119,6 +129,14 @@ def main() -> None:
         Claim("9.1-small", "mean error on peptides of less than 100 atoms, kJ/mol/nm", float(np.mean(small)), "<= 10",
               float(np.mean(small)) <= 10.0),
     ]  # fmt: skip
+    if all("spread" in row for row in rows):
+        spread, error = (np.concatenate([row[key] for row in rows]) for key in ("spread", "squared_error"))
+        found = float(spearmanr(spread, error)[0])
+        claims.append(
+            Claim(
+                "9.6-rank", f"rank correlation of spread and error, {len(spread)} labels", found, "> 0.5", found > 0.5
+            )
+        )
     write_result("accuracy.test_peptides", __doc__.splitlines()[0], rows, claims)
 
 
