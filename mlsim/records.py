@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlsim import names
+from mlsim import limits, names
 from mlsim.errors import InputError, MissingError
 from mlsim.files import write_json
 
@@ -108,9 +108,14 @@ def _explained(problem: Any, kind: type[BaseModel]) -> str:
         return f"unknown key '{key}'; {names.suggestion(word, known) or 'known keys: ' + ', '.join(known)}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
+    return f"'{key}': {problem['msg']}, got {shortened(problem['input'])}"
+
+
+def shortened(value: Any) -> str:
+    """A refused value as a message repeats it."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = _ECHO
-    return f"'{key}': {problem['msg']}, got {short.repr(problem['input'])}"
+    return short.repr(value)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -124,7 +129,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected a JSON record")
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(limits.file_bytes(path, limits.RECORD))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:

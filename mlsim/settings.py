@@ -13,14 +13,21 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mlsim import limits
 from mlsim.errors import InputError, MissingError, SettingsError
 from mlsim.names import suggestion
-from mlsim.records import digest_of
+from mlsim.records import digest_of, shortened
 
 S = TypeVar("S", bound="Settings")
 
 #: Numbers of YAML that everybody reads alike.
 _DECIMAL = re.compile(r"[-+]?((0|[1-9]\d*)?(\.\d*)?([eE][-+]?\d+)?|\.(inf|nan))", re.IGNORECASE)
+
+
+#: What values of YAML raise that have the form of a number, date or truth value and are none.
+_MEANINGLESS = (ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError)
+#: Longest reason and longest part of a refused value that a message repeats, characters.
+_ECHO = 300
 
 
 class Settings(BaseModel):
@@ -53,7 +60,7 @@ class Settings(BaseModel):
             return f"key '{key}' is missing"
         if isinstance(refusal := problem.get("ctx", {}).get("error"), InputError):
             return f"'{key}': {refusal}" if key else str(refusal)  # it says itself what came
-        return f"'{key}': {problem['msg']}, got {problem['input']!r}"
+        return f"'{key}': {problem['msg']}, got {shortened(problem['input'])}"
 
     @classmethod
     def from_yaml(cls: type[S], path: str | Path) -> S:
@@ -114,9 +121,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected a YAML file")
     try:
-        values = yaml.load(path.read_text(), _Plain)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
+        text = limits.text(path, limits.SETTINGS)
+        limits.require_nodes(yaml.parse(text, yaml.SafeLoader))
+        values = yaml.load(text, _Plain)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (yaml.YAMLError, *_MEANINGLESS) as error:
+        reason = " ".join(str(error).split())[:_ECHO]
         raise SettingsError(f"{path}: not valid YAML: {reason}") from None
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected a mapping of keys to values, got {type(values).__name__}")

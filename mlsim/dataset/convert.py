@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mlsim import limits
 from mlsim.dataset.frames import ForceFrames
 from mlsim.errors import InputError, MissingError
 from mlsim.shapes import Floats, require_shape
@@ -53,15 +54,12 @@ def from_metad_npz(
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected a metadynamics archive (.npz)")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in _KEYS if key not in archive]
-            if missing:
-                raise InputError(f"{path}: lacks {', '.join(missing)}; expected the keys {', '.join(_KEYS)}")
-            data = {key: archive[key] for key in _KEYS}
-    except (ValueError, OSError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
+        data = limits.arrays(path)
+    except (ValueError, OSError) as error:
         raise InputError(f"{path}: not readable as a NumPy archive: {error}") from None
+    missing = [key for key in _KEYS if key not in data]
+    if missing:
+        raise InputError(f"{path}: lacks {', '.join(missing)}; expected the keys {', '.join(_KEYS)}")
     n_atoms = len(atom_types)
     positions = require_shape(data["x"], (None, n_atoms, 3), f"{path}: x (nm)")
     cvs = require_shape(data["cv"], (len(positions), 2), f"{path}: cv (rad)")

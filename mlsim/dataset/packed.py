@@ -19,6 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from mlsim import limits
 from mlsim.dataset.frames import ForceFrames, concatenate
 from mlsim.errors import InputError, MissingError
 from mlsim.files import replacing
@@ -28,6 +29,7 @@ POSITION_STEP_NM = 1e-4
 #: Step of the collective variables (angles), rad.
 ANGLE_STEP_RAD = np.pi / 32767
 _LARGEST = 32767
+_ARRAYS = ("positions", "forces", "cvs", "bias", "run", "time_ps", "charges")
 _NAMES = ("atom_types", "elements", "cv_names")
 
 
@@ -90,14 +92,16 @@ def unpack(path: str | Path) -> ForceFrames:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT or int(file.attrs["version"]) > VERSION:
                 raise InputError(f"{path}: expected an HDF5 file of format '{FORMAT}', version <= {VERSION}")
-            arrays = {
-                name: file[name][()] for name in ("positions", "forces", "cvs", "bias", "run", "time_ps", "charges")
-            }
+            arrays = limits.datasets(file, _ARRAYS)
+            if missing := [name for name in _ARRAYS if name not in arrays]:
+                raise ValueError(f"lacks {', '.join(missing)}")
             head: dict[str, Any] = {name: tuple(json.loads(file.attrs[name])) for name in _NAMES}
             head["molecule_digest"] = str(file.attrs["molecule_digest"])
             head["provenance"] = json.loads(file.attrs["provenance"])
             digest = str(file.attrs["digest"])
-    except (OSError, KeyError, ValueError) as error:
+    except InputError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not readable as packed force frames: {reason}; make the file again") from None
     frames = ForceFrames(**head, **_values(arrays))

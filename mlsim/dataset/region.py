@@ -19,8 +19,6 @@ Symbols: d ``pairs``' distances, s ``scale``, l ``landmarks``, D :meth:`TrainedR
 
 from __future__ import annotations
 
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -28,6 +26,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsim import limits
 from mlsim.dataset.frames import ForceFrames
 from mlsim.dataset.spread import farthest
 from mlsim.errors import InputError, MissingError
@@ -42,6 +41,8 @@ INSIDE = 0.999
 MOST_LANDMARKS, MOST_PAIRS, MOST_FRAMES = 400, 128, 20_000
 #: A pair varies if its standard deviation is above this, nm.
 _VARIES_NM = 0.01
+#: Largest file that is read, bytes unpacked.
+_LARGEST = 64 * limits.MEGABYTE
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +108,16 @@ class TrainedRegion:
             found[k] = ((marks - one) ** 2).mean(axis=1).min()
         return np.asarray(np.sqrt(found))
 
+    def _require_sound(self) -> None:
+        """Raise ValueError unless the arrays fit each other and the molecule, and are finite."""
+        n, marks = len(self.pairs), self.landmarks
+        if self.pairs.shape != (n, 2) or self.scale.shape != (n,) or marks.ndim != 2 or marks.shape[1] != n:
+            raise ValueError("pairs, scales and landmarks do not fit each other")
+        if self.pairs.dtype.kind != "i" or (n and not 0 <= self.pairs.min() <= self.pairs.max() < self.n_atoms):
+            raise ValueError(f"pairs of other atoms than the {self.n_atoms} of the molecule")
+        if not (np.isfinite(self.scale).all() and (self.scale > 0.0).all() and np.isfinite(marks).all()):
+            raise ValueError("scales or landmarks that are not finite")
+
     def save(self, path: Path) -> None:
         """Write ``guard.npz`` (tens of kB), whole or not at all.
 
@@ -135,16 +146,18 @@ class TrainedRegion:
         if not path.is_file():
             raise MissingError(f"{path}: no such file; expected the trained region of a force field")
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-                return cls(
-                    str(archive["molecule_digest"]),
-                    int(archive["n_atoms"]),
-                    archive["pairs"],
-                    archive["scale"],
-                    archive["landmarks"],
-                    float(archive["threshold"]),
-                )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            found = limits.arrays(path, _LARGEST)
+            region = cls(
+                str(found["molecule_digest"]),
+                int(found["n_atoms"]),
+                found["pairs"],
+                found["scale"],
+                found["landmarks"],
+                float(found["threshold"]),
+            )
+            region._require_sound()
+            return region
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: not a trained region ({error}); export the force field again") from None
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from mlsim import limits
 from mlsim.dataset.frames import ARRAYS, ForceFrames
 from mlsim.errors import InputError, MissingError
 from mlsim.files import replacing
@@ -72,13 +73,15 @@ def load(path: str | Path) -> ForceFrames:
     try:
         with h5py.File(path, "r") as file:
             _require_format(file, path)
-            values: dict[str, Any] = {name: file[name][()] for name in ARRAYS if name in file}
+            values: dict[str, Any] = limits.datasets(file, ARRAYS)
             for name in _NAMES:
                 values[name] = tuple(json.loads(file.attrs[name]))
             values["molecule_digest"] = str(file.attrs["molecule_digest"])
             values["provenance"] = json.loads(file.attrs["provenance"])
             digest = str(file.attrs["digest"])
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except InputError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not readable as force frames: {reason}; make the file again") from None
     missing = [

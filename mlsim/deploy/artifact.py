@@ -27,7 +27,6 @@ card again when it is read, and a run never mixes two models.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,15 +142,18 @@ class ForceFieldArtifact:
         from safetensors.numpy import load
 
         try:
-            return dict(load(self._same(WEIGHTS)))
+            found = dict(load(self._same(WEIGHTS)))
         except SafetensorError as error:
             raise ArtifactError(f"{self.directory / WEIGHTS}: cannot be read ({error}); export it again") from None
+        if not all(np.isfinite(value).all() for value in found.values()):
+            raise ArtifactError(f"{self.directory / WEIGHTS}: holds NaN or infinity; make the model again")
+        return found
 
     def table(self) -> FilterTable | None:
         """The tabulated filters, or None for a kind that has none."""
         if TABLE not in self.card.files:
             return None
-        return FilterTable.read(io.BytesIO(self._same(TABLE)), self.directory / TABLE)
+        return FilterTable.read(self._same(TABLE), self.directory / TABLE)
 
     def region(self) -> TrainedRegion | None:
         """The region it was trained on, or None if that was not kept."""

@@ -15,9 +15,7 @@ nothing. The force that moves the atoms is the force field's own.
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsim import limits
 from mlsim.deploy.atoms_of_model import compiled_energy
 from mlsim.deploy.kernel.table import FilterTable
 from mlsim.errors import ArtifactError
@@ -98,14 +97,13 @@ class MemberSet:
             If it is no such file.
         """
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
+            found = limits.arrays(content, 512 * limits.MEGABYTE)
             members = tuple(_member(found, k) for k in range(int(found["members"])))
             threshold = float(found["threshold"])
             if len(members) < LEAST or not threshold > 0.0:
                 raise ValueError(f"{len(members)} members, threshold {threshold:g}")
             return cls(str(found["kind"]), members, threshold)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{path}: not a committee ({' '.join(str(error).split())}); export again") from None
 
 

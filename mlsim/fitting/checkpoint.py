@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlsim import limits
 from mlsim.errors import CheckpointError, MissingError
 from mlsim.files import write_bytes
 from mlsim.locks import LOCK, claim
@@ -126,7 +127,8 @@ def load(directory: Path, identity: str) -> TrainState:
     if not path.is_file():
         raise MissingError(f"{path}: no checkpoint to resume from; start the training without resuming")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with limits.torch_file(path) as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
         if content.pop("format") != FORMAT or content.pop("version") != VERSION:
             raise KeyError("format")
         state = TrainState(**content)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from mlsim import limits
 from mlsim.errors import CheckpointError, MissingError
 from mlsim.files import write_bytes
 
@@ -45,7 +46,8 @@ def load_state(path: Path, identity: str) -> dict[str, Any]:
     if not path.is_file():
         raise MissingError(f"{path}: no checkpoint to resume from; start without resuming")
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        with limits.torch_file(path) as file:
+            stored = torch.load(file, map_location="cpu", weights_only=True)
         owner, content = stored["identity"], dict(stored["content"])
     except _UNREADABLE as error:
         reason = str(error).split("\n")[0][:120]

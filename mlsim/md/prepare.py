@@ -6,6 +6,7 @@ and read back on resume, so that a resumed run has the same waters.
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from openmm import Context, LocalEnergyMinimizer, MonteCarloBarostat, OpenMMException, Platform, System, app, unit
 
+from mlsim import limits
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.templates import PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD
 from mlsim.errors import InputError
@@ -207,9 +209,13 @@ def _scale_molecules(topology: app.Topology, positions: NDArray[np.float64], fac
 def _read(molecule: Molecule, directory: Path, potential: Potential) -> Molecule:
     water = [term.force_field for term in terms_of(potential) if isinstance(term, ExplicitWater)]
     files = water[0] if water else (PROTEIN_FORCE_FIELD, WATER_FORCE_FIELD)
-    pdb = app.PDBFile(str(directory / "start.pdb"))
-    with np.load(directory / "start.npz", allow_pickle=False) as archive:
+    try:
+        pdb = app.PDBFile(io.StringIO(limits.text(directory / "start.pdb")))
+        archive = limits.arrays(directory / "start.npz")
         positions, box, solute = archive["positions"], archive["box"], archive["solute"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{directory}: its start in water is damaged ({reason}); start a new run") from None
     solvated = Molecule(molecule.name, pdb.topology, positions, solute, box, files)
     if (
         len(positions) != solvated.n_atoms

@@ -34,6 +34,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from mlsim import limits
 from mlsim.errors import ArtifactError, InputError, MissingError
 from mlsim.files import write_bytes, write_text
 from mlsim.repr.shipped_encoders import CONFIG, directory_of
@@ -257,8 +258,8 @@ def read_record(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected the directory of a saved encoder")
     try:
-        record = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        record = json.loads(limits.text(path, limits.SETTINGS))
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: damaged: {error}; save the encoder again") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT or not {"kind", "config"} <= record.keys():
         raise ArtifactError(f"{path}: expected format '{FORMAT}' with 'kind' and 'config'")

@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlsim import limits
 from mlsim.errors import ArtifactError, DependencyError, MissingError
 from mlsim.names import Registry
 from mlsim.repr.shipped_encoders import CONFIG, directory_of
@@ -97,7 +98,7 @@ def load_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
     if Path(source).suffix == ".pth":
         return encoder_type("beit").from_pretrained(source, device=device)
     if not (Path(source) / CONFIG).is_file() and foreign.is_file():
-        return _foreign_type(foreign.read_text(), foreign).from_pretrained(source, device=device)
+        return _foreign_type(_text(foreign), foreign).from_pretrained(source, device=device)
     try:
         directory = directory_of(source)
     except MissingError:
@@ -109,10 +110,17 @@ def load_encoder(source: str | Path, *, device: str = "cpu") -> Encoder:
     return encoder_type(str(read_record(directory)["kind"])).from_pretrained(directory, device=device)
 
 
+def _text(path: Path) -> str:
+    try:
+        return limits.text(path, limits.SETTINGS)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+
+
 def _foreign_type(text: str, where: Any) -> type[Encoder]:
     try:
         model = json.loads(text).get("model_type")
-    except (json.JSONDecodeError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise ArtifactError(f"{where}: expected transformers' configuration (JSON)") from None
     if model not in _FOREIGN:
         raise ArtifactError(f"{where}: model_type '{model}' is no encoder known here; known: {', '.join(_FOREIGN)}")
@@ -129,4 +137,4 @@ def _from_hub(name: str, device: str) -> Encoder:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise MissingError(f"no encoder '{name}': not a directory, not shipped, and the hub says: {reason}") from None
-    return _foreign_type(Path(str(path)).read_text(), name).from_pretrained(name, device=device)
+    return _foreign_type(_text(Path(str(path))), name).from_pretrained(name, device=device)

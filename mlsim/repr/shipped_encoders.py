@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlsim import limits
 from mlsim.errors import MissingError
 from mlsim.settings import read_yaml
 
@@ -32,7 +33,7 @@ def available() -> tuple[Shipped, ...]:
     """The shipped encoders, by name."""
     found = []
     for path in sorted(PRETRAINED.glob(f"*/{CONFIG}")):
-        record = json.loads(path.read_text())
+        record = json.loads(limits.text(path, limits.SETTINGS))
         card = path.parent / "card.yaml"
         inputs = record.get("inputs", {}).get("kind", "array")
         contents = read_yaml(card) if card.is_file() else {}

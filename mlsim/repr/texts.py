@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlsim import limits
 from mlsim.errors import InputError, MissingError
 
 _TAG = re.compile(r"^([A-Z]{2,4}) *- (.*)$")
@@ -47,7 +48,7 @@ def abstracts(path: str | Path) -> dict[str, str]:
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected a MEDLINE export")
     found: dict[str, str] = {}
-    for article in re.split(r"\n(?=PMID- )", path.read_text(encoding="utf-8")):
+    for article in re.split(r"\n(?=PMID- )", limits.text(path)):
         fields: dict[str, list[str]] = {}
         current: list[str] | None = None
         for line in article.splitlines():
@@ -84,7 +85,7 @@ def run_report(directory: str | Path) -> list[str]:
     if not record.is_file():
         raise MissingError(f"{record}: no such file; expected a run directory")
     try:
-        content = json.loads(record.read_text())
+        content = json.loads(limits.text(record, limits.RECORD))
         given = content["settings"]
         told = [
             f"The run {directory.name} simulates {given['system']} in the solvent {given['solvent']}.",

@@ -9,7 +9,6 @@ Symbols: V -> ``grid`` (final); c -> ``HillHistory.offset``.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsim import limits
 from mlsim.errors import InputError, MissingError
 
 FILE = "bias.npz"
@@ -111,20 +111,15 @@ class SavedBias:
         if not path.is_file():
             raise MissingError(f"{path}: no such file; expected the bias.npz of a run")
         try:
-            with zipfile.ZipFile(path) as archive:
-                size = sum(part.file_size for part in archive.infolist())
-            if size > _LARGEST:
-                raise InputError(f"{path}: unpacks to {size} bytes; expected a bias file of at most {_LARGEST}")
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+            arrays = limits.arrays(path, _LARGEST)
             grid = np.array(arrays["grid"], dtype=np.float64)
             residues = tuple(str(name) for name in arrays["residues"])
             grown = bool(np.isfinite(float(arrays["bias_factor"])))
             history = HillHistory.read(arrays) if grown else None
         except KeyError as error:
             raise InputError(f"{path}: not a bias file of mlsim (it has no {error})") from None
-        except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: not a bias file of mlsim ({type(error).__name__})") from None
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path}: not a bias file of mlsim ({' '.join(str(error).split())})") from None
         _require_shapes(path, grid, residues, history)
         return cls(grid, residues, grown, history)
 

@@ -9,9 +9,7 @@ name. A kill between any two of these leaves a usable pair of checkpoint and out
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsim import limits
 from mlsim.errors import CheckpointError, MissingError
 from mlsim.files import replacing, storage, sync_directory
 from mlsim.files import write_text as write_atomically
@@ -114,9 +113,7 @@ class Checkpoint:
         if path.is_symlink():
             raise CheckpointError(f"{path}: is a link; expected a checkpoint of this run itself")
         try:
-            # from memory: np.load leaves a damaged file open
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-                content = {name: archive[name] for name in archive.files}
+            content = limits.arrays(path, packed=False)
             meta = json.loads(content["meta"].tobytes())
             return cls(
                 step=int(meta["step"]),
@@ -125,7 +122,7 @@ class Checkpoint:
                 identity=str(meta["identity"]),
                 arrays={k.removeprefix("array:"): v for k, v in content.items() if k.startswith("array:")},
             )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             other = directory / PREVIOUS
             advice = (
                 f"delete it to resume from {PREVIOUS}"

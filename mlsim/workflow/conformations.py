@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsim import limits
 from mlsim.chem.catalog import load_system, read_structure
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.readers.positions import made_whole, require_sound
@@ -61,9 +62,23 @@ class Conformations:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Conformations:
-        """From a ``.npz`` archive of :meth:`to_bytes`."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return cls(archive["positions"], archive["run"], archive["time_ps"], str(archive["source"]))
+        """From a ``.npz`` archive of :meth:`to_bytes`.
+
+        Raises
+        ------
+        InputError
+            If it is damaged.
+        """
+        try:
+            archive = limits.arrays(content)
+            found = cls(archive["positions"], archive["run"], archive["time_ps"], str(archive["source"]))
+        except (ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"damaged conformations ({reason}); remove the directory and start again") from None
+        n = len(found.positions)
+        if found.positions.shape[2:] != (3,) or found.run.shape != (n,) or found.time_ps.shape != (n,):
+            raise InputError("damaged conformations (their arrays do not fit each other); start again in a new place")
+        return found
 
 
 def read(source: Path, molecule: Molecule, top: Path | None = None) -> Conformations:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsim import limits
 from mlsim.analysis.occupancy import Occupancy
 from mlsim.analysis.surfaces.basin_populations import Populations
 from mlsim.analysis.surfaces.subject import Subject
@@ -73,15 +73,10 @@ def load(path: Path) -> FreeEnergySurface:
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected a surface written by 'mlsim fes'")
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(part.file_size for part in archive.infolist())
-        if size > _LARGEST:
-            raise InputError(f"{path}: unpacks to {size} bytes; expected a surface of at most {_LARGEST}")
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = limits.arrays(path, _LARGEST)
         facts = json.loads(str(arrays.pop("facts")))
         version = facts["format"]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RecursionError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path}: not a free-energy surface; expected a file written by 'mlsim fes'") from None
     if version == "mlsim-surface-1":
         raise InputError(

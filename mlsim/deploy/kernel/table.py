@@ -20,14 +20,14 @@ Symbols: s ``spacing_nm``, y ``values``, y' ``slopes``, c ``coefficients``.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsim import limits
 from mlsim.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ CLOSEST = 0.05
 _NEAREST = 1e-5
 #: Grids that are tried, intervals.
 GRIDS = (128, 256, 512, 1024, 2048)
+#: Largest file that is read, bytes unpacked.
+_LARGEST = 1024 * limits.MEGABYTE
 
 
 @dataclass(frozen=True)
@@ -120,12 +122,14 @@ class FilterTable:
             If the file is no such table.
         """
         try:
-            return cls.read(io.BytesIO(path.read_bytes()), path)
-        except OSError as error:
+            return cls.read(limits.file_bytes(path, _LARGEST), path)
+        except (OSError, ValueError) as error:
+            if isinstance(error, ArtifactError):
+                raise
             raise ArtifactError(f"{path}: not a filter table ({' '.join(str(error).split())})") from None
 
     @classmethod
-    def read(cls, content: BinaryIO, path: Path) -> FilterTable:
+    def read(cls, content: bytes, path: Path) -> FilterTable:
         """Read the content of a file called ``path``, which messages name.
 
         Raises
@@ -134,13 +138,15 @@ class FilterTable:
             If it is no such table.
         """
         try:
-            with np.load(content, allow_pickle=False) as file:
-                values, slopes = file["values"].astype(np.float64), file["slopes"].astype(np.float64)
-                cutoff = float(file["cutoff_nm"])
-        except (OSError, ValueError, KeyError) as error:
+            file = limits.arrays(content, _LARGEST)
+            values, slopes = file["values"].astype(np.float64), file["slopes"].astype(np.float64)
+            cutoff = float(file["cutoff_nm"])
+        except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{path}: not a filter table ({' '.join(str(error).split())})") from None
-        if values.ndim != 3 or values.shape != slopes.shape or values.shape[1] < 2 or cutoff <= 0.0:
+        if values.ndim != 3 or values.shape != slopes.shape or values.shape[1] < 2 or not 0.0 < cutoff < np.inf:
             raise ArtifactError(f"{path}: not a filter table: values {values.shape}, slopes {slopes.shape}")
+        if not (np.isfinite(values).all() and np.isfinite(slopes).all()):
+            raise ArtifactError(f"{path}: holds NaN or infinity; export the force field again")
         return cls(values, slopes, cutoff)
 
 

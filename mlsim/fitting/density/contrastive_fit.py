@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mlsim.errors import InputError, MissingError
+from mlsim import limits
+from mlsim.errors import ArtifactError, InputError, MissingError
 from mlsim.files import write_npz, write_text
 from mlsim.fitting import checkpoint, history, loop
 from mlsim.fitting.density.divergence import ContrastiveDivergence
@@ -124,8 +125,10 @@ def take_up(problem: Problem, directory: Path) -> torch.Tensor:
         raise InputError(f"{directory}: expected a fit of the same data, network and smoothing, found another model")
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected the negatives of a finished fit")
-    with np.load(path) as archive:
-        found = torch.from_numpy(archive["particles"])
+    try:
+        found = torch.from_numpy(limits.arrays(path)["particles"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path}: damaged ({' '.join(str(error).split())}); make the fit again") from None
     model.load_state_dict(earlier.state_dict())
     model.unsettle()
     return found

@@ -27,9 +27,7 @@ Symbols: f ``series`` (samples) and ``forces`` (mean), r ``positions``, R ``rota
 
 from __future__ import annotations
 
-import io
 import time
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 from openmm import Context, Platform
 
+from mlsim import limits
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.averaging import average, error_trace
 from mlsim.errors import InputError, UnphysicalError
@@ -101,10 +100,10 @@ class Label:
             If it is damaged.
         """
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-                arrays = [archive[name] for name in ("positions", "forces", "covariance")]
-                numbers = [float(archive[n]) for n in ("inefficiency", "sampled_ps", "moved_ps", "wall_seconds")]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            archive = limits.arrays(path)
+            arrays = [archive[name] for name in ("positions", "forces", "covariance")]
+            numbers = [float(archive[n]) for n in ("inefficiency", "sampled_ps", "moved_ps", "wall_seconds")]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: damaged ({error}); delete it and it will be made again") from None
         return cls(arrays[0], arrays[1], arrays[2], numbers[0], numbers[1], numbers[2], numbers[3])
 

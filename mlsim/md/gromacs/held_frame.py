@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsim import limits
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.averaging import average
 from mlsim.errors import InputError, MissingError, UnphysicalError
@@ -89,8 +90,11 @@ class HeldInFrame:
     """
 
     def __init__(self, water: Molecule, settings: LabelSettings, waters: Path, directory: Path) -> None:
-        with np.load(waters, allow_pickle=False) as archive:
+        try:
+            archive = limits.arrays(waters)
             self._positions, self._box = archive["positions"], archive["box"]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{waters}: damaged ({' '.join(str(error).split())}); start a new run") from None
         if self._positions.shape[1] != water.n_atoms:
             raise InputError(f"{waters}: frames of {self._positions.shape[1]} atoms, the box has {water.n_atoms}")
         self._settings, self._water, self._directory = settings, water, directory

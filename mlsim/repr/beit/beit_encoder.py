@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import BeitConfig, BeitForImageClassification, BeitForMaskedImageModeling
 
+from mlsim import limits
 from mlsim.errors import ArtifactError, InputError, MissingError
 from mlsim.repr.beit.tokenizer_kinds import build_tokenizer
 from mlsim.repr.beit.unilm import Model, load_unilm
@@ -247,6 +248,9 @@ def _pixel_scale(source: str | Path, channels: int) -> tuple[tuple[float, ...], 
     path = Path(source) / "preprocessor_config.json"
     if not path.is_file():
         return half, half
-    stored = json.loads(path.read_text())
+    try:
+        stored = dict(json.loads(limits.text(path, limits.SETTINGS)))
+    except (OSError, ValueError, TypeError, RecursionError):
+        raise ArtifactError(f"{path}: expected JSON with image_mean and image_std") from None
     mean, std = tuple(stored.get("image_mean", half)), tuple(stored.get("image_std", half))
     return (mean, std) if len(mean) == len(std) == channels else (half, half)

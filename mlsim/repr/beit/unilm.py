@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 from transformers import BeitConfig, BeitForImageClassification, BeitForMaskedImageModeling
 
+from mlsim import limits
 from mlsim.errors import ArtifactError, MissingError
 from mlsim.repr.encoder import fill
 
@@ -73,10 +74,11 @@ def load_unilm(path: str | Path) -> Model:
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected a checkpoint of the original BEiT repository")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ArtifactError(f"{path}: not readable as plain tensors: {str(error).splitlines()[0]}") from None
+        with limits.torch_file(path) as file, torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
+        reason = str(error).split("\n")[0][:120]
+        raise ArtifactError(f"{path}: not readable as plain tensors: {reason}") from None
     state = content.get("model", content.get("module", content)) if isinstance(content, dict) else None
     if not isinstance(state, dict) or "cls_token" not in state or "patch_embed.proj.weight" not in state:
         raise ArtifactError(f"{path}: expected the parameters of a BEiT (cls_token, patch_embed.proj, blocks.*)")

@@ -32,7 +32,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from mlsim.errors import ArtifactError, InputError, MissingError
+from mlsim import limits
+from mlsim.errors import ArtifactError, InputError, MissingError, SettingsError
 from mlsim.files import write_bytes, write_text
 from mlsim.repr.encoder import fill
 from mlsim.settings import Settings
@@ -148,9 +149,13 @@ def load(directory: Path) -> RuleControlled:
         if not (directory / name).is_file():
             raise MissingError(f"{directory / name}: no such file; expected the directory of a saved network")
     try:
-        settings = NetworkSettings.parse(json.loads((directory / CONFIG).read_text()), str(directory / CONFIG))
+        settings = NetworkSettings.parse(
+            json.loads(limits.text(directory / CONFIG, limits.SETTINGS)), str(directory / CONFIG)
+        )
         state = load_file(directory / WEIGHTS)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        if isinstance(error, SettingsError):
+            raise
         raise ArtifactError(f"{directory}: damaged: {error}; train the network again") from None
     network = RuleControlled(settings, torch.Generator().manual_seed(0))
     fill(network, state, str(directory))

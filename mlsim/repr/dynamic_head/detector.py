@@ -28,6 +28,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mlsim import limits
 from mlsim.errors import ArtifactError, InputError, MissingError
 from mlsim.files import write_bytes, write_text
 from mlsim.repr.dynamic_head.assignment.assign import Points, boxes_at, points
@@ -207,10 +208,10 @@ class Detector(nn.Module):
             known = ", ".join(available()) or "none"
             raise MissingError(f"{source}: no detector there; expected a directory with {CONFIG} or one of: {known}")
         try:
-            record = json.loads((directory / CONFIG).read_text())
+            record = json.loads(limits.text(directory / CONFIG, limits.SETTINGS))
             fits = record["format"] == FORMAT and record["version"] <= VERSION
             wanted = record["settings"]
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise ArtifactError(f"{directory / CONFIG}: damaged; save the detector again") from None
         if not fits:
             raise ArtifactError(f"{directory / CONFIG}: expected format '{FORMAT}' up to version {VERSION}")

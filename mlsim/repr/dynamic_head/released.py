@@ -33,6 +33,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mlsim import limits
 from mlsim.errors import ArtifactError, InputError, MissingError
 from mlsim.repr.dynamic_head.network.block import DyHeadSettings, OffsetMode
 from mlsim.repr.dynamic_head.network.neck import DyHeadNeck
@@ -97,7 +98,8 @@ def load_neck(path: str | Path, *, offset_mode: OffsetMode | None = None, groups
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected a checkpoint of detectron2 or mmdet")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with limits.torch_file(path) as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError) as error:
         reason = str(error).split("\n")[0][:120]
         raise ArtifactError(f"{path}: cannot be read as plain tensors ({reason}); save its state dict anew") from None

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mlsim import limits
 from mlsim.errors import ArtifactError, MissingError
 
 _UNREADABLE = (OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError)
@@ -49,7 +50,8 @@ def load_head(path: str | Path, width: int) -> QaHead:
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected a head file (dense.*, out_proj.*)")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with limits.torch_file(path) as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise ArtifactError(f"{path}: damaged or not a plain file of tensors ({reason})") from None

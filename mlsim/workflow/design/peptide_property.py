@@ -24,13 +24,13 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from mlsim import seeds
+from mlsim import limits, seeds
 from mlsim.analysis import observables
 from mlsim.chem.sequence import ONE_TO_THREE
 from mlsim.errors import InputError, MlsimError, UnphysicalError
+from mlsim.files import open_own, storage, write_text
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
-from mlsim.runs.restart import storage
 from mlsim.runs.trajectory import Run
 from mlsim.settings import Settings
 from mlsim.units import PS_PER_NS
@@ -150,8 +150,8 @@ class SimulatedProperty:
         line = {"sequence": sequence, "value": value, "settings": self.settings.digest()}
         with storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "a") as handle:
-                handle.write(json.dumps(line) + "\n")
+            with open_own(path, "ab") as handle:
+                handle.write((json.dumps(line) + "\n").encode())
 
 
 class InterruptedSearch(MlsimError):
@@ -187,14 +187,17 @@ def _read(path: Path, digest: str) -> dict[str, float]:
     if not path.is_file():
         return {}
     known: dict[str, float] = {}
-    lines = path.read_text().splitlines()
+    try:
+        lines = limits.text(path).splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
             sequence, value, owner = str(row["sequence"]), float(row["value"]), str(row["settings"])
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             if number == len(lines):
-                path.write_text("".join(text + "\n" for text in lines[:-1]))
+                write_text(path, "".join(text + "\n" for text in lines[:-1]))
                 break
             raise InputError(f"{path}: line {number} is damaged; delete it") from None
         if owner != digest:

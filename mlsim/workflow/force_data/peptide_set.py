@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from mlsim import limits
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.sequence import parse
 from mlsim.chem.torsions import ramachandran_atoms
@@ -177,9 +178,8 @@ def bias_for_kinds(molecule: Molecule, surfaces: Path, temperature_K: float) -> 
         If the file of surfaces cannot be read or lacks the general one.
     """
     try:
-        with np.load(surfaces, allow_pickle=False) as archive:
-            known = {name: np.array(archive[name], dtype=np.float64) for name in archive.files}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        known = {name: np.array(grid, dtype=np.float64) for name, grid in limits.arrays(surfaces).items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{surfaces}: not a file of bias surfaces ({error})") from None
     if GENERAL not in known:
         raise InputError(f"{surfaces}: expected a surface '{GENERAL}', got {', '.join(known) or 'none'}")

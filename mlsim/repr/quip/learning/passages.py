@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlsim import limits
 from mlsim.errors import InputError, MissingError
 
 
@@ -66,11 +67,11 @@ def read_squad(path: str | Path) -> list[Passage]:
     if not path.is_file():
         raise MissingError(f"{path}: no such file; expected question-answer pairs in SQuAD's JSON form")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(limits.text(path))
         passages = [_paragraph(p) for article in content["data"] for p in article["paragraphs"]]
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not in SQuAD's JSON form ({type(error).__name__}: {error})") from None
     passages = [p for p in passages if p.questions]
     if not passages:

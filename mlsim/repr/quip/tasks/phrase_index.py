@@ -16,7 +16,6 @@ compared.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsim import limits
 from mlsim.errors import ArtifactError, InputError, MissingError
 from mlsim.files import write_npz, write_text
 from mlsim.repr.quip.quip_encoder import QuipEncoder
@@ -207,15 +207,15 @@ class PhraseIndex:
         if not (directory / INDEX).is_file():
             raise MissingError(f"{directory}: no phrase index; expected {INDEX} and {PHRASES}")
         try:
-            record = json.loads((directory / INDEX).read_text())
+            record = json.loads(limits.text(directory / INDEX))
             if record["format"] != FORMAT or record["version"] > VERSION:
                 raise KeyError("format")
-            with np.load(directory / PHRASES, allow_pickle=False) as arrays:
-                vectors, offsets, owner = arrays["vectors"], arrays["offsets"], arrays["owner"]
+            arrays = limits.arrays(directory / PHRASES)
+            vectors, offsets, owner = arrays["vectors"], arrays["offsets"], arrays["owner"]
             texts = [Text(**t) for t in record["texts"]]
             if not len(vectors) == len(offsets) == len(owner) == record["tokens"] or owner[-1] != len(texts) - 1:
                 raise ValueError("numbers and texts disagree")
-        except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ArtifactError(f"{directory}: damaged phrase index ({error}); build it again") from None
         return cls(texts, vectors, offsets, owner, str(record["encoder"]))
 
