@@ -11,7 +11,7 @@ import pytest
 
 from mlsim.chem.peptide import build
 from mlsim.dataset.frames import ForceFrames
-from mlsim.dataset.packed import pack
+from mlsim.dataset.packed import pack, unpack
 from mlsim.deploy.solvent_atoms import solvent_atoms
 from mlsim.errors import InputError
 from mlsim.fitting.solvent.projection import remove_rigid
@@ -115,3 +115,27 @@ def test_a_fit_learns_the_mean_force_of_its_teachers_and_never_what_they_held_ou
     packed("ACE-SER-NME", "training", data, 5)
     with pytest.raises(InputError, match="trained on other frames"):
         train_peptides(data, tmp_path / "more", taught, "off")
+
+
+def test_a_fit_is_tuned_to_frames_of_one_peptide(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    packed("ACE-GLY-NME", "training", data, 1)
+    packed("ACE-ALA-NME", "training", data, 2)
+    first = train_peptides(data, tmp_path / "first", SMALL, "off")
+    packed("ACE-ALA-GLY-NME", None, tmp_path / "own", 3)
+    frames = unpack(tmp_path / "own" / "ACE-ALA-GLY-NME" / "start-000.h5")
+    frames.save(tmp_path / "own.h5")
+    how = SMALL.model_copy(update={"begin_at": tmp_path / "first", "system": "ACE-ALA-GLY-NME", "epochs": 6})
+    tuned = train_peptides(tmp_path / "own.h5", tmp_path / "tuned", how, "off")
+    record = FitRecord.read(tmp_path / "tuned")
+    assert record.begun_from is not None
+    atoms, held = solvent_atoms(build("ACE-ALA-GLY-NME")), tuned.fit.errors.peptides[0]
+    before = solvent_forces(first.fit.model, atoms, np.asarray(frames.positions, dtype=np.float64))
+    untuned = np.sqrt(np.mean(remove_rigid(frames.forces - before, frames.positions) ** 2))
+    assert held.rms["model"].value < 0.98 * untuned
+    with pytest.raises(InputError, match="name its molecule with --system"):
+        train_peptides(tmp_path / "own.h5", tmp_path / "x", SMALL, "off")
+    with pytest.raises(InputError, match="of another molecule than ACE-ALA-NME"):
+        train_peptides(tmp_path / "own.h5", tmp_path / "x", SMALL.model_copy(update={"system": "ACE-ALA-NME"}), "off")
+    with pytest.raises(InputError, match="which say their names themselves"):
+        train_peptides(data, tmp_path / "x", how, "off")

@@ -29,7 +29,7 @@ from mlsim.models import weights
 from mlsim.models.contract import create
 from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet
-from mlsim.records import FitRecord, digest_of_json, versions
+from mlsim.records import FitRecord, digest_of, digest_of_json, versions
 from mlsim.shapes import Floats
 
 SETTINGS, COURSE = "train.yaml", "peptides.csv"
@@ -75,6 +75,7 @@ def fit(
     directory: str | Path,
     progress: Literal["auto", "off"] = "auto",
     start: Literal["new", "resume"] = "new",
+    begun_from: str | None = None,
 ) -> PeptideFit:
     """Fit ``model`` (changed in place) to all peptides together.
 
@@ -88,6 +89,8 @@ def fit(
     directory : path
     progress : {"auto", "off"}
     start : {"new", "resume"}
+    begun_from : str, optional
+        Identity of the weights that ``model`` has, if they are not the random ones of its seed.
 
     Raises
     ------
@@ -102,7 +105,10 @@ def fit(
     for peptide in peptides:
         model.require_domain(peptide.atoms, peptide.name)
     objective = _Watched(model, peptides, directory)
-    task = Task("forces", objective.identity(settings), settings, directory, progress, start)
+    identity = objective.identity(settings)
+    if begun_from is not None:
+        identity = digest_of(f"{identity}/begun from {begun_from}")
+    task = Task("forces", identity, settings, directory, progress, start, begun_from)
     return carry_out(objective, model, peptides, task)
 
 

@@ -29,6 +29,11 @@ class PeptideSolventSettings(Settings):
     gap_ps: float = Field(1.0, ge=0, description="Time left out between training and held-out frames, ps.")
     seed: int = Field(1, ge=0, description="Root seed of weights and batches.")
     split_seed: int = Field(1, ge=0, description="Root seed of the split into training and held-out frames.")
+    begin_at: Path | None = Field(
+        None,
+        description="Fit or force field whose weights are taken to begin with (fine-tuning); its architecture counts.",
+    )
+    system: str | None = Field(None, description="Molecule of the frames, if DATA is one file of them.")
     teachers: tuple[Path, ...] = Field(
         (),
         description="Training directory of a fit to the same frames; the mean force of several is learned in place of "

@@ -1,6 +1,7 @@
 """One solvent for any peptide, from packed force data of many to a training directory that can be exported.
 
     DATA/NAME/start-*.h5 (mlsim data pack) -> training peptides -> fit -> FitRecord, weights
+    frames.h5 of one peptide, and a fit to begin at -> the same, for that peptide (fine-tuning)
                                            -> validation peptides -> validation.json (never trained on)
 
 Teachers: the error of a fit has a part that is its own, from the noise of single frames in its batches, and the mean of
@@ -21,6 +22,7 @@ from typing import Literal
 
 import numpy as np
 
+from mlsim.chem.catalog import load_system
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import build
 from mlsim.dataset.frames import ForceFrames
@@ -38,7 +40,7 @@ from mlsim.models.contract import create
 from mlsim.models.transferable.atoms import SolventAtoms
 from mlsim.models.transferable.peptide_solvent import TransferableISSNet, domain_of
 from mlsim.potentials.born import GB_MODELS
-from mlsim.records import FitRecord
+from mlsim.records import FitRecord, full_digest
 from mlsim.shapes import Floats
 from mlsim.workflow.training.baseline import born_forces, keep_molecule
 from mlsim.workflow.training.peptide_settings import PeptideSolventSettings
@@ -87,27 +89,21 @@ def train_peptides(
     Parameters
     ----------
     data : Path
-        Directory of ``mlsim data pack``.
+        Directory of ``mlsim data pack``; or force frames (``.h5``) of the one peptide ``settings.system``.
     directory : Path
         Training directory.
 
     Raises
     ------
     MissingError, InputError
-        As :func:`peptides_of`; or if no peptide is for training.
+        As :func:`peptides_of`; or if no peptide is for training, or the fit to begin at is no solvent for any peptide.
     OccupiedError, CheckpointError, StorageError, UnphysicalError
         As every fit.
     """
     if settings.threads is not None:
         use_threads(settings.threads)
-    chosen = list(peptides_of(data, "training"))
-    if not chosen:
-        raise InputError(f"{data}: no peptide with the role 'training'")
-    held = list(peptides_of(data, "validation"))
-    # validation peptides lie inside the domain by design: their kinds are those of the amino acids
-    config = settings.model_dump(include={"form", "features", "blocks", "n_radial", "cutoff_nm", "dielectric"})
-    model = create("transferable", {**config, **domain_of([peptide.atoms for peptide, _ in chosen])}, settings.seed)
-    assert isinstance(model, TransferableISSNet)
+    chosen, held = _data(data, settings.system)
+    model, begun_from = _model(settings, [peptide.atoms for peptide, _ in chosen])
     training = settings.training()
     arrays = shelve(
         (peptide for peptide, _ in chosen),
@@ -118,12 +114,43 @@ def train_peptides(
         settings.split_seed,
         taught(labelling(model), settings, chosen),
     )
-    result = fit(model, arrays, training, directory, progress, start)
+    result = fit(model, arrays, training, directory, progress, start, begun_from)
     keep_molecule(chosen[0][1], directory)
     judged = validation_errors(model, held) if held else None
     if judged is not None:
         write_json(directory / VALIDATION, judged.as_dict())
     return SetFit(result, judged)
+
+
+def _data(data: Path, system: str | None) -> tuple[list[Trained], list[Trained]]:
+    """Peptides to train on, and those for validation."""
+    if data.is_file():
+        if system is None:
+            raise InputError(f"{data}: one file of frames; name its molecule with --system")
+        molecule, frames = load_system(system).solute_molecule(), ForceFrames.load(data)
+        if molecule.digest != frames.molecule_digest:
+            raise InputError(f"{data}: the frames are of another molecule than {molecule.name}")
+        return [(PeptideFrames(molecule.name, solvent_atoms(molecule), molecule.residue_names, frames), molecule)], []
+    if system is not None:
+        raise InputError(f"--system {system}: {data} is a set of many peptides, which say their names themselves")
+    chosen = list(peptides_of(data, "training"))
+    if not chosen:
+        raise InputError(f"{data}: no peptide with the role 'training'")
+    return chosen, list(peptides_of(data, "validation"))
+
+
+def _model(settings: PeptideSolventSettings, atoms: list[SolventAtoms]) -> tuple[TransferableISSNet, str | None]:
+    """The network to train, and what its weights come from if they are not random."""
+    if settings.begin_at is not None:
+        model = weights.load(settings.begin_at).float()
+        if not isinstance(model, TransferableISSNet):
+            raise InputError(f"--begin-at {settings.begin_at}: a model of kind {model.kind}, expected transferable")
+        return model, full_digest((settings.begin_at / weights.WEIGHTS).read_bytes())[:16]
+    # validation peptides lie inside the domain by design: their kinds are those of the amino acids
+    config = settings.model_dump(include={"form", "features", "blocks", "n_radial", "cutoff_nm", "dielectric"})
+    model = create("transferable", {**config, **domain_of(atoms)}, settings.seed)
+    assert isinstance(model, TransferableISSNet)
+    return model, None
 
 
 def taught(labels: Labelling, settings: PeptideSolventSettings, peptides: Sequence[Trained]) -> Labelling:
