@@ -109,7 +109,8 @@ def claim(directory: str | Path) -> Iterator[Held]:
         If it cannot be made or locked.
     """
     directory = Path(directory)
-    made = not directory.exists()
+    with storage(directory):
+        made = not directory.exists()
     make_directory(directory)
     with lock(directory) as held:
         try:

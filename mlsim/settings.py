@@ -127,8 +127,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (yaml.YAMLError, *_MEANINGLESS) as error:
-        reason = " ".join(str(error).split())[:_ECHO]
-        raise SettingsError(f"{path}: not valid YAML: {reason}") from None
+        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")
+        raise SettingsError(f"{path}: not valid YAML: {reason[:_ECHO]}") from None
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected a mapping of keys to values, got {type(values).__name__}")
     return values

@@ -167,8 +167,9 @@ def require_start(directory: Path, layout: Layout, start: Start) -> Start:
     OccupiedError, MissingError, CheckpointError
         As :func:`take`; ``OccupiedError`` also to begin beside files of others, or where a file is.
     """
-    if directory.exists() and not directory.is_dir():
-        raise OccupiedError(f"{directory}: is a file; expected a new or empty directory, choose another -o")
+    with storage(directory):
+        if directory.exists() and not directory.is_dir():
+            raise OccupiedError(f"{directory}: is a file; expected a new or empty directory, choose another -o")
     now = standing(directory, layout)
     decided = _decide(directory, layout, start, now)
     if decided == "new" and now.foreign:

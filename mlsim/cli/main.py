@@ -69,7 +69,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except MlsimError as error:
-        _say(" ".join(str(error).split()))
+        _say(str(error))
         sys.exit(error.exit_code)
     except typer.Abort:
         _say("interrupted")
@@ -82,6 +82,12 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:  # of a place that no door looked at
+        _say(f"{error.filename}: {error.strerror or error}" if error.filename is not None else str(error))
+        sys.exit(2)
+    except MemoryError:
+        _say("not enough memory; use fewer frames, particles or atoms at once, or a machine with more")
+        sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -93,7 +99,12 @@ def _one_line(
 
 
 def _say(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {_printable(message)}", file=sys.stderr)
+
+
+def _printable(message: str) -> str:
+    """A message in one line, without characters that command a terminal (they may stand in the files of others)."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(message.split()))
 
 
 if __name__ == "__main__":

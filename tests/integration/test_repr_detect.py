@@ -115,7 +115,7 @@ def test_wrong_endings_and_unknown_detectors_are_named(mlsim: Command, tmp_path:
     assert done.returncode == 2
     assert "one of: maps" in done.stderr
     np.save(tmp_path / "big.npy", 7.0 * np.ones((20, 20)))
-    assert "pixels in [0, 1]" in mlsim("detect", tmp_path / "big.npy").stderr
+    assert "expected values in [0, 1], got [7, 7]" in mlsim("detect", tmp_path / "big.npy").stderr
 
 
 def test_the_shipped_detector_is_small_and_has_a_card() -> None:

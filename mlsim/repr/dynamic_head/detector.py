@@ -148,11 +148,10 @@ class Detector(nn.Module):
             If the image is not a finite [H, W] array in [0, 1].
         """
         checked = require_shape(image, (None, None), "image")
-        if min(checked.shape) < 8 or checked.min() < 0.0 or checked.max() > 1.0:
-            raise InputError(
-                f"image: expected at least 8 x 8 pixels in [0, 1], got {checked.shape[0]} x {checked.shape[1]} in "
-                f"[{checked.min():g}, {checked.max():g}]"
-            )
+        if min(checked.shape) < 8:
+            raise InputError(f"image: expected at least 8 x 8 pixels, got {checked.shape[0]} x {checked.shape[1]}")
+        if checked.min() < 0.0 or checked.max() > 1.0:
+            raise InputError(f"image: expected values in [0, 1], got [{checked.min():g}, {checked.max():g}]")
         with torch.no_grad():
             places, logits, distances, central = self(self._batch([checked]))
             values = (torch.sigmoid(logits[0]) * torch.sigmoid(central[0])[:, None]).sqrt()

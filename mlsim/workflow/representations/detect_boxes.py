@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from mlsim.analysis.surfaces.surface import FreeEnergySurface
-from mlsim.errors import DependencyError, InputError, MissingError
+from mlsim.errors import InputError, MissingError
 from mlsim.files import write_text
 from mlsim.repr.dynamic_head import periodic
 from mlsim.repr.dynamic_head.detector import Detector
 from mlsim.repr.dynamic_head.figure import draw
 from mlsim.repr.dynamic_head.scenes.landscape import image_of
 from mlsim.repr.dynamic_head.scenes.scene import Detections
+from mlsim.repr.image_file import read_image, read_values
 from mlsim.units import kT
 
 
@@ -108,12 +109,7 @@ def _read(source: Path) -> Picture:
         raise MissingError(f"{path}: no such file; expected a surface of mlsim fes, an image or a .npy array")
     if path.suffix == ".npz":
         return _surface(path)
-    if path.suffix != ".npy":
-        return Picture(_pixels(path))
-    try:
-        return Picture(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError):
-        raise InputError(f"{path}: not a numpy array of numbers; expected [H, W] in [0, 1]") from None
+    return Picture(read_values(path) if path.suffix == ".npy" else read_image(path))
 
 
 def _surface(path: Path) -> Picture:
@@ -127,18 +123,6 @@ def _surface(path: Path) -> Picture:
     # The first variable runs to the right, the second one along the rows.
     image = image_of(surface.free_energy.T / kT(surface.temperature_K))
     return Picture(image, tuple(axes), all(surface.periodic))
-
-
-def _pixels(path: Path) -> Any:
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except Exception:
-        raise DependencyError('reading images needs pillow; pip install "mlsim[repr]"') from None
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L"), dtype=np.float64) / 255.0
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
-        raise InputError(f"{path}: not an image that can be read; expected PNG, JPEG, .npy or a surface") from None
 
 
 def _record(picture: Picture, found: Detections, number: int) -> dict[str, Any]:
