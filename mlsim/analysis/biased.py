@@ -47,7 +47,7 @@ class FrameBias:
     saved : SavedBias or None
         The bias file; None without a bias.
     angles : [F, 2R] or None
-        Torsions that the grids are of, rad.
+        Torsions that the grids are of, rad, or the variables that the bias is on.
     """
 
     bias: Floats
@@ -59,7 +59,7 @@ class FrameBias:
         """The final bias at every frame [F], kJ/mol."""
         assert self.saved is not None
         assert self.angles is not None
-        return grid_bias(self.saved.grid, self.angles)
+        return grid_bias(self.saved, self.angles)
 
 
 def frame_bias(replica: Replica, keep: np.ndarray, positions: Floats) -> FrameBias:
@@ -88,7 +88,7 @@ def frame_bias(replica: Replica, keep: np.ndarray, positions: Floats) -> FrameBi
         raise InputError(f"{replica.directory}: the run is biased but {FILE} is missing; finish it with --resume")
     saved = SavedBias.load(path)
     numbers = [residue.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for residue in saved.residues]
-    names = [f"{angle}:{number}" for number in numbers for angle in ("phi", "psi")]
+    names = list(saved.variables) or [f"{angle}:{number}" for number in numbers for angle in ("phi", "psi")]
     angles = observables.evaluate(positions, replica.topology, names)
     if not saved.grown:
         return FrameBias(bias, np.zeros_like(bias), saved, angles)
@@ -133,18 +133,24 @@ def pooled_log_weights(
         return reweight.normalise_runs(own, run), {"bias": _drift(parts, own, run)}
     first = parts[0].saved
     assert first is not None
+    others = {p.saved.variables for p in parts if p.saved is not None} - {first.variables}
+    if others:
+        named = [" ".join(v) or "the backbone torsions" for v in (first.variables, *others)]
+        raise InputError(f"samples: runs with biases on {' and '.join(named)} cannot be pooled; compare them instead")
     if all(p.saved is not None and _same(p.saved.grid, first.grid) for p in parts):
         return reweight.static_bias(bias, temperature_K), {}
     angles = np.concatenate([p.angles for p in parts if p.angles is not None])
-    table = np.stack([grid_bias(p.saved.grid, angles) for p in parts if p.saved is not None])
+    table = np.stack([grid_bias(p.saved, angles) for p in parts if p.saved is not None])
     weights, overlap = reweight.mbar_with_overlap(table, [len(p.bias) for p in parts], temperature_K)
     return weights, {"bias": f"{len(parts)} fixed biases joined by MBAR, overlap {overlap:.2g} of 1"}
 
 
-def grid_bias(grid: Floats, angles: Floats) -> Floats:
-    """Sum over residues of the gridded bias; grid [R, G, G] kJ/mol, angles [F, 2R] rad."""
+def grid_bias(saved: SavedBias, angles: Floats) -> Floats:
+    """Sum over its grids of a bias (kJ/mol) at angles [F, 2R] (rad), or at the variables [F, D] that it is on."""
+    each = len(saved.axes)
+    parts = [angles[:, each * r : each * (r + 1)] for r in range(len(saved.grid))]
     return np.asarray(
-        np.sum([reweight.bias_on_grid(g, angles[:, 2 * r : 2 * r + 2]) for r, g in enumerate(grid)], axis=0)
+        np.sum([reweight.bias_on_grid(g, cv, saved.axes) for g, cv in zip(saved.grid, parts, strict=True)], axis=0)
     )
 
 

@@ -33,6 +33,7 @@ import numpy as np
 
 from mlsim.errors import InputError
 from mlsim.names import Registry
+from mlsim.runs.coordinate import Coordinate
 from mlsim.shapes import Floats, require_shape
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ class CollectiveVariable:
         None); None for a variable of the whole molecule.
     stored : callable or None
         ``stored(observable)`` -> the form in which a spec is kept in files; None: as it is asked for.
+    coordinate : callable or None
+        ``coordinate(topology, observable)`` -> :class:`mlsim.runs.coordinate.Coordinate`, with which a bias acts on it;
+        None: it is for analysis only.
     """
 
     periodic: bool
@@ -78,6 +82,7 @@ class CollectiveVariable:
     discrete: bool = False
     residues: Callable[[mdtraj.Topology, str], tuple[tuple[int, ...], int | None]] | None = None
     stored: Callable[[Observable], Observable] | None = None
+    coordinate: Callable[[mdtraj.Topology, Observable], Coordinate] | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,26 @@ def evaluate(positions: Floats, topology: mdtraj.Topology, specs: Sequence[str])
     if len(specs) == 0:
         raise InputError("collective variables: expected at least one, got none")
     return np.stack([_column(positions, topology, parse(spec)) for spec in specs], axis=1)
+
+
+def coordinates(topology: mdtraj.Topology, specs: Sequence[str]) -> tuple[Coordinate, ...]:
+    """CVs as formulas of atoms, with which a bias acts on them.
+
+    Raises
+    ------
+    InputError
+        If a spec is not understood, does not fit the molecule, or has no such formula.
+    """
+    found = []
+    for observable in map(parse, specs):
+        kind = REGISTRY.get(observable.name)
+        if observable.selection == ALL or kind.coordinate is None:
+            raise InputError(
+                f"collective variable '{observable.text}': no bias can act on it; expected one with a formula of "
+                "atoms, such as a torsion of one residue (psi:3), a distance (distance:2.NZ,4.CD) or end-to-end"
+            )
+        found.append(kind.coordinate(topology, observable))
+    return tuple(found)
 
 
 def _column(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:

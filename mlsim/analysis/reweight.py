@@ -36,6 +36,7 @@ import numpy as np
 
 from mlsim.analysis.uncertainty import effective_samples
 from mlsim.errors import InputError
+from mlsim.runs.coordinate import CIRCLE, Axis
 from mlsim.shapes import Floats, Ints, require_shape
 from mlsim.units import kT
 
@@ -107,8 +108,8 @@ def hamiltonian(
     return log_weights if bias is None else log_weights + static_bias(bias, temperature_K)
 
 
-def bias_on_grid(grid: Floats, cv: Floats) -> Floats:
-    """A gridded periodic bias at each frame, by the periodic cubic spline through its points.
+def bias_on_grid(grid: Floats, cv: Floats, axes: Sequence[Axis] | None = None) -> Floats:
+    """A gridded bias at each frame, by the cubic spline through its points.
 
     Parameters
     ----------
@@ -116,7 +117,9 @@ def bias_on_grid(grid: Floats, cv: Floats) -> Floats:
         Bias, kJ/mol, one axis per CV in the order of ``cv``; point g of an axis of G points lies at -pi + 2 pi g / G.
         (OpenMM's ``Metadynamics`` repeats the end point and puts the last CV first: pass ``total[:-1, :-1].T``.)
     cv : [F, C]
-        Angles, rad, any period.
+        Angles, rad, any period, or what ``axes`` are of.
+    axes : sequence of Axis or None
+        Range of each CV; beyond that of one that is not periodic the bias is constant. None: all are angles.
 
     Returns
     -------
@@ -127,8 +130,22 @@ def bias_on_grid(grid: Floats, cv: Floats) -> Floats:
 
     grid = np.asarray(grid, dtype=np.float64)
     cv = require_shape(cv, (None, grid.ndim), "collective variables (rad)").astype(np.float64)
+    if axes is not None and not all(axis == CIRCLE for axis in axes):
+        return _on_axes(grid, cv, axes)
     fraction = np.mod(cv + np.pi, 2.0 * np.pi) / (2.0 * np.pi)
     return np.asarray(map_coordinates(grid, (fraction * np.array(grid.shape)).T, order=3, mode="grid-wrap"))
+
+
+def _on_axes(grid: Floats, cv: Floats, axes: Sequence[Axis]) -> Floats:
+    from scipy.ndimage import map_coordinates
+
+    beyond = 12  # points past the seam of a periodic axis: the spline forgets its end by then
+    places = []
+    for axis, count, column in zip(axes, grid.shape, cv.T, strict=True):
+        share = (column - axis.low) / axis.span
+        places.append(np.mod(share, 1.0) * count + beyond if axis.periodic else np.clip(share, 0.0, 1.0) * (count - 1))
+    padded = np.pad(grid, [(beyond, beyond) if axis.periodic else (0, 0) for axis in axes], mode="wrap")
+    return np.asarray(map_coordinates(padded, np.array(places), order=3, mode="nearest"))
 
 
 def discard(time_ps: Floats, run: Ints, discard_ps: float) -> np.ndarray:

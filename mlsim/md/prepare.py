@@ -30,6 +30,7 @@ from mlsim.potentials.contract import Potential, terms_of
 from mlsim.potentials.dihedral_bias import DihedralBias, Tempering, load_grid
 from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.potentials.system import build_system
+from mlsim.runs.bias_file import SavedBias
 from mlsim.seeds import openmm_seed
 from mlsim.units import FS_PER_PS, steps_for
 
@@ -225,8 +226,26 @@ def _read(molecule: Molecule, directory: Path, potential: Potential) -> Molecule
     return solvated
 
 
+def variables_of(settings: Biased) -> tuple[str, ...]:
+    """Collective variables that the bias acts on, as asked for or as its file says; none for the backbone torsions.
+
+    Raises
+    ------
+    InputError
+        If both say different ones.
+    """
+    path = Path(settings.bias)
+    if path.suffix != ".npz" or not path.is_file():
+        return settings.bias_cv
+    stored = SavedBias.load(path).variables
+    if settings.bias_cv and settings.bias_cv != stored:
+        own = " ".join(stored) or "the backbone torsions"
+        raise InputError(f"bias_cv {' '.join(settings.bias_cv)}: {path} is a bias on {own}; leave bias_cv away")
+    return stored
+
+
 def bias_for(molecule: Molecule, settings: Biased) -> DihedralBias | None:
-    """The bias that ``settings.bias`` asks for, or None.
+    """The bias on the backbone torsions that ``settings.bias`` asks for, or None.
 
     Raises
     ------

@@ -28,8 +28,8 @@ from mlsim.locks import Held, claim
 from mlsim.md.reporter import LAST_GOOD, Reporter
 from mlsim.md.settings import Recorded
 from mlsim.md.signals import RESPONSE_SECONDS, Clock, Progress, Stopped, StopRequest
+from mlsim.potentials.biases.grid_bias import GridBias
 from mlsim.potentials.contract import Potential
-from mlsim.potentials.dihedral_bias import DihedralBias
 from mlsim.records import Failure, RunRecord, digest_of_json
 from mlsim.runs.restart import CONFIG, RUN, Checkpoint, begun, resumed
 from mlsim.runs.streams import Stream, cut_all_back
@@ -280,7 +280,7 @@ class Session:
         ) from error
 
 
-def identity(settings: Recorded, molecule: Molecule, potential: Potential, bias: DihedralBias | None, seed: int) -> str:
+def identity(settings: Recorded, molecule: Molecule, potential: Potential, bias: GridBias | None, seed: int) -> str:
     """Digest of all that decides a trajectory; only settings that differ from their defaults enter it."""
     kept = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k not in FREE}
     elements = list(molecule.elements)

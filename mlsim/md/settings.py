@@ -31,6 +31,7 @@ from mlsim.settings import Settings
 from mlsim.units import FS_PER_PS, PS_PER_NS, steps_for
 
 R = TypeVar("R", bound="Recorded")
+B = TypeVar("B", bound="Bias")
 
 #: Keys that an earlier version wrote into every exchange, with the only value that they could have.
 FORMER: dict[str, Any] = {
@@ -162,7 +163,7 @@ class Recorded(Output, Hardware, Dynamics):
 
 
 class Bias(Settings):
-    """A bias on the backbone torsions."""
+    """A bias on the backbone torsions, or on collective variables of choice."""
 
     bias: str = Field(
         "none", description="Bias: none, metadynamics (grows), or path of the bias .npz of an earlier run (fixed)."
@@ -171,6 +172,26 @@ class Bias(Settings):
     hill_width_rad: float = Field(0.35, gt=0, le=3, description="Standard deviation of a hill, rad.")
     hill_every_ps: float = Field(2.0, gt=0, description="Time between hills, ps.")
     bias_factor: float = Field(6.0, gt=1, description="Bias factor of well-tempered metadynamics.")
+    bias_cv: tuple[str, ...] = Field(
+        (),
+        max_length=2,
+        description="Collective variable that the bias acts on, such as end-to-end or distance:2.NZ,4.CD; two at most. "
+        "By default phi and psi of every residue.",
+    )
+    hill_widths: tuple[float, ...] | None = Field(
+        None, description="Standard deviation of a hill along each bias_cv, rad or nm; by default that of the variable."
+    )
+
+    @model_validator(mode="after")
+    def _bias_fits(self: B) -> B:
+        if self.bias_cv and self.bias == "none":
+            raise InputError("bias_cv: there is no bias to act on it; expected bias metadynamics, or a bias .npz")
+        if self.hill_widths is not None:
+            if len(self.hill_widths) != len(self.bias_cv):
+                raise InputError(f"hill_widths: expected one for each of {len(self.bias_cv)} bias_cv")
+            if not all(width > 0 for width in self.hill_widths):
+                raise InputError("hill_widths: expected numbers above 0")
+        return self
 
 
 class Replicas(Settings):
@@ -238,6 +259,8 @@ class ReferenceSettings(Biased):
         WATERS.get(self.solvent)
         if self.engine == "gromacs" and self.solvent != "tip3p":
             raise InputError(f"engine gromacs: expected solvent tip3p, got {self.solvent}; use engine openmm")
+        if self.engine == "gromacs" and self.bias_cv:
+            raise InputError("engine gromacs: a bias_cv is for engine openmm; expected a bias on the backbone torsions")
         return self
 
 

@@ -1,4 +1,4 @@
-"""``bias.npz``: the bias that a run leaves on its backbone torsions, and what it was while it grew.
+"""``bias.npz``: the bias that a run leaves, on its backbone torsions or other variables, and what it was while it grew.
 
 Why a history: a frame of time t that was sampled while a bias grew weighs exp[(V(s, t) - c(t)) / kT] (Tiwary and
 Parrinello 2015), and neither V nor c of that time can be told from the final grid. V(s, t) of every frame is in the
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mlsim import limits
 from mlsim.errors import InputError, MissingError
+from mlsim.runs.coordinate import CIRCLE, Axis
 
 FILE = "bias.npz"
 #: Largest file that is opened, bytes unpacked: more residues and hills than any run leaves.
@@ -84,7 +85,7 @@ class SavedBias:
 
     Attributes
     ----------
-    grid : [R, G, G]
+    grid : [R, G, G], or [1, G] or [1, G, H] of a bias on ``variables``
         Bias of each residue, kJ/mol, axes (phi, psi); point g of an axis lies at -pi + 2 pi g / G.
     residues : tuple of str
         Residue of each grid, name and number (``ALA2``).
@@ -92,12 +93,30 @@ class SavedBias:
         Whether the bias grew during the run.
     history : HillHistory or None
         Of a bias that grew; None if an older version wrote none.
+    variables : tuple of str
+        Collective variables that the bias is on; empty for the backbone torsions of every residue.
+    axes : tuple of Axis
+        Range of each axis of a grid.
     """
 
     grid: NDArray[np.float64]
     residues: tuple[str, ...]
     grown: bool
     history: HillHistory | None
+    variables: tuple[str, ...] = ()
+    axes: tuple[Axis, ...] = (CIRCLE, CIRCLE)
+
+    def arrays(self, bias_factor: float) -> dict[str, NDArray[Any]]:
+        """As arrays to store; ``bias_factor`` NaN for a bias that does not grow."""
+        made: dict[str, NDArray[Any]] = {
+            "grid": self.grid,
+            "residues": np.array(self.residues),
+            "bias_factor": np.array(bias_factor),
+        }
+        if self.variables:
+            made["variables"] = np.array(self.variables)
+            made["ranges"] = np.array([[axis.low, axis.high, float(axis.periodic)] for axis in self.axes])
+        return made if self.history is None else made | self.history.arrays()
 
     @classmethod
     def load(cls, path: Path) -> SavedBias:
@@ -116,22 +135,40 @@ class SavedBias:
             residues = tuple(str(name) for name in arrays["residues"])
             grown = bool(np.isfinite(float(arrays["bias_factor"])))
             history = HillHistory.read(arrays) if grown else None
+            variables = tuple(str(name) for name in arrays.get("variables", ()))
+            axes: tuple[Axis, ...] = (CIRCLE, CIRCLE)
+            if variables:
+                axes = tuple(Axis(float(low), float(high), bool(p)) for low, high, p in arrays["ranges"])
         except KeyError as error:
             raise InputError(f"{path}: not a bias file of mlsim (it has no {error})") from None
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{path}: not a bias file of mlsim ({' '.join(str(error).split())})") from None
-        _require_shapes(path, grid, residues, history)
-        return cls(grid, residues, grown, history)
+        if variables:
+            _require_variables(path, grid, variables, axes)
+        else:
+            _require_squares(path, grid, residues)
+        _require_history(path, grid, history)
+        return cls(grid, residues, grown, history, variables, axes)
 
 
-def _require_shapes(
-    path: Path, grid: NDArray[np.float64], residues: tuple[str, ...], history: HillHistory | None
+def _require_variables(
+    path: Path, grid: NDArray[np.float64], variables: tuple[str, ...], axes: tuple[Axis, ...]
 ) -> None:
+    if len(grid) != 1 or grid.ndim != 1 + len(variables) or len(axes) != len(variables) or min(grid.shape[1:]) < 4:
+        raise InputError(f"{path}: expected one grid with an axis for each of {' '.join(variables)}")
+    if not all(np.isfinite([axis.low, axis.high]).all() and axis.span > 0 for axis in axes):
+        raise InputError(f"{path}: expected a range of every variable")
+
+
+def _require_squares(path: Path, grid: NDArray[np.float64], residues: tuple[str, ...]) -> None:
     if grid.ndim != 3 or grid.shape[1] != grid.shape[2] or grid.shape[1] < 4 or len(grid) != len(residues):
         raise InputError(
             f"{path}: expected one square grid [G, G], G >= 4, for each of {len(residues)} residues, "
             f"got shape {list(grid.shape)}"
         )
+
+
+def _require_history(path: Path, grid: NDArray[np.float64], history: HillHistory | None) -> None:
     if not np.isfinite(grid).all():
         raise InputError(f"{path}: the bias has values that are not finite")
     if history is None:

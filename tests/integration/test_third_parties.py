@@ -24,7 +24,7 @@ from mlsim.dataset.frames import ForceFrames
 from mlsim.deploy.bind import ForceField
 from mlsim.deploy.potential import learned
 from mlsim.errors import InputError, SettingsError
-from mlsim.md.settings import ReferenceSettings
+from mlsim.md.settings import ReferenceSettings, RunSettings
 from mlsim.models import weights
 from mlsim.models.contract import create, kinds
 from mlsim.potentials.contract import PotentialRequest
@@ -32,12 +32,17 @@ from mlsim.potentials.named import resolve
 from mlsim.potentials.system import build_system
 from mlsim.potentials.vacuum import Vacuum
 from mlsim.repr.encoder import Encoder
+from mlsim.runs.bias_file import SavedBias
+from mlsim.runs.trajectory import Run
 from mlsim.samplers.groups.symmetry import trivial
 from mlsim.samplers.sampler_catalog import SAMPLERS, SamplerSettings
 from mlsim.samplers.sampler_catalog import create as create_sampler
 from mlsim.testing import EncoderContract, ImplicitPotentialContract, ModelContract, SamplerContract
+from mlsim.workflow.analysis.analysis_settings import AnalysisSettings
+from mlsim.workflow.analysis.free_energies import fes
 from mlsim.workflow.force_fields.export_fit import export
 from mlsim.workflow.force_fields.field_settings import ExportSettings
+from mlsim.workflow.simulation.run import run
 from mlsim.workflow.training.baseline import born_forces
 from mlsim.workflow.training.fit_settings import IssnetSettings
 from mlsim.workflow.training.train_model import train
@@ -130,6 +135,19 @@ def test_a_collective_variable_is_understood_by_functions_and_commands(ala2: Mol
     assert spread_cv(["--cv", "phi", "height:3", "a"]) == ["--cv", "phi", "--cv", "height:3", "a"]
     with pytest.raises(InputError, match="'height': expected index of an atom after 'height'"):
         observables.parse("height")
+
+
+def test_a_collective_variable_of_another_package_is_biased_and_analysed(ala2: Molecule, tmp_path: Path) -> None:
+    values = {"solvent": "vacuum", "ns": 4e-4, "report_ps": 0.02, "hill_every_ps": 0.02, "platform": "Reference"}
+    settings = RunSettings.parse({**values, "unrecorded_ps": 0, "bias": "metadynamics", "bias_cv": ("height:3",)})
+    run(settings, tmp_path / "run")
+    replica = Run.open(tmp_path / "run").replicas[0]
+    heights = observables.evaluate(replica.positions(), replica.topology, ("height:3",))
+    saved = SavedBias.load(tmp_path / "run" / "bias.npz")
+    assert saved.variables == ("height:3",)
+    assert saved.axes[0].points(saved.grid.shape[1])[saved.grid[0].argmax()] == pytest.approx(heights.mean(), abs=0.2)
+    (found,) = fes([tmp_path / "run"], AnalysisSettings(cv=("height:3",)))
+    assert found.provenance["reweighting"]["bias"].startswith("it grew")
 
 
 def test_a_quantity_of_compare_is_a_column_of_the_command(tmp_path: Path) -> None:

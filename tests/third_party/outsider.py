@@ -22,6 +22,7 @@ from mlsim.potentials.contract import Sum
 from mlsim.potentials.vacuum import Vacuum
 from mlsim.repr import Encoder, InputSettings
 from mlsim.repr.encoder import fill
+from mlsim.runs.coordinate import Axis, Coordinate
 from mlsim.samplers.methods.langevin import ula
 from mlsim.seeds import torch_stream
 from mlsim.shapes import require_shape
@@ -167,7 +168,11 @@ def _height(positions: Any, topology: Any, observable: Any) -> Any:
     return positions[:, int(observable.selection), 2]
 
 
-height = CollectiveVariable(False, "nm", _height, "index of an atom", r"\d+")
+def _height_coordinate(topology: Any, observable: Any) -> Coordinate:
+    return Coordinate(observable.text, "z1", ((int(observable.selection),),), Axis(-2.0, 2.0, False), width=0.1)
+
+
+height = CollectiveVariable(False, "nm", _height, "index of an atom", r"\d+", coordinate=_height_coordinate)
 
 
 def _largest_difference(reference: Any, candidate: Any, mask: Any) -> Estimate:

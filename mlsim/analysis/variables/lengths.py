@@ -6,6 +6,7 @@ superposition, ``rmsd:FILE,CA`` that of the CA atoms (mdtraj). Atoms are matched
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import numpy as np
 from mlsim.analysis.observables import CollectiveVariable, Observable
 from mlsim.analysis.variables import selections
 from mlsim.errors import InputError, MissingError
+from mlsim.runs.coordinate import Axis, Coordinate
 from mlsim.runs.trajectory_file import plain_name
 from mlsim.shapes import Floats
 
@@ -21,20 +23,56 @@ if TYPE_CHECKING:
     import mdtraj
 
 _ATOM = r"-?\d+\.[\w'*]+"
+#: No bond of a peptide but S-S (0.205) is longer; a chain of bonds is never straight.
+_LONGEST_BOND_NM = 0.16
 
 
 def _distance(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:
-    first, second = (selections.atom(topology, text, observable) for text in observable.selection.split(","))
-    if first == second:
-        raise InputError(f"collective variable '{observable.text}': expected two different atoms")
-    return _separation(positions, first, second)
+    return _separation(positions, *_pair(topology, observable))
 
 
 def _end_to_end(positions: Floats, topology: mdtraj.Topology, observable: Observable) -> Floats:
+    return _separation(positions, *_ends(topology, observable))
+
+
+def _pair(topology: mdtraj.Topology, observable: Observable) -> tuple[int, int]:
+    first, second = (selections.atom(topology, text, observable) for text in observable.selection.split(","))
+    if first == second:
+        raise InputError(f"collective variable '{observable.text}': expected two different atoms")
+    return first, second
+
+
+def _ends(topology: mdtraj.Topology, observable: Observable) -> tuple[int, int]:
     ends = [a.index for a in topology.atoms if a.name == "CA"]
     if len(ends) < 2:
         raise InputError(f"end-to-end: expected at least two CA atoms, the molecule has {len(ends)}")
-    return _separation(positions, ends[0], ends[-1])
+    return ends[0], ends[-1]
+
+
+def _length(which: Callable[[mdtraj.Topology, Observable], tuple[int, int]]) -> Callable[..., Coordinate]:
+    """Coordinate of a distance: from 0 to what the bonds between both atoms allow."""
+
+    def coordinate(topology: mdtraj.Topology, observable: Observable) -> Coordinate:
+        first, second = which(topology, observable)
+        longest = _LONGEST_BOND_NM * _bonds_between(topology, first, second, observable)
+        return Coordinate(observable.text, "distance(g1, g2)", ((first,), (second,)), Axis(0.0, longest, False), 0.05)
+
+    return coordinate
+
+
+def _bonds_between(topology: mdtraj.Topology, first: int, second: int, observable: Observable) -> int:
+    neighbours: dict[int, list[int]] = {}
+    for a, b in topology.bonds:
+        neighbours.setdefault(a.index, []).append(b.index)
+        neighbours.setdefault(b.index, []).append(a.index)
+    seen, edge, count = {first}, {first}, 0
+    while edge and second not in seen:
+        edge = {other for atom in edge for other in neighbours.get(atom, ())} - seen
+        seen |= edge
+        count += 1
+    if second not in seen:
+        raise InputError(f"collective variable '{observable.text}': expected atoms that a chain of bonds connects")
+    return count
 
 
 def _separation(positions: Floats, first: int, second: int) -> Floats:
@@ -92,8 +130,9 @@ DISTANCE = CollectiveVariable(
     values=_distance,
     selection="two atoms, e.g. distance:2.NZ,4.CD",
     form=f"{_ATOM},{_ATOM}",
+    coordinate=_length(_pair),
 )
-END_TO_END = CollectiveVariable(periodic=False, unit="nm", values=_end_to_end)
+END_TO_END = CollectiveVariable(periodic=False, unit="nm", values=_end_to_end, coordinate=_length(_ends))
 RADIUS_OF_GYRATION = CollectiveVariable(periodic=False, unit="nm", values=_radius_of_gyration)
 RMSD = CollectiveVariable(
     periodic=False,

@@ -13,6 +13,7 @@ import numpy as np
 from mlsim.analysis.observables import CollectiveVariable, Observable
 from mlsim.analysis.variables import selections
 from mlsim.errors import InputError
+from mlsim.runs.coordinate import CIRCLE, Coordinate
 from mlsim.shapes import Floats
 
 if TYPE_CHECKING:
@@ -73,6 +74,13 @@ def _values(positions: Floats, topology: mdtraj.Topology, observable: Observable
     return dihedral(positions, found[number])
 
 
+def _coordinate(topology: mdtraj.Topology, observable: Observable) -> Coordinate:
+    found = quadruples(topology, observable.name)
+    atoms = found[selections.residue(found, residues(topology, observable.name)[1], observable)]
+    groups = tuple((atom,) for atom in atoms)
+    return Coordinate(observable.text, "dihedral(g1, g2, g3, g4)", groups, CIRCLE, width=0.35)
+
+
 def _of_mdtraj(topology: mdtraj.Topology, name: str) -> list[tuple[int, Quadruple]]:
     """Torsions as mdtraj lists them; each belongs to the residue of its second atom (omega: that of the C)."""
     from mdtraj.geometry import dihedral as torsions
@@ -104,4 +112,5 @@ TORSION = CollectiveVariable(
     selection="residue number (optional for a peptide with one such residue)",
     form=r"(-?\d+)?",
     residues=residues,
+    coordinate=_coordinate,
 )

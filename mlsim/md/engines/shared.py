@@ -28,7 +28,7 @@ from mlsim.errors import InputError, UnphysicalError
 from mlsim.md import platforms
 from mlsim.md.engines import own_noise
 from mlsim.md.integrator import CONSTRAINT_TOLERANCE, impulses_for, langevin_middle
-from mlsim.md.prepare import bias_for, equilibrate, minimise
+from mlsim.md.prepare import bias_for, equilibrate, minimise, variables_of
 from mlsim.md.reporter import Reporter
 from mlsim.md.session import Outcome, identity, run_session
 from mlsim.md.settings import RunSettings
@@ -50,6 +50,8 @@ def why_not(settings: RunSettings, molecule: Molecule) -> str | None:
     """Why replicas of such a run cannot share a Context, in a few words; None if they can."""
     if settings.bias == "metadynamics":
         return "a bias that grows acts on one molecule"
+    if variables_of(settings):
+        return "a bias on collective variables of choice acts on one molecule"
     if settings.guard not in ("auto", "none"):
         return "the guard watches one molecule"
     if settings.mts_inner_steps > 1:

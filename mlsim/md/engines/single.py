@@ -29,8 +29,8 @@ from mlsim.md.settings import Biased
 from mlsim.md.signals import StopRequest
 from mlsim.md.stability import Snapshot, StabilityCheck, broken, degrees_of_freedom
 from mlsim.md.watch import Watch
+from mlsim.potentials.biases.grid_bias import GridBias
 from mlsim.potentials.contract import Potential
-from mlsim.potentials.dihedral_bias import DihedralBias
 from mlsim.potentials.system import build_system
 from mlsim.records import RunRecord, SoluteNote, command_line, versions
 from mlsim.runs.restart import Checkpoint
@@ -46,7 +46,7 @@ def simulate(
     directory: Path,
     seed: int,
     start: Literal["new", "resume"] = "new",
-    bias: DihedralBias | None = None,
+    bias: GridBias | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
     """Run one replica to ``settings.total_steps`` in ``directory``.
@@ -59,7 +59,7 @@ def simulate(
         Root seed of this replica.
     start : {"new", "resume"}
         ``resume`` continues from the checkpoint; a finished run is continued if ``settings.ns`` grew.
-    bias : DihedralBias, optional
+    bias : GridBias, optional
         Bias on the solute, in its own force group; logged apart from the potential energy.
     watch : Watch, optional
         Observers, progress, stop request.
@@ -93,7 +93,7 @@ class _Single:
         settings: Biased,
         directory: Path,
         seed: int,
-        bias: DihedralBias | None,
+        bias: GridBias | None,
         observers: tuple[Observer, ...],
         stop: StopRequest,
     ) -> None:

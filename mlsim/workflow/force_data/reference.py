@@ -23,7 +23,6 @@ from mlsim.locks import lock
 from mlsim.md.engines.single import simulate
 from mlsim.md.gromacs import water_run
 from mlsim.md.observers.forces import ForceRecorder, collect, has_frames
-from mlsim.md.prepare import bias_for
 from mlsim.md.session import Outcome
 from mlsim.md.settings import ReferenceSettings
 from mlsim.md.signals import Progress, StopRequest
@@ -32,6 +31,7 @@ from mlsim.potentials.explicit_water import ExplicitWater
 from mlsim.records import RUN_FILE, RunRecord
 from mlsim.runs.restart import begun, steps_done
 from mlsim.workflow.fan_out import fan_out
+from mlsim.workflow.simulation.biases_by_name import bias_for
 
 
 def seed_directory(directory: Path, seed: int) -> Path:

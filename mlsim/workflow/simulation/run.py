@@ -22,7 +22,6 @@ from mlsim.files import write_text
 from mlsim.locks import Held, claim
 from mlsim.md.engines.shared import faster_context, require_copies, simulate_together
 from mlsim.md.engines.single import simulate
-from mlsim.md.prepare import bias_for
 from mlsim.md.session import FREE, Outcome
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import Progress, StopRequest
@@ -33,6 +32,7 @@ from mlsim.records import RUN_FILE, Failure, RunRecord, SoluteNote, command_line
 from mlsim.runs.restart import CONFIG, CURRENT, PREVIOUS, RUN, begun, saved_settings, steps_done
 from mlsim.starts import Start, require_start, take
 from mlsim.workflow.fan_out import fan_out
+from mlsim.workflow.simulation.biases_by_name import bias_for
 from mlsim.workflow.simulation.guard import guards_for
 
 

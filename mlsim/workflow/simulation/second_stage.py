@@ -13,6 +13,7 @@ Several replicas each grow a bias of their own; the second stage of all of them 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -104,7 +105,7 @@ def finished_bias(directory: Path, replicas: int) -> Path:
     found = [SavedBias.load(replica_directory(directory, k) / FILE) for k in range(replicas)]
     path = (directory / FINISHED).resolve()
     mean = np.mean([saved.grid for saved in found], axis=0)
-    write_npz(path, {"grid": mean, "residues": np.array(found[0].residues), "bias_factor": np.array(np.nan)})
+    write_npz(path, replace(found[0], grid=mean, grown=False, history=None).arrays(np.nan))
     return path
 
 
