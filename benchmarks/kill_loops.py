@@ -52,7 +52,7 @@ FREE = {
 }
 #: Columns of wall time in tables.
 WALL = {"frames_per_s", "seconds"}
-SMALL = "system: alanine-dipeptide\nsolvent: vacuum\nplatform: Reference\nseed: 3\nunrecorded_ps: 0.04\n"
+SMALL = "system: alanine-dipeptide\nsolvent: vacuum\nplatform: Reference\nseed: 3\nequilibration_ps: 0.04\n"
 RUN = SMALL + "ns: 0.0001\nreport_ps: 0.02\ncheckpoint_minutes: 1.0e-9\n"
 GROWING = RUN + "bias: metadynamics\nhill_every_ps: 0.02\nthen_fixed_ns: 0.00004\n"
 EXCHANGE = (
@@ -135,8 +135,8 @@ def prepare(inputs: Path) -> None:
     for name, text in (("run", RUN), ("growing", GROWING), ("exchange", EXCHANGE)):
         (inputs / f"{name}.yaml").write_text(text)
     (inputs / "reference.yaml").write_text(
-        "ns: 0.00008\nrecord_ps: 0.02\nreport_ps: 0.02\npadding_nm: 0.4\nequilibration_ps: 0.16\nunrecorded_ps: 0.04\n"
-        "platform: CPU\nthreads: 1\ncheckpoint_minutes: 1.0e-9\n"
+        "ns: 0.00008\nrecord_ps: 0.02\nreport_ps: 0.02\npadding_nm: 0.4\n"
+        "box_equilibration_ps: 0.16\nequilibration_ps: 0.04\nplatform: CPU\nthreads: 1\ncheckpoint_minutes: 1.0e-9\n"
     )
     source = ForceFrames.load(find_system("alanine-dipeptide").directory / "training" / "frames.h5")
     source.take(np.arange(0, 96)).save(inputs / "frames.h5")

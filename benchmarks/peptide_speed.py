@@ -63,7 +63,7 @@ class Water:
                 "ns": 0.002,
                 "padding_nm": 0.8,
                 "ions": "none",
-                "equilibration_ps": 10.0,
+                "box_equilibration_ps": 10.0,
                 "record_ps": 1.0,
                 "threads": 1,
             }

@@ -77,7 +77,7 @@ def labels_of(start: Start, manifest: Manifest, home: Path) -> ForceFrames:
             temperature_K=manifest.temperature_K,
             padding_nm=manifest.padding_nm,
             ions=manifest.ions,
-            equilibration_ps=manifest.equilibration_ps,
+            box_equilibration_ps=manifest.equilibration_ps,
             record_ps=manifest.record_ps,
             hydrogen_mass_Da=manifest.hydrogen_mass_Da,
             threads=1,

@@ -117,7 +117,7 @@ def minimise(
 
 
 def equilibrate(step: Callable[[int], None], settings: Canonical, stop: StopRequest) -> None:
-    """Run ``settings.unrecorded_steps`` that nobody records: a minimised structure is colder than its velocities.
+    """Run ``settings.equilibration_steps`` that nobody records: a minimised structure is colder than its velocities.
 
     Half of the kinetic energy goes into the potential within 0.1 ps, and the thermostat needs a few 1/friction to
     replace it.
@@ -134,7 +134,7 @@ def equilibrate(step: Callable[[int], None], settings: Canonical, stop: StopRequ
     UnphysicalError
         If the positions become NaN.
     """
-    left, chunk = settings.unrecorded_steps, 16
+    left, chunk = settings.equilibration_steps, 16
     while left:
         stop.heed()
         count, began = min(left, chunk), time.monotonic()

@@ -26,7 +26,7 @@ from mlsim.errors import MlsimError, UnphysicalError
 from mlsim.files import storage, write_json, write_text
 from mlsim.locks import Held, claim
 from mlsim.md.reporter import LAST_GOOD, Reporter
-from mlsim.md.settings import Recorded
+from mlsim.md.settings import Recorded, formerly_named
 from mlsim.md.signals import RESPONSE_SECONDS, Clock, Progress, Stopped, StopRequest
 from mlsim.potentials.biases.grid_bias import GridBias
 from mlsim.potentials.contract import Potential
@@ -282,6 +282,7 @@ class Session:
 
 def identity(settings: Recorded, molecule: Molecule, potential: Potential, bias: GridBias | None, seed: int) -> str:
     """Digest of all that decides a trajectory; only settings that differ from their defaults enter it."""
-    kept = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k not in FREE}
+    values = settings.model_dump(mode="json", exclude_defaults=True)
+    kept = formerly_named({k: v for k, v in values.items() if k not in FREE})
     elements = list(molecule.elements)
     return digest_of_json([kept, molecule.n_atoms, elements, potential.describe(), bias and bias.describe(), seed])

@@ -45,6 +45,13 @@ FORMER: dict[str, Any] = {
     "bias_factor": 6.0,
     "guard": "none",
 }
+#: Names that keys have now -> those that an earlier version wrote, with which the identities of runs are still made.
+FORMER_NAMES = {"box_equilibration_ps": "equilibration_ps", "equilibration_ps": "unrecorded_ps"}
+
+
+def formerly_named(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run under the names that its identity is made with."""
+    return {FORMER_NAMES.get(key, key): value for key, value in values.items()}
 
 
 class Solute(Settings):
@@ -91,15 +98,26 @@ class Dynamics(Langevin, Solute):
     runaway_temperature_K: float = Field(
         3000.0, gt=0, description="Instantaneous temperature above which a run ends as unphysical, K."
     )
-    unrecorded_ps: float = Field(
-        10.0, ge=0, le=1e6, description="Time before the first recorded step, from the minimised structure, ps."
+    equilibration_ps: float = Field(
+        10.0,
+        ge=0,
+        le=1e6,
+        description="Equilibration before the first recorded step, from the minimised structure, ps.",
     )
     seed: int | None = Field(None, ge=0, lt=2**63, description="Root seed; drawn and recorded if it is not given.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "unrecorded_ps" not in values:
+            return values
+        now = {old: new for new, old in FORMER_NAMES.items()}  # written by an earlier version
+        return {now.get(key, key): value for key, value in values.items()}
+
     @property
-    def unrecorded_steps(self) -> int:
+    def equilibration_steps(self) -> int:
         """Integration steps before the first recorded one."""
-        return steps_for(self.unrecorded_ps, self.timestep_fs) if self.unrecorded_ps else 0
+        return steps_for(self.equilibration_ps, self.timestep_fs) if self.equilibration_ps else 0
 
     @property
     def total_steps(self) -> int:
@@ -249,7 +267,7 @@ class ReferenceSettings(Biased):
     ions: Literal["neutralise", "none"] = Field(
         "neutralise", description="Counter-ions for a charged solute: neutralise, or none (uniform background)."
     )
-    equilibration_ps: float | None = Field(
+    box_equilibration_ps: float | None = Field(
         None, gt=0, description="Length of the constant-pressure run that settles the box, ps; null for 60."
     )
     record_ps: float = Field(0.2, gt=0, description="Time between force labels, ps.")
@@ -313,7 +331,7 @@ class LabelSettings(Temperature, Hardware, Langevin, Solute):
     )
     min_ps: float = Field(20.0, gt=0, description="Minimum length of a label, ps.")
     max_ps: float = Field(100.0, gt=0, description="Maximum length of a label, ps.")
-    equilibration_ps: float = Field(5.0, ge=0, description="Time before the first sample of a label, ps.")
+    equilibration_ps: float = Field(5.0, ge=0, description="Equilibration before the first sample of a label, ps.")
     record_ps: float = Field(0.04, gt=0, description="Time between samples, ps.")
     move_nm_per_ps: float = Field(0.1, gt=0, description="Speed of the way to the next conformation, nm/ps.")
     padding_nm: float = Field(0.85, gt=0, description="Water around the largest conformation, nm.")

@@ -36,7 +36,7 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "c.yaml"
     path.write_text(
         "system: alanine-dipeptide\nsolvent: vacuum\nplatform: Reference\nns: 0.0004\nreport_ps: 0.1\n"
-        "unrecorded_ps: 0\nseed: 3\n"
+        "equilibration_ps: 0\nseed: 3\n"
     )
     return path
 
@@ -132,7 +132,7 @@ def test_a_run_is_resumed_from_any_directory(
     (tmp_path / "inputs").mkdir()
     shutil.copy(tmp_path / "pep.pdb", tmp_path / "inputs" / "own.pdb")
     (tmp_path / "inputs" / "c.yaml").write_text(
-        "system: own.pdb\nsolvent: vacuum\nplatform: Reference\nns: 0.0004\nreport_ps: 0.1\nunrecorded_ps: 0\n"
+        "system: own.pdb\nsolvent: vacuum\nplatform: Reference\nns: 0.0004\nreport_ps: 0.1\nequilibration_ps: 0\n"
     )
     monkeypatch.chdir(tmp_path)
     typed = ("--solvent", "vacuum", "--platform", "Reference", "--ns", 0.0004, "--report-ps", 0.1)

@@ -28,7 +28,7 @@ def reference(ala2: Molecule, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(prepare, "NPT_PS", 0.4)
         for ns in (0.0004, 0.0008):
             settings = ReferenceSettings(
-                ns=ns, platform="CPU", threads=1, report_ps=0.2, hill_every_ps=0.2, unrecorded_ps=0.1
+                ns=ns, platform="CPU", threads=1, report_ps=0.2, hill_every_ps=0.2, equilibration_ps=0.1
             )
             run_seed(ala2, settings, place, 1)
     gather(ala2, place)

@@ -139,7 +139,7 @@ def test_a_collective_variable_is_understood_by_functions_and_commands(ala2: Mol
 
 def test_a_collective_variable_of_another_package_is_biased_and_analysed(ala2: Molecule, tmp_path: Path) -> None:
     values = {"solvent": "vacuum", "ns": 4e-4, "report_ps": 0.02, "hill_every_ps": 0.02, "platform": "Reference"}
-    settings = RunSettings.parse({**values, "unrecorded_ps": 0, "bias": "metadynamics", "bias_cv": ("height:3",)})
+    settings = RunSettings.parse({**values, "equilibration_ps": 0, "bias": "metadynamics", "bias_cv": ("height:3",)})
     run(settings, tmp_path / "run")
     replica = Run.open(tmp_path / "run").replicas[0]
     heights = observables.evaluate(replica.positions(), replica.topology, ("height:3",))

@@ -84,7 +84,7 @@ def test_build(call: Call, tmp_path: Path) -> None:
 
 def test_run(call: Call, tmp_path: Path) -> None:
     asked = {"solvent": "vacuum", "ns": 0.002, "seed": 3, "platform": "Reference", "temperature_K": 320.0}
-    asked |= {"unrecorded_ps": 0.4, "hydrogen_mass_Da": 2.0}
+    asked |= {"equilibration_ps": 0.4, "hydrogen_mass_Da": 2.0}
     assert call("run", "alanine-dipeptide", *options(asked), "-o", tmp_path / "a") == 0
     settings = mlsim.RunSettings.parse({**asked, "system": "alanine-dipeptide"})
     (outcome,) = mlsim.run(settings, tmp_path / "b")

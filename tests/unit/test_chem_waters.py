@@ -56,7 +56,14 @@ def test_a_run_in_four_site_water_is_resumed_in_its_own_water(
 ) -> None:
     monkeypatch.setattr(prepare, "NPT_PS", 0.08)
     settings = RunSettings.parse(
-        {"solvent": "tip4pew", "ns": 4e-5, "report_ps": 0.02, "timestep_fs": 2, "platform": "CPU", "unrecorded_ps": 0}
+        {
+            "solvent": "tip4pew",
+            "ns": 4e-5,
+            "report_ps": 0.02,
+            "timestep_fs": 2,
+            "platform": "CPU",
+            "equilibration_ps": 0,
+        }
     )
     potential = resolve("tip4pew", PotentialRequest(ala2))
     simulate(ala2, potential, settings, tmp_path / "run", 5)

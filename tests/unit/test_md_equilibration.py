@@ -30,8 +30,8 @@ def first_temperatures(molecule: Molecule, directory: Path, **changes: object) -
 
 def test_the_first_frames_are_as_warm_as_the_thermostat(ala2: Molecule, tmp_path: Path) -> None:
     """From the minimised structure they are 30 to 80 K too cold; eight runs know the mean to 8 K."""
-    assert RunSettings(ns=1.0).unrecorded_ps == 10.0
-    cold = first_temperatures(ala2, tmp_path / "without", unrecorded_ps=0.0)
+    assert RunSettings(ns=1.0).equilibration_ps == 10.0
+    cold = first_temperatures(ala2, tmp_path / "without", equilibration_ps=0.0)
     warm = first_temperatures(ala2, tmp_path / "with")
     assert cold < 275.0
     assert abs(warm - 300.0) < 20.0

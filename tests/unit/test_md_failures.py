@@ -30,7 +30,7 @@ WILD = RunSettings.parse(
         "timestep_fs": 10.0,
         "constraints": "none",
         "hydrogen_mass_Da": 1.0,
-        "unrecorded_ps": 0.0,
+        "equilibration_ps": 0.0,
         "runaway_temperature_K": 1e6,
     }
 )
@@ -41,11 +41,11 @@ def starts(directory: Path) -> np.ndarray:
     return Molecule.from_pdb(directory / "last_good.pdb").positions
 
 
-@pytest.mark.parametrize("unrecorded", [0.0, 5.0])
+@pytest.mark.parametrize("equilibration", [0.0, 5.0])
 def test_a_blow_up_before_the_first_report_keeps_the_minimised_start_and_names_an_atom(
-    ala2: Molecule, tmp_path: Path, unrecorded: float
+    ala2: Molecule, tmp_path: Path, equilibration: float
 ) -> None:
-    settings = WILD.model_copy(update={"unrecorded_ps": unrecorded})
+    settings = WILD.model_copy(update={"equilibration_ps": equilibration})
     with pytest.raises(UnphysicalError, match=r"worst atom [A-Z]{3}\d-.*last good state \(step 0\)"):
         simulate(ala2, Vacuum(), settings, tmp_path / "run", 1)
     record = RunRecord.read(tmp_path / "run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,8 @@ from mlsim.md.settings import (
 )
 from mlsim.potentials.contract import PotentialRequest
 from mlsim.potentials.named import resolve
+from mlsim.potentials.vacuum import Vacuum
+from mlsim.records import digest_of_json
 from mlsim.settings import Settings
 
 ALL: tuple[type[Settings], ...] = (RunSettings, ReferenceSettings, ExchangeSettings, LabelSettings)
@@ -80,3 +83,15 @@ def test_identity_of_a_run_is_that_of_the_previous_version(ala2: Molecule) -> No
 def test_a_state_of_an_exchange_is_a_plain_run_at_its_temperature() -> None:
     settings = ExchangeSettings(ns=1.0, temperatures_K=(300.0, 330.0), timestep_fs=2.0, solvent="vacuum")
     assert settings.at(1) == RunSettings(ns=1.0, temperature_K=330.0, timestep_fs=2.0, solvent="vacuum")
+
+
+def test_a_run_of_an_earlier_version_is_recognised_under_the_names_of_now(ala2: Molecule, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("ns: 1\nunrecorded_ps: 0.5\n")
+    (tmp_path / "reference.yaml").write_text("ns: 1\nunrecorded_ps: 0.5\nequilibration_ps: 20\n")
+    settings = RunSettings.from_yaml(tmp_path / "run.yaml")
+    assert settings.equilibration_ps == 0.5
+    found = ReferenceSettings.from_yaml(tmp_path / "reference.yaml")
+    assert (found.equilibration_ps, found.box_equilibration_ps) == (0.5, 20.0)
+    kept = {"unrecorded_ps": 0.5}
+    before = digest_of_json([kept, ala2.n_atoms, list(ala2.elements), Vacuum().describe(), None, 7])
+    assert identity(settings, ala2, Vacuum(), None, 7) == before

@@ -33,7 +33,7 @@ from tests.toy_artifact import declared_verified, toy_artifact
 
 REFERENCE = Platform.getPlatformByName("Reference")
 SETTINGS = RunSettings(
-    unrecorded_ps=0.0, ns=4e-4, report_ps=0.08, platform="Reference", replicas=3, context="shared", seed=3
+    equilibration_ps=0.0, ns=4e-4, report_ps=0.08, platform="Reference", replicas=3, context="shared", seed=3
 )
 
 

@@ -33,7 +33,7 @@ from mlsim.workflow.simulation.second_stage import FIXED, run_stages
 ENDS = "distance:1.CH3,3.C"
 SHORT = {
     **{"solvent": "vacuum", "ns": 2e-4, "report_ps": 0.02, "timestep_fs": 2, "platform": "Reference", "seed": 3},
-    **{"unrecorded_ps": 0, "bias": "metadynamics", "hill_every_ps": 0.02, "hill_height_kJ_mol": 2.0},
+    **{"equilibration_ps": 0, "bias": "metadynamics", "hill_every_ps": 0.02, "hill_height_kJ_mol": 2.0},
 }
 
 

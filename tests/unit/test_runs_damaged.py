@@ -23,7 +23,7 @@ Change = Callable[[bytes], bytes]
 @pytest.fixture(scope="module", params=["xtc", "dcd"])
 def sound(request: pytest.FixtureRequest, ala2: Molecule, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("sound") / "run"
-    values = {"solvent": "vacuum", "platform": "Reference", "report_ps": 0.02, "ns": 1e-4, "unrecorded_ps": 0.0}
+    values = {"solvent": "vacuum", "platform": "Reference", "report_ps": 0.02, "ns": 1e-4, "equilibration_ps": 0.0}
     simulate(ala2, Vacuum(), RunSettings.parse({**values, "seed": 3, "format": request.param}), place, 1)
     assert Run.open(place).replicas[0].n_frames == FRAMES
     return place

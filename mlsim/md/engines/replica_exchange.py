@@ -233,7 +233,7 @@ class _Exchange:
         relaxed = minimise(self.local.system, self.molecule.positions, self.settings)
         self.positions = np.repeat(relaxed[None], len(self.temperatures), axis=0)
         self._know_start()
-        steps = self.settings.unrecorded_steps
+        steps = self.settings.equilibration_steps
         if steps == 0:
             return
         stop.heed()

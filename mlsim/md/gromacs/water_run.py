@@ -30,7 +30,7 @@ from mlsim.md.gromacs import harvest, input_files, trr
 from mlsim.md.gromacs.program import FOLDER, STATE, TPR, TRAJECTORY, Mdrun, executable, gromacs_platform
 from mlsim.md.prepare import starting_molecule
 from mlsim.md.session import Outcome
-from mlsim.md.settings import Biased
+from mlsim.md.settings import Biased, formerly_named
 from mlsim.md.signals import Progress, Stopped, StopRequest
 from mlsim.potentials.dihedral_bias import DihedralBias, load_grid
 from mlsim.potentials.explicit_water import ExplicitWater
@@ -145,8 +145,9 @@ def _head(
 ) -> RunRecord:
     bias = None if grid is None else {"kind": "fixed grid", "sha256": digest_of(grid.tobytes())}
     # only what differs from the defaults, so that a setting added to mlsim later does not orphan old runs
-    free = {"unrecorded_ps", "ns", "max_hours", "threads", "checkpoint_minutes", "bias", "platform"}
-    kept = json.dumps(settings.model_dump(mode="json", exclude_defaults=True, exclude=free), sort_keys=True)
+    free = {"equilibration_ps", "ns", "max_hours", "threads", "checkpoint_minutes", "bias", "platform"}
+    values = settings.model_dump(mode="json", exclude_defaults=True, exclude=free)
+    kept = json.dumps(formerly_named(values), sort_keys=True)
     n = molecule.n_atoms
     return RunRecord(
         engine="gromacs",

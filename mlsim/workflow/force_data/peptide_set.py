@@ -105,7 +105,7 @@ class Manifest(Settings):
             hydrogen_mass_Da=self.hydrogen_mass_Da,
             padding_nm=self.padding_nm,
             ions=self.ions,
-            equilibration_ps=self.equilibration_ps,
+            box_equilibration_ps=self.equilibration_ps,
             record_ps=self.record_ps,
             threads=threads,
         )

@@ -59,10 +59,10 @@ def run_seed(
     """
     seed_run = seed_directory(directory, seed)
     run = settings.model_copy(update={"seed": seed, "system": named_at_begin(settings.system, molecule, seed_run)})
-    water = ExplicitWater(settings.padding_nm, settings.ions, settings.equilibration_ps, settings.solvent)
+    water = ExplicitWater(settings.padding_nm, settings.ions, settings.box_equilibration_ps, settings.solvent)
     if settings.engine == "gromacs":
         labelled = run.model_copy(
-            update={"report_ps": settings.record_ps, "unrecorded_ps": 0.0}
+            update={"report_ps": settings.record_ps, "equilibration_ps": 0.0}
         )  # its box is in equilibrium
         return water_run.simulate_reference(molecule, labelled, water, seed_run, seed, progress=progress, stop=stop)
     return simulate(
