@@ -49,21 +49,21 @@ from mlsim.workflow.training.train_model import train
 
 ENTRY_POINTS = """
 [mlsim.potentials]
-tether = tests.third_party.outsider:tether
-fixed-born = tests.third_party.outsider:fixed_born
+tether = tests.third_party.spring:tether
+fixed-born = tests.third_party.fixed_born:fixed_born
 [mlsim.models]
-pairs = tests.third_party.outsider:Pairs
+pairs = tests.third_party.pair_model:Pairs
 [mlsim.encoders]
-projection = tests.third_party.outsider:Projection
+projection = tests.third_party.projection:Projection
 [mlsim.samplers]
-short-steps = tests.third_party.outsider:short_steps
+short-steps = tests.third_party.short_steps:short_steps
 [mlsim.observables]
-height = tests.third_party.outsider:height
+height = tests.third_party.atom_height:height
 [mlsim.waters]
-tip3pfb = tests.third_party.outsider:three_sites
-tip4pfb = tests.third_party.outsider:four_sites
+tip3pfb = tests.third_party.force_balance_waters:three_sites
+tip4pfb = tests.third_party.force_balance_waters:four_sites
 [mlsim.quantities]
-largest-difference = tests.third_party.outsider:largest_difference
+largest-difference = tests.third_party.largest_difference:largest_difference
 """
 
 
@@ -95,7 +95,7 @@ class TestModel(ModelContract):
 class TestEncoder(EncoderContract):
     @classmethod
     def build(cls) -> Encoder:
-        from tests.third_party.outsider import Projection
+        from tests.third_party.projection import Projection
 
         return Projection(torch.nn.Linear(8, 3))
 
@@ -217,7 +217,7 @@ class Careless:
 
     @staticmethod
     def build() -> Encoder:
-        from tests.third_party.outsider import Projection
+        from tests.third_party.projection import Projection
 
         class Centred(Projection):
             def encode_batch(self, inputs: Any, layer: str, pool: str) -> torch.Tensor:
