@@ -271,5 +271,8 @@ def test_a_solvent_with_a_formula_of_another_package_is_a_baseline(ala2: Molecul
     artifact = export(tmp_path / "fit", tmp_path, ExportSettings(name="on-mine", compress="64"))
     potential = learned("issnet:on-mine", ForceField(artifact), molecule=ala2)
     assert [term.name for term in potential.terms] == ["vacuum", "fixed-born", "learned:on-mine"]
+
+
+def test_a_potential_that_is_no_solvent_is_no_baseline(ala2: Molecule) -> None:
     with pytest.raises(InputError, match="baseline 'tether:3': expected a solvent with a formula"):
-        born_forces("tether:3", ala2, positions)
+        born_forces("tether:3", ala2, ala2.positions[None])
