@@ -8,7 +8,9 @@ Figures of one or several revisions or checkouts, from the text of the files alo
 - public functions and methods with more than eight parameters, ``self`` not counted;
 - references (``:mod:`` and its like, and dotted names of the package) to what does not exist;
 - modules that no command, no public noun and no listed room of a library reaches;
-- files that one thing of another package takes, for every registry (as in the tests of entry points);
+- files that one thing of another package takes, for every registry (as in the tests of entry points), and of those the
+  six changes that a stranger is most likely to make;
+- modules with a loop of their own over the steps of a run;
 - imports of the command line from rooms below ``workflow``;
 - lines per room.
 
@@ -57,6 +59,15 @@ RULES = {
     "unreached": "modules that nothing reaches",
     "options_with_tasks": "files of the command line that import a room below workflow",
     "scattered_additions": "things of another package, by entry point, that take more than one file",
+}
+#: The changes that a stranger is most likely to make -> what the tests add of them, each by an entry point.
+CHANGES = {
+    "generalized Born model with a formula of its own, as a baseline": ("mlsim.potentials: fixed-born",),
+    "collective variable, analysed and biased": ("mlsim.observables: height",),
+    "encoder": ("mlsim.encoders: projection",),
+    "quantity of compare": ("mlsim.quantities: largest-difference",),
+    "water model of three and of four sites": ("mlsim.waters: tip3pfb", "mlsim.waters: tip4pfb"),
+    "learned model of a third party": ("mlsim.models: pairs",),
 }
 #: Rule -> what it belongs to in the list of claims.
 IDS = {"scattered_additions": "7.2"}
@@ -123,7 +134,7 @@ class House:
                 elif other in stack:
                     low[name] = min(low[name], index[other])
             if low[name] == index[name]:
-                group = []
+                group: list[str] = []
                 while not group or group[-1] != name:
                     group.append(stack.pop())
                 if len(group) > 1:
@@ -234,9 +245,31 @@ class House:
                 found[f"{group}: {name}"] = len({self.root / Path(*module.split(".")), *named})
         return found
 
+    def changes(self) -> dict[str, int | None]:
+        """Change -> files that it takes besides its test; None where this checkout has no door for it."""
+        files = self.additions()
+        return {
+            change: max(files[name] for name in names) if set(names) <= set(files) else None
+            for change, names in CHANGES.items()
+        }
+
     def scattered_additions(self) -> list[str]:
         """Those of :meth:`additions` that take more than one file."""
         return [name for name, count in self.additions().items() if count > 1]
+
+    def md_loops(self) -> list[str]:
+        """Modules of ``md`` with a loop of their own over the steps of a run (``while ... < total``)."""
+        return sorted(
+            name
+            for name, tree in self.trees.items()
+            if name.startswith(f"{PACKAGE}.md.")
+            and any(
+                isinstance(node, ast.While)
+                and isinstance(node.test, ast.Compare)
+                and any(isinstance(c, ast.Name) and c.id == "total" for c in node.test.comparators)
+                for node in ast.walk(tree)
+            )
+        )
 
     def lines_per_room(self) -> dict[str, int]:
         """Room (first folder, or the foundation) -> lines of its files."""
@@ -305,6 +338,8 @@ def figures(house: House, label: str) -> dict[str, Any]:
         "unreached": house.unreached(),
         "options_with_tasks": house.options_with_tasks(),
         "additions": house.additions(),
+        "changes": house.changes(),
+        "md_loops": house.md_loops(),
         "scattered_additions": house.scattered_additions(),
         "lines_per_room": lines,
     }
@@ -313,7 +348,16 @@ def figures(house: House, label: str) -> dict[str, Any]:
 def _claims(row: dict[str, Any]) -> list[Claim]:
     """The rules, for one checkout."""
     ids = {key: f"{IDS.get(key, '7.1')} {key}" for key in RULES}
-    return [Claim(ids[key], text, len(row[key]), "= 0", not row[key]) for key, text in RULES.items()]
+    rules = [Claim(ids[key], text, len(row[key]), "= 0", not row[key]) for key, text in RULES.items()]
+    changes = list(row["changes"].values())
+    most = max((count for count in changes if count is not None), default=0)
+    told = "files that each of six changes takes besides its test"
+    loops = len(row["md_loops"])
+    return [
+        *rules,
+        Claim("7.2 changes", told, most, "= 1", all(count == 1 for count in changes)),
+        Claim("7.4 md_loops", "modules of md with a loop over the steps of a run", loops, "= 1", loops == 1),
+    ]
 
 
 def _measure(given: str) -> dict[str, Any]:
@@ -345,6 +389,8 @@ def main() -> None:
             print(f"  {key.replace('_', ' ')}: {len(row[key])}")
             for entry in row[key].items() if isinstance(row[key], dict) else row[key]:
                 print(f"    {' '.join(map(str, entry)) if isinstance(entry, list | tuple) else entry}")
+        print(f"  files per change: {', '.join(f'{change} {n}' for change, n in row['changes'].items())}")
+        print(f"  loops over the steps of a run: {', '.join(row['md_loops'])}")
         print(f"  lines per room: {', '.join(f'{room} {n}' for room, n in row['lines_per_room'].items())}")
     write_result("house", (__doc__ or "").split("\n")[0], rows, _claims(rows[-1]))
 

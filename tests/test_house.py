@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.house import MODULES_PER_FOLDER, PARAMETERS, House
+from benchmarks.house import CHANGES, MODULES_PER_FOLDER, PARAMETERS, House
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mlsim"
@@ -195,6 +195,14 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_every_module_is_reached_by_a_command_a_noun_or_a_library() -> None:
     require_only(set(HOUSE.unreached()), UNREACHED, "modules that nothing reaches")
+
+
+def test_one_module_loops_over_the_steps_of_a_run() -> None:
+    assert HOUSE.md_loops() == ["mlsim.md.session"]
+
+
+def test_each_of_six_changes_takes_one_file() -> None:
+    assert HOUSE.changes() == dict.fromkeys(CHANGES, 1)
 
 
 def test_the_measures_of_the_house_see_what_they_must(tmp_path: Path) -> None:
