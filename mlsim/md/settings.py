@@ -24,7 +24,6 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from mlsim.chem.solvent import WATERS
 from mlsim.dataset.averaging import LEAST_SAMPLES
 from mlsim.errors import InputError
 from mlsim.settings import Settings
@@ -274,6 +273,8 @@ class ReferenceSettings(Biased):
 
     @model_validator(mode="after")
     def _is_water(self) -> ReferenceSettings:
+        from mlsim.chem.solvent import WATERS  # loads openmm, which the list of options does without
+
         WATERS.get(self.solvent)
         if self.engine == "gromacs" and self.solvent != "tip3p":
             raise InputError(f"engine gromacs: expected solvent tip3p, got {self.solvent}; use engine openmm")
