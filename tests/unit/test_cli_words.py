@@ -14,8 +14,6 @@ from mlsim.cli.main import app
 #: First words of orders and of sentences without a noun; "Use every n-th frame" does not say what n is.
 ORDERS = {"Use", "Run", "Write", "Keep", "Stop", "Begin", "Check", "Continue", "Print", "Give", "Leave", "Do", "Make"}
 UNITS = {"ps", "ns", "K", "nm", "fs", "Da", "mol", "rad", "hours", "minutes"}
-#: Verbs whose words are not yet weighed; may only become fewer.
-WAITING = {"sample", "encode", "detect", "ask", "ebm", "density"}
 #: A switch is an order by nature.
 SWITCHES = {"resume", "version", "help"}
 
@@ -26,8 +24,7 @@ def texts(command: Any, path: str = "mlsim") -> Iterator[tuple[str, str]]:
         if parameter.opts[0].startswith("-") and parameter.name not in SWITCHES:
             yield f"{path} --{parameter.name}", parameter.help or ""
     for name, inner in getattr(command, "commands", {}).items():
-        if name not in WAITING:
-            yield from texts(inner, f"{path} {name}")
+        yield from texts(inner, f"{path} {name}")
 
 
 @pytest.mark.parametrize(("option", "text"), [pytest.param(o, t, id=o) for o, t in texts(get_command(app))])

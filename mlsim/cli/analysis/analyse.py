@@ -9,25 +9,17 @@ Both verbs print their result; with ``-o`` they also write it as text, JSON, fig
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-_CV = (
-    "Collective variable(s): phi psi omega chi1 (phi:3 of residue 3, phi:all of every residue), distance:2.NZ,4.CD, "
-    "end-to-end, rg, rmsd:FILE, hbonds, salt-bridges, salt-bridge:2,4, helicity, strand, dssp:3, module:function. "
-    "Default: phi psi."
-)
+from mlsim.cli.options import Given, generated
+from mlsim.workflow.analysis.analysis_settings import AnalysisSettings, CompareSettings
+from mlsim.workflow.requests import COMMAND_LINE
 
-
-class Molecules(str, Enum):
-    """Whether candidates may be of another molecule than the reference."""
-
-    same = "same"
-    any = "any"
+_OUTPUT = typer.Option("--output", "-o", help="Directory for the results.")
 
 
 def register(app: typer.Typer) -> None:
@@ -59,18 +51,17 @@ def spread_cv(args: Sequence[str]) -> list[str]:
     return result
 
 
+@generated(AnalysisSettings, short={"temperature_K": "--temperature"})
 def fes(
     run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run(s) of one ensemble; several are pooled.")],
-    cv: Annotated[list[str] | None, typer.Option("--cv", help=_CV)] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory for the results.")] = None,
-    bins: Annotated[int | None, typer.Option(min=2, max=360, help="Bins per CV (default 24, or those stored).")] = None,
-    discard_ps: Annotated[float, typer.Option(min=0.0, help="Start of every run to leave out, ps.")] = 0.0,
-    temperature: Annotated[float | None, typer.Option(help="Temperature, K, if the data do not say.")] = None,
+    output: Annotated[Path | None, _OUTPUT] = None,
+    *,
+    given: Given,
 ) -> None:
     """Free-energy surface of a run, in kJ/mol and kcal/mol, and basin populations, with intervals where they hold."""
     from mlsim.workflow.analysis import free_energies
 
-    found = free_energies.fes(run, _settings(cv, bins, discard_ps, temperature))
+    found = free_energies.fes(run, AnalysisSettings.parse(given, COMMAND_LINE))
     for surface in found:
         typer.echo(free_energies.report.summary(surface))
         if output is not None:
@@ -78,54 +69,30 @@ def fes(
                 typer.echo(f"wrote {path}")
 
 
+@generated(CompareSettings, short={"temperature_K": "--temperature"})
 def compare(
     run: Annotated[
         list[str],
         typer.Argument(metavar="RUN...", help="Candidates, a row each: [NAME=]RUN[,RUN...] (pooled)."),
     ],
     reference: Annotated[list[str], typer.Option("--reference", help="Reference; repeat it for independent seeds.")],
-    cv: Annotated[list[str] | None, typer.Option("--cv", help=_CV)] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory for the results.")] = None,
-    bins: Annotated[int | None, typer.Option(min=2, max=360, help="Bins per CV (default 24, or those stored).")] = None,
-    discard_ps: Annotated[float, typer.Option(min=0.0, help="Start of every candidate to leave out, ps.")] = 0.0,
-    reference_discard_ps: Annotated[
-        float | None, typer.Option(min=0.0, help="The same for the reference (default: as for candidates), ps.")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Temperature, K, if the data do not say.")] = None,
-    molecules: Annotated[
-        Molecules, typer.Option(help="Candidates of the reference's molecule only (same), or of any.")
-    ] = Molecules.same,
-    quantity: Annotated[
-        list[str] | None,
-        typer.Option(help="Further quantity of every row, such as overlap; repeat it for several."),
-    ] = None,
+    output: Annotated[Path | None, _OUTPUT] = None,
+    *,
+    given: Given,
 ) -> None:
     """Compare runs with a reference: FES RMSE (raw and noise-corrected), JS divergence, basins."""
     from mlsim.workflow.analysis import free_energies
 
     named = [_candidate(word) for word in run]
-    found = free_energies.compare(
-        [paths for _, paths in named],
-        reference,
-        _settings(cv, bins, discard_ps, temperature),
-        names=[name for name, _ in named],
-        reference_discard_ps=reference_discard_ps,
-        molecules=molecules.value,
-        quantities=quantity or (),
-    )
+    settings = CompareSettings.parse(given, COMMAND_LINE)
+    names = [name for name, _ in named]
+    found = free_energies.compare([paths for _, paths in named], reference, settings, names=names)
     for comparison in found:
         typer.echo(free_energies.report.table(comparison))
         if output is not None:
             place = _place(output, comparison.reference.cv_names, len(found))
             for path in free_energies.report.write_comparison(comparison, place):
                 typer.echo(f"wrote {path}")
-
-
-def _settings(cv: list[str] | None, bins: int | None, discard_ps: float, temperature: float | None) -> Any:
-    from mlsim.workflow.analysis.analysis_settings import AnalysisSettings
-
-    given = {"cv": tuple(cv) if cv else None, "bins": bins, "discard_ps": discard_ps, "temperature_K": temperature}
-    return AnalysisSettings.parse({k: v for k, v in given.items() if v is not None}, "command line")
 
 
 def _candidate(word: str) -> tuple[str, list[str]]:

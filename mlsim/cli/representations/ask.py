@@ -21,7 +21,7 @@ def ask(
     ),
     heads: Annotated[Path | None, typer.Option(help="Directory of the released head files.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="Tokenizer of the released weights.")] = None,
-    index: Annotated[Path | None, typer.Option(help="Keep the encoded texts here and use them again.")] = None,
+    index: Annotated[Path | None, typer.Option(help="Directory of the encoded texts, kept and used again.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of answers.")] = 5,
 ) -> None:
     """Search a folder of texts for the phrases that answer QUESTION best.

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def detect(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Surface of mlsim fes, image, or .npy array.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the boxes (.json) or a picture with them (.png).")
+        Path | None, typer.Option("--output", "-o", help="Path of the boxes (.json), or of a picture with them (.png).")
     ] = None,
     detector: Annotated[str, typer.Option(help="Name of a shipped detector, or its directory.")] = "maps",
     score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score that is reported.")] = 0.45,

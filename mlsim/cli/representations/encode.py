@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from mlsim.cli.options import Given, generated
+from mlsim.workflow.representations.encode_settings import EncodeSettings
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
@@ -28,18 +31,15 @@ def encoders() -> None:
     print(f"kinds that can be loaded from a directory or hub name: {', '.join(kinds)}")
 
 
+@generated(EncodeSettings)
 def encode(
     trajectory: Annotated[
         Path, typer.Argument(metavar="TRAJ", help="Run directory, or trajectory in any format that mdtraj reads.")
     ],
     encoder: Annotated[str, typer.Option("--encoder", help="Shipped name (mlsim encoders), directory, or hub name.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Features to write (.npz).")],
-    top: Annotated[Path | None, typer.Option(help="PDB file. [default: topology.pdb beside it]")] = None,
-    layer: Annotated[str, typer.Option(help="Layer of the encoder; a wrong name lists them.")] = "last",
-    pool: Annotated[str, typer.Option(help="How tokens become one row; a wrong name lists the ways.")] = "mean",
-    stride: Annotated[int, typer.Option(min=1, help="Use every n-th frame.")] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="Frames at a time.")] = 256,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Path of the features (.npz).")],
+    *,
+    given: Given,
 ) -> None:
     """Features of every frame: mlsim encode runs/mine --encoder NAME -o features.npz.
 
@@ -49,10 +49,10 @@ def encode(
 
     from tqdm import tqdm
 
-    from mlsim.workflow.representations.encode_frames import EncodeSettings
     from mlsim.workflow.representations.encode_frames import encode as compute
+    from mlsim.workflow.requests import COMMAND_LINE
 
-    settings = EncodeSettings(top=top, layer=layer, pool=pool, stride=stride, batch_size=batch_size, device=device)
+    settings = EncodeSettings.parse(given, COMMAND_LINE)
     with tqdm(desc="encode", unit="frame", disable=not sys.stderr.isatty()) as bar:
 
         def show(done: int, total: int) -> None:

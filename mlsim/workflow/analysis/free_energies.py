@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from mlsim.analysis.surfaces import histogram, pool
 from mlsim.analysis.surfaces.surface import FreeEnergySurface, SurfaceSettings
 from mlsim.errors import InputError
 from mlsim.shapes import Floats
-from mlsim.workflow.analysis.analysis_settings import AnalysisSettings
+from mlsim.workflow.analysis.analysis_settings import AnalysisSettings, CompareSettings
 from mlsim.workflow.analysis.sources import groups_of, open_sources
 
 _BINS = 24
@@ -64,12 +63,9 @@ def fes(paths: Sequence[str | Path], settings: AnalysisSettings | None = None) -
 def compare(
     candidates: Sequence[Sequence[str | Path]],
     reference: Sequence[str | Path],
-    settings: AnalysisSettings | None = None,
+    settings: CompareSettings | None = None,
     *,
     names: Sequence[str] | None = None,
-    reference_discard_ps: float | None = None,
-    molecules: Literal["same", "any"] = "same",
-    quantities: Sequence[str] = (),
 ) -> list[Comparison]:
     """Compare candidates with a reference.
 
@@ -79,16 +75,10 @@ def compare(
         Each a row of the table; its paths are pooled.
     reference : sequence of path
         Independent seeds of the reference.
-    settings : AnalysisSettings or None
-        CVs, bins, discarded start of the candidates, temperature.
+    settings : CompareSettings or None
+        CVs, bins, discarded starts, temperature, whether candidates may be of another molecule, further quantities.
     names : sequence of str or None
         A name for each candidate ('': by what it is of).
-    reference_discard_ps : float or None
-        Start of the reference to leave out, ps (None: as for candidates).
-    molecules : {"same", "any"}
-        Whether candidates may be of another molecule than the reference.
-    quantities : sequence of str
-        Further quantities of every row, by name, such as ``overlap`` (:mod:`mlsim.analysis.quantities`).
 
     Returns
     -------
@@ -100,14 +90,14 @@ def compare(
     MlsimError
         As ``fes``, and if a candidate and the reference cannot be compared.
     """
-    settings = settings or AnalysisSettings()
+    settings = settings or CompareSettings()
     names = [""] * len(candidates) if names is None else list(names)
     if len(names) != len(candidates):
         raise InputError(f"compare: expected a name for each of {len(candidates)} candidates, got {len(names)}")
-    chosen(quantities)  # refused before anything is read
+    chosen(settings.quantity)  # refused before anything is read
     truth, others = open_sources(reference), [open_sources(paths) for paths in candidates]
     groups = groups_of([*truth, *(source for sources in others for source in sources)], settings.cv)
-    cut = settings.discard_ps if reference_discard_ps is None else reference_discard_ps
+    cut = settings.discard_ps if settings.reference_discard_ps is None else settings.reference_discard_ps
     known = [source.read(groups, settings.model_copy(update={"discard_ps": cut})) for source in truth]
     found = [[source.read(groups, settings) for source in sources] for sources in others]
     result = []
@@ -118,7 +108,7 @@ def compare(
         surfaces = iter(estimated([one for part in parts for one in part], settings.bins, edges))
         whole = [pool.combine([next(surfaces) for _ in part], part[0].label) for part in parts]
         rows = _distinct(whole[1:], candidates, names)
-        result.append(comparing.compare(whole[0], rows, molecules=molecules, quantities=quantities))
+        result.append(comparing.compare(whole[0], rows, molecules=settings.molecules, quantities=settings.quantity))
     return result
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from mlsim.errors import InputError
 from mlsim.files import write_npz
@@ -20,26 +19,7 @@ from mlsim.samplers.methods.stopping import plateau
 from mlsim.samplers.sampler_catalog import SamplerSettings, stein_kernel
 from mlsim.samplers.targets import by_name, trial
 from mlsim.seeds import fresh_seed
-from mlsim.settings import Settings
-
-
-class SampleSettings(Settings):
-    """What ``mlsim sample`` takes besides target and output."""
-
-    sampler: str = Field("esvgd", description="Name of a sampler.")
-    particles: int = Field(100, ge=1, description="Number of particles.")
-    gradients: int = Field(500, ge=1, description="Number of gradient evaluations per particle.")
-    kernel: str = Field("auto", description="Stein kernel: auto, smooth, pullback, alignment.")
-    bandwidth: float | str = Field("median", description="Bandwidth: median, ksd, or a length.")
-    stop: Literal["budget", "ksd"] = Field("budget", description="End: budget, or ksd (a plateau of the discrepancy).")
-    thin: int = Field(0, ge=0, description="Number of particles kept by Stein thinning; 0 for all.")
-    seed: int | None = Field(None, ge=0, description="Root seed; drawn if it is not given.")
-
-    @model_validator(mode="after")
-    def _some_are_left(self) -> SampleSettings:
-        if self.thin > self.particles:
-            raise ValueError(f"expected thin of at most the {self.particles} particles, got {self.thin}")
-        return self
+from mlsim.workflow.analysis.analysis_settings import SampleSettings
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from mlsim.chem.readers.positions import made_whole, require_sound
 from mlsim.errors import InputError
@@ -23,21 +22,10 @@ from mlsim.repr.registry import kinds, load_encoder
 from mlsim.repr.shipped_encoders import available
 from mlsim.runs import trajectory_file
 from mlsim.runs.trajectory import Run
-from mlsim.settings import Settings
+from mlsim.workflow.representations.encode_settings import EncodeSettings
 
 if TYPE_CHECKING:
     import mdtraj
-
-
-class EncodeSettings(Settings):
-    """What ``mlsim encode`` takes besides trajectory, encoder and output."""
-
-    top: Path | None = Field(None, description="Path of the PDB file. [default: topology.pdb beside the trajectory]")
-    layer: str = Field("last", description="Layer of the encoder; a wrong name lists them.")
-    pool: str = Field("mean", description="Pooling of tokens to one row; a wrong name lists the ways.")
-    stride: int = Field(1, ge=1, description="Number of frames from one that is used to the next.")
-    batch_size: int = Field(256, ge=1, description="Number of frames at a time.")
-    device: str = Field("cpu", description="Device of torch: cpu, cuda, ...")
 
 
 @dataclass(frozen=True)
