@@ -186,10 +186,13 @@ class TransferableISSNet(AbstractEnergyModel):
         second: Tensor,
         count: int,
     ) -> Tensor:
-        """Energies [M] (kJ/mol) of outputs [A, K] of the network and of all pairs ``first``, ``second`` [Q]."""
-        total = torch.zeros(count, dtype=outputs.dtype, device=outputs.device)
+        """Energies [M] (kJ/mol) of outputs [A, K] of the network and of all pairs ``first``, ``second`` [Q].
+
+        Thousands of terms of both signs are summed, so sums are taken in double precision.
+        """
+        total = torch.zeros(count, dtype=torch.float64, device=outputs.device)
         if self.energy_at >= 0:
-            total = total.index_add(0, conformation, outputs.select(1, self.energy_at))
+            total = total.index_add(0, conformation, outputs.select(1, self.energy_at).double())
         if self.born:
             charge, offset_radius, scaled_radius = (
                 parameters.select(1, 0),
@@ -207,9 +210,9 @@ class TransferableISSNet(AbstractEnergyModel):
             )
             alone = screening.self_energies(self.strength, charge, scaled)
             alone = alone + screening.surface_energies(self.surface_factor, offset_radius, born)
-            total = total.index_add(0, conformation, alone)
-            total = total.index_add(0, conformation.index_select(0, first), pair)
-        return total
+            total = total.index_add(0, conformation, alone.double())
+            total = total.index_add(0, conformation.index_select(0, first), pair.double())
+        return total.to(outputs.dtype)
 
     @torch.jit.export
     def scale(self, born: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,8 +51,8 @@ def committee_of(fits: Sequence[Path], frames: Path | None, description: Descrip
                 raise InputError(f"{fit}: trained with {key} {found}, expected {expected}")
         if record.kind != "transferable":
             raise InputError(f"{fit}: expected a fit to many peptides (mlsim train peptides), got one of {record.kind}")
-        if any(other.settings.get("seed") == record.settings.get("seed") for other in records if other is not record):
-            raise InputError(f"{fit}: has the seed of another member; a spread needs independent fits")
+        if any(other.identity == record.identity for other in records if other is not record):
+            raise InputError(f"{fit}: the same fit as another member; a spread needs fits of other seeds or sizes")
     models = [weights.load(fit) for fit in fits]
     untold = MemberSet(records[0].kind, tuple(member(model) for model in models), 1.0)
     spreads = []

@@ -8,6 +8,7 @@ where its data did not say, they must be given, and nothing is taken to be what 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mlsim.models import weights
 from mlsim.records import FitRecord, read_json
 from mlsim.workflow.force_fields.committee_of_fits import committee_of
 from mlsim.workflow.force_fields.field_settings import ExportSettings
+from mlsim.workflow.training.peptide_solvent_fit import VALIDATION
 
 #: Errors on the test frames, as ``mlsim train`` leaves them.
 TEST = "test.json"
@@ -59,15 +61,21 @@ def export(fit: str | Path, directory: str | Path, settings: ExportSettings) -> 
     record = FitRecord.read(fit)
     model = weights.load(fit)
     molecule = _molecule(settings.system, record.molecule_digest, fit / "molecule.pdb")
+    if record.peptides:
+        molecule = replace(molecule, name=next(iter(record.peptides)))
     test = fit / TEST
     training = Training(
         data_digest=record.train_digest,
         data=record.data or f"{record.n_train} frames of {molecule.name}",
         frames=record.n_train,
-        atom_types=tuple(sorted(set(molecule.atom_types))),
+        atom_types=() if record.peptides else tuple(sorted(set(molecule.atom_types))),
         settings_digest=record.identity,
         seed=record.settings.get("seed"),
-        held_out=tuple(_held_out(read_json(test) if test.is_file() else record.held_out, record)),
+        held_out=tuple(
+            _many_held_out(record.held_out, read_json(fit / VALIDATION) if (fit / VALIDATION).is_file() else {})
+            if record.peptides
+            else _held_out(read_json(test) if test.is_file() else record.held_out, record)
+        ),
         notes=settings.notes,
     )
     description = Description(
@@ -125,6 +133,21 @@ def _region(fit: Path, frames: Path | None, molecule: Molecule) -> region.Traine
         raise InputError(f"--frames {frames}: of another molecule than {molecule.name}")
     parts = by_block(found, (1 - _HELD, _HELD, 0.0), _BLOCK_PS, _SEED)
     return region.TrainedRegion.of(parts.train, parts.valid, _SEED)
+
+
+def _many_held_out(training: dict[str, Any], validation: dict[str, Any]) -> list[Measured]:
+    """Errors of a fit to many peptides: root of the mean over peptides; single frames, so mostly their noise.
+
+    Differences of squared errors tell the models apart: the noise is common to all and cancels.
+    """
+    found = []
+    for what, errors in (("held-out frames", training), ("validation peptides", validation)):
+        peptides = errors.get("peptides", [])
+        for predictor in peptides[0]["rms"] if peptides else ():
+            square = sum(p["rms"][predictor]["value"] ** 2 for p in peptides) / len(peptides)
+            quantity = f"force error of {predictor} on {what}, noise of single frames included"
+            found.append(Measured(quantity=quantity, value=round(square**0.5, 3), unit="kJ/mol/nm"))
+    return found
 
 
 def _held_out(errors: dict[str, Any], record: FitRecord) -> list[Measured]:
