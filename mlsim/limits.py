@@ -232,5 +232,5 @@ def _array(content: bytes) -> NDArray[Any]:
         raise ValueError(f"declares shape {list(shape)[:8]} of {dtype}, holds {len(content) - start} bytes")
     if dtype.itemsize == 0:
         return np.zeros(shape, dtype)
-    values = np.frombuffer(content, dtype, offset=start)
+    values: NDArray[Any] = np.frombuffer(content, dtype, offset=start)
     return values.reshape(shape, order="F" if by_columns else "C").copy()

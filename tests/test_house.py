@@ -197,6 +197,12 @@ def test_every_module_is_reached_by_a_command_a_noun_or_a_library() -> None:
     require_only(set(HOUSE.unreached()), UNREACHED, "modules that nothing reaches")
 
 
+def test_mypy_is_strict_on_what_everything_stands_on() -> None:
+    settings = (ROOT / "pyproject.toml").read_text().partition("[[tool.mypy.overrides]]")[2].partition("[tool.")[0]
+    strict = set(re.findall(r'"mlsim\.(\w+)(?:\.\*)?"', settings.partition("]\n")[0]))
+    assert strict == FOUNDATION | {"dataset", "potentials", "runs"}
+
+
 def test_one_module_loops_over_the_steps_of_a_run() -> None:
     assert HOUSE.md_loops() == ["mlsim.md.session"]
 
