@@ -61,6 +61,11 @@ def file_bytes(path: str | Path, largest: int) -> bytes:
         return handle.read(largest + 1)
 
 
+def require_plain(path: str | Path) -> None:
+    """Refuse what is no plain file, for libraries that would wait for a pipe; errors as :func:`file_bytes`."""
+    _plain(Path(path)).close()
+
+
 def text(path: str | Path, largest: int = TEXT) -> str:
     """Text of a file (UTF-8, a byte-order mark is left out); errors as :func:`file_bytes`."""
     return file_bytes(path, largest).decode("utf-8-sig")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -26,6 +27,9 @@ PANELS = {
 
 #: Base of the argument parser's own errors (typer brings its own copy of click in some versions).
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+#: Characters that a terminal takes for commands -> how they are shown.
+_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t\r"}
 
 app = typer.Typer(
     name="mlsim",
@@ -67,7 +71,8 @@ def main() -> None:
     warnings.formatwarning = _one_line
     warnings.filterwarnings("ignore", message=".*TorchScript.*|.*torch.jit.*", category=DeprecationWarning)
     try:
-        code = app(standalone_mode=False)
+        with contextlib.redirect_stdout(_Plain(sys.stdout)):
+            code = app(standalone_mode=False)
     except MlsimError as error:
         _say(str(error))
         sys.exit(error.exit_code)
@@ -99,12 +104,22 @@ def _one_line(
 
 
 def _say(message: str) -> None:
-    print(f"error: {_printable(message)}", file=sys.stderr)
+    print(f"error: {' '.join(message.split()).translate(_VISIBLE)}", file=sys.stderr)
 
 
-def _printable(message: str) -> str:
-    """A message in one line, without characters that command a terminal (they may stand in the files of others)."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(message.split()))
+class _Plain:
+    """An output without characters that command a terminal: names and texts may come from the files of others."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write ``text``; control characters as ``\\x1b``."""
+        self._stream.write(text.translate(_VISIBLE))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 if __name__ == "__main__":

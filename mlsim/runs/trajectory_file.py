@@ -13,11 +13,11 @@ plain name.
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import os
 import struct
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import netcdf_file
 
-from mlsim.errors import DependencyError, InputError, MissingError
+from mlsim import limits
+from mlsim.errors import InputError, MissingError
+from mlsim.runs import hdf5_trajectory
 from mlsim.units import AKMA_PS
 
 if TYPE_CHECKING:
@@ -42,12 +44,15 @@ TIMED = frozenset({".xtc", ".trr", ".h5", ".hdf5", ".tng"})
 _NETCDF = frozenset({".nc", ".netcdf", ".ncdf"})
 #: Endings of formats with one frame only; mdtraj takes no stride for them.
 _SINGLE = frozenset({".rst7", ".restrt", ".inpcrd", ".ncrst"})
-#: Endings of formats that mdtraj reads with PyTables.
-_HDF5 = frozenset({".h5", ".hdf5", ".lh5"})
+#: Endings of mdtraj's HDF5 format.
+_HDF5 = frozenset({".h5", ".hdf5"})
 #: Endings of mmCIF files.
 _MMCIF = frozenset({".cif", ".mmcif", ".pdbx"})
 #: What mdtraj raises for files that it cannot make sense of.
-UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, AttributeError, ImportError)
+UNREADABLE = (
+    *(OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, AttributeError, ImportError, EOFError),
+    *(MemoryError, OverflowError, AssertionError, struct.error, zlib.error),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +94,6 @@ def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
     ------
     MissingError
         If one of the files is not there.
-    DependencyError
-        If the format needs a package that is not installed.
     InputError
         If it cannot be read, holds no frame, or its atoms are not those of the topology.
     """
@@ -102,15 +105,17 @@ def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
     first = _first_frame(top)
     topology = first.topology
     ending = _ending(path).removesuffix(".gz")
-    if ending in _HDF5 and importlib.util.find_spec("tables") is None:
-        raise DependencyError(f"{path}: this format is read with PyTables (pip install tables), or convert it to .xtc")
-    named = ending in NAMED
+    named, timed = ending in NAMED, ending in TIMED
     with plain_name(path) as plain, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*netCDF4")  # a hint about speed
         try:
             own = {} if named else {"top": topology}
             step = {} if ending in _SINGLE else {"stride": stride}
-            found = mdtraj.load(str(plain), **step, **own)
+            limits.require_plain(path)
+            if ending in _HDF5:
+                found, timed = hdf5_trajectory.read(plain, stride)
+            else:
+                found = mdtraj.load(str(plain), **step, **own)
         except UNREADABLE as error:
             reason = " ".join(str(error).split()).replace(str(plain), path.name)[:300]
             raise InputError(f"{path}: cannot be read as a trajectory of {top.name}: {reason}") from None
@@ -121,7 +126,7 @@ def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
     if ending == ".dcd":
         time_ps = _dcd_times(path, len(found), stride)
     else:
-        timed = ending in TIMED or (ending in _NETCDF and _netcdf_has_times(path))
+        timed = timed or (ending in _NETCDF and _netcdf_has_times(path))
         time_ps = np.asarray(found.time, dtype=np.float64) if timed else None
     return TrajectoryFrames(found.xyz[:, order], boxes, time_ps, topology, first.xyz[0])
 

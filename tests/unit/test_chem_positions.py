@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import json
+import pickle
 import sys
 import warnings
 from pathlib import Path
 
+import h5py
 import mdtraj
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ from mlsim.chem.readers.positions import made_whole, require_sound
 from mlsim.chem.sequence import parse
 from mlsim.cli import main as program
 from mlsim.deploy.bind import load_forcefield
-from mlsim.errors import DependencyError, InputError
+from mlsim.errors import InputError
 from mlsim.md.engines.single import simulate
 from mlsim.md.settings import RunSettings
 from mlsim.potentials.vacuum import Vacuum
@@ -146,14 +149,69 @@ def test_an_amber_restart_file_is_one_frame(ending: str, ala2: Molecule, pdb: Pa
     assert times is None
 
 
-def test_a_format_that_needs_another_package_names_it(
-    pdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("evil"),)
+
+
+def in_hdf5(path: Path, x: np.ndarray, topology: mdtraj.Topology, **more: object) -> Path:
+    """A trajectory as mdtraj's HDF5 writer lays it out, with an attribute that PyTables would unpickle."""
+    chains = [
+        {
+            "index": chain.index,
+            "residues": [
+                {
+                    "index": residue.index,
+                    "name": residue.name,
+                    "resSeq": residue.resSeq,
+                    "atoms": [{"index": a.index, "name": a.name, "element": a.element.symbol} for a in residue.atoms],
+                }
+                for residue in chain.residues
+            ],
+        }
+        for chain in topology.chains
+    ]
+    record = {"chains": chains, "bonds": [[a.index, b.index] for a, b in topology.bonds]}
+    with h5py.File(path, "w") as file:
+        file["coordinates"] = x.astype(np.float32)
+        file["coordinates"].attrs["units"] = more.pop("units", b"nanometers")
+        file["topology"] = np.array([json.dumps(record).encode()])
+        file.attrs["evil"] = np.bytes_(pickle.dumps(Evil(), 0))
+        for name, values in more.items():
+            file[name] = values
+    return path
+
+
+def test_an_hdf5_trajectory_is_read_in_the_order_of_its_names_and_runs_nothing(
+    ala2: Molecule, pdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    monkeypatch.setattr(trajectory_file.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DependencyError, match="PyTables"):
-        trajectory_file.load(tmp_path / "a.h5", pdb)
-    assert capfd.readouterr() == ("", "")
+    monkeypatch.chdir(tmp_path)
+    x = turned(ala2, 4)
+    topology = mdtraj.load(str(pdb)).topology
+    path = in_hdf5(tmp_path / "a.h5", x, topology, time=np.arange(4) * 0.5)
+    read, times = of_molecule(path, pdb, Molecule.from_pdb(pdb), 2)
+    np.testing.assert_allclose(read, x[::2], atol=1e-6)
+    np.testing.assert_allclose(times, [0.0, 1.0])
+    assert of_molecule(in_hdf5(tmp_path / "b.h5", x, topology), pdb, Molecule.from_pdb(pdb))[1] is None
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"units": b"angstroms"}, "coordinates in 'angstroms', expected nanometers"),
+        ({"cell_lengths": np.ones((2, 3)), "cell_angles": np.ones((2, 3))}, "cell_lengths"),
+    ],
+)
+def test_an_hdf5_trajectory_of_other_units_or_shapes_is_refused(
+    ala2: Molecule, pdb: Path, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    path = in_hdf5(tmp_path / "a.h5", turned(ala2, 4), mdtraj.load(str(pdb)).topology, **change)
+    with pytest.raises(InputError, match=said):
+        trajectory_file.load(path, pdb)
+    path.write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(InputError, match="cannot be read as a trajectory"):
+        trajectory_file.load(path, pdb)
 
 
 def test_names_decide_the_order_in_compressed_files_too(ala2: Molecule, pdb: Path, tmp_path: Path) -> None:

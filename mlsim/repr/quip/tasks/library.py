@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from mlsim import limits
 from mlsim.errors import InputError, MissingError
 
 #: Endings of files that are read.
@@ -36,12 +37,15 @@ def read_folder(folder: str | Path) -> list[Text]:
     MissingError
         If there is no such folder.
     InputError
-        If no text is in it, or a file is not UTF-8.
+        If no text is in it, a file is not UTF-8, or a link leads out of the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingError(f"{folder}: no such folder; expected one with files {', '.join(ENDINGS)}")
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in ENDINGS)
+    for path in files:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{path}: a link that leads out of the folder; remove it, or copy the file")
     found = [text for path in files for text in _read(path, str(path.relative_to(folder)))]
     if not found:
         raise InputError(f"{folder}: no text in it; expected files {', '.join(ENDINGS)} that are not empty")
@@ -50,9 +54,11 @@ def read_folder(folder: str | Path) -> list[Text]:
 
 def _read(path: Path, source: str) -> list[Text]:
     try:
-        content = path.read_text(encoding="utf-8")
+        content = limits.text(path)
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a UTF-8 text; convert it or remove it") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
     parts = _pdb_records(content) if path.suffix.lower() in {".pdb", ".ent"} else re.split(r"\n\s*\n", content)
     joined = (" ".join(part.split()) for part in parts)
     return [Text(source, part) for part in joined if part]
