@@ -58,7 +58,7 @@ def file_bytes(path: str | Path, largest: int) -> bytes:
         size = os.fstat(handle.fileno()).st_size
         if size > largest:
             raise ValueError(f"{size} bytes, expected at most {largest}")
-        return handle.read(largest + 1)
+        return handle.read(size)
 
 
 def require_plain(path: str | Path) -> None:

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsim import limits
 from mlsim.chem.molecule import Molecule
 from mlsim.dataset.region import FILE as GUARD
 from mlsim.dataset.region import TrainedRegion
@@ -58,6 +59,8 @@ CARD, CONFIG, WEIGHTS, SCRIPT, STRUCTURE, TABLE = (
     "molecule.pdb",
     "table.npz",
 )
+#: Largest file of a force field, bytes.
+_LARGEST = 1024 * limits.MEGABYTE
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,10 +221,7 @@ class ForceFieldArtifact:
             If another one stands there now.
         """
         path = self.directory / name
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ArtifactError(f"{path}: cannot be read ({error.strerror}); restore the force field") from None
+        content = _content(path)
         expected, found = self.card.files[name], full_digest(content)
         if found != expected:
             raise ArtifactError(
@@ -231,10 +231,19 @@ class ForceFieldArtifact:
         return content
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return limits.file_bytes(path, _LARGEST)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); restore the force field") from None
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+
+
 def digests(directory: Path) -> dict[str, str]:
     """SHA-256 of every file of an artifact but its card."""
     return {
-        path.name: full_digest(path.read_bytes())
+        path.name: full_digest(_content(path))
         for path in sorted(directory.iterdir())
         if path.name != CARD and not path.name.startswith(".")
     }
@@ -250,7 +259,7 @@ def _check_files(place: Path, card: Card) -> None:
     for name, expected in card.files.items():
         if Path(name).name != name or name not in present:
             raise MissingError(f"{place / name}: declared in {CARD} but not there; export again")
-        if full_digest((place / name).read_bytes()) != expected:
+        if full_digest(_content(place / name)) != expected:
             raise ArtifactError(
                 f"{place / name}: does not match its digest in {CARD}: changed or damaged; export again"
             )

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from openmm import Force, System
 
-from mlsim.chem.catalog import forcefield_directory, forcefield_for, transferable_forcefield
+from mlsim.chem.catalog import forcefield_directory, forcefield_for, shipped, transferable_forcefield
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.templates import sequence_of
 from mlsim.deploy.bind import BoundForceField, ForceField, load_forcefield, require_fit
@@ -123,9 +123,12 @@ class LearnedPotential:
         return None if loop is None else FusedPotential(self, mechanics, bound, loop)
 
     def describe(self) -> dict[str, Any]:
-        """Name, kind, role, digest and baseline of the artifact, and how it is run."""
+        """Name, kind, role, digest and baseline of the artifact, how it is run, and from where if it is not shipped."""
         card = self.source.artifact.card
         reason = {"why": self.why} if self.why else {}
+        place = self.source.artifact.directory.resolve()
+        if shipped() not in place.parents:  # of the same name as a shipped one, or somebody else's
+            reason["from"] = str(place)
         return reason | {
             "name": self.name,
             "forcefield": card.name,

@@ -285,4 +285,12 @@ def identity(settings: Recorded, molecule: Molecule, potential: Potential, bias:
     values = settings.model_dump(mode="json", exclude_defaults=True)
     kept = formerly_named({k: v for k, v in values.items() if k not in FREE})
     elements = list(molecule.elements)
-    return digest_of_json([kept, molecule.n_atoms, elements, potential.describe(), bias and bias.describe(), seed])
+    return digest_of_json(
+        [kept, molecule.n_atoms, elements, _placeless(potential.describe()), bias and bias.describe(), seed]
+    )
+
+
+def _placeless(described: dict[str, Any]) -> dict[str, Any]:
+    """A description without the places that things were read from: a force field may be moved, its digest stays."""
+    own = {key: value for key, value in described.items() if key != "from"}
+    return own | ({"terms": [_placeless(term) for term in own["terms"]]} if "terms" in own else {})

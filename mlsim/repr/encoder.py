@@ -21,6 +21,7 @@ weights and ``mlsim encode`` follows it.
 from __future__ import annotations
 
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ WEIGHTS = "weights.safetensors"
 #: ``progress(done, total)`` is called after every batch, in inputs.
 Progress = Callable[[int, int], object]
 E = TypeVar("E", bound="Encoder")
+#: So many layers are never refused.
+_USUAL_LAYERS = 64
 
 
 class InputSettings(Settings):
@@ -247,7 +250,9 @@ class Encoder(ABC):
         record = read_record(directory)
         if record["kind"] != cls.kind:
             raise ArtifactError(f"{directory}: expected an encoder of kind '{cls.kind}', got '{record['kind']}'")
-        encoder = cls.build(record["config"], read_state(directory))
+        state = read_state(directory)
+        require_fit(cls.build, record["config"], state, str(directory))
+        encoder = cls.build(record["config"], state)
         encoder.inputs = InputSettings.parse(record.get("inputs", {}), str(directory / CONFIG))
         return encoder.to(device)
 
@@ -280,6 +285,44 @@ def read_state(directory: Path) -> dict[str, Tensor]:
     if not all(torch.isfinite(t).all() for t in state.values() if t.is_floating_point()):
         raise ArtifactError(f"{path}: holds NaN or infinity; make the encoder again")
     return state
+
+
+def require_fit(
+    build: Callable[[Any, dict[str, Tensor]], object], config: Any, state: dict[str, Tensor], what: str
+) -> None:
+    """Refuse a configuration that is not the one of the weights, before memory is taken for its network.
+
+    Numbers of layers are compared with the number of arrays, and the network is first built without memory (on torch's
+    device ``meta``), where its kind can be.
+
+    Raises
+    ------
+    ArtifactError
+    """
+    most = max(_USUAL_LAYERS, len(state))
+    if (layers := _largest_count(config)) > most:
+        raise ArtifactError(f"{what}: {layers} layers, expected at most {most} for {len(state)} arrays of weights")
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        try:
+            build(config, state)
+        except ArtifactError:
+            raise
+        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+            return  # a kind that draws its first weights; its settings have bounds
+
+
+def _largest_count(config: Any) -> int:
+    """Largest number of layers in a configuration."""
+    if not isinstance(config, dict):
+        return 0
+    counts = [_largest_count(value) for value in config.values()]
+    counts += [
+        value
+        for key, value in config.items()
+        if isinstance(value, int) and any(word in str(key) for word in ("layer", "block", "depth", "stage"))
+    ]
+    return max(counts, default=0)
 
 
 def fill(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:

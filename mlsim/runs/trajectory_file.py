@@ -112,6 +112,7 @@ def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
             own = {} if named else {"top": topology}
             step = {} if ending in _SINGLE else {"stride": stride}
             limits.require_plain(path)
+            _require_declared(path, ending, topology.n_atoms)
             if ending in _HDF5:
                 found, timed = hdf5_trajectory.read(plain, stride)
             else:
@@ -129,6 +130,31 @@ def load(path: Path, top: Path, stride: int = 1) -> TrajectoryFrames:
         timed = timed or (ending in _NETCDF and _netcdf_has_times(path))
         time_ps = np.asarray(found.time, dtype=np.float64) if timed else None
     return TrajectoryFrames(found.xyz[:, order], boxes, time_ps, topology, first.xyz[0])
+
+
+def _require_declared(path: Path, ending: str, n_atoms: int) -> None:
+    """Raise ValueError if the header of an XTC, TRR or DCD file declares another number of atoms.
+
+    mdtraj reserves memory for what the header says before it compares.
+    """
+    with open(path, "rb") as handle:
+        head = handle.read(4096)
+    try:
+        if ending == ".xtc":
+            (declared,) = struct.unpack_from(">i", head, 4)
+        elif ending == ".trr":
+            (length,) = struct.unpack_from(">i", head, 8)
+            (declared,) = struct.unpack_from(">i", head, 12 + (length + 3) // 4 * 4 + 40)
+        elif ending == ".dcd":
+            order = "<" if head[:4] == b"T\0\0\0" else ">"
+            (title,) = struct.unpack_from(order + "i", head, 92)
+            (declared,) = struct.unpack_from(order + "i", head, 92 + 8 + title + 4)
+        else:
+            return
+    except struct.error:
+        raise ValueError("its header is cut or damaged") from None
+    if declared != n_atoms:
+        raise ValueError(f"frames of {declared} atoms, expected {n_atoms}")
 
 
 def _first_frame(top: Path) -> mdtraj.Trajectory:

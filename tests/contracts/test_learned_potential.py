@@ -85,6 +85,26 @@ def test_a_network_on_its_own_baseline_is_a_sum_however_it_is_written(ala2: Mole
         assert len(terms) == 3
 
 
+def test_a_force_field_that_did_not_ship_says_where_it_came_from_and_may_be_moved(
+    ala2: Molecule, tmp_path: Path
+) -> None:
+    from mlsim.chem.catalog import forcefield_directory
+    from mlsim.md.session import identity
+    from mlsim.md.settings import RunSettings
+
+    request = PotentialRequest(ala2)
+    (shipped,) = (t for t in resolve("issnet:issnet-ala2", request).describe()["terms"] if "forcefield" in t)
+    assert "from" not in shipped
+    here, moved = forcefield_directory("toy").resolve(), tmp_path / "elsewhere" / "toy"
+    shutil.copytree(here, moved)
+    potentials = [resolve(f"issnet:{place}", request) for place in (here, moved)]
+    told = [next(t["from"] for t in p.describe()["terms"] if "forcefield" in t) for p in potentials]
+    assert told == [str(here), str(moved)]
+    settings = RunSettings(system="alanine-dipeptide", solvent="issnet:toy", ns=1.0)
+    one, other = (identity(settings, ala2, potential, None, 1) for potential in potentials)
+    assert one == other
+
+
 def test_asking_twice_counts_once(ala2: Molecule) -> None:
     once = resolve("issnet:toy", PotentialRequest(ala2))
     twice = resolve("issnet:toy+issnet:toy", PotentialRequest(ala2))

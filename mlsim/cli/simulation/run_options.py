@@ -59,9 +59,10 @@ def run(
 
 
 def _reasons(potential: dict[str, Any]) -> list[str]:
-    """Why a force field was taken that the user did not name, from the record of a potential."""
+    """Why a force field was taken that the user did not name, and from where if it did not ship, from a record."""
     terms = [potential, *potential.get("terms", [])]
-    return [str(term["why"]) for term in terms if term.get("why")]
+    told = [str(term["why"]) for term in terms if term.get("why")]
+    return told + [f"force field {term.get('forcefield')} from {term['from']}" for term in terms if term.get("from")]
 
 
 def _summary(outcomes: tuple[Any, ...], output: Path, timestep_fs: float, speed: float, reason: str | None) -> None:
