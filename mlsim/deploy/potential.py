@@ -123,12 +123,12 @@ class LearnedPotential:
         return None if loop is None else FusedPotential(self, mechanics, bound, loop)
 
     def describe(self) -> dict[str, Any]:
-        """Name, kind, role, digest and baseline of the artifact, how it is run, and from where if it is not shipped."""
+        """Name, kind, role, digest and baseline of the artifact, how it is run, and whether it did not ship."""
         card = self.source.artifact.card
         reason = {"why": self.why} if self.why else {}
-        place = self.source.artifact.directory.resolve()
-        if shipped() not in place.parents:  # of the same name as a shipped one, or somebody else's
-            reason["from"] = str(place)
+        if shipped() not in self.source.artifact.directory.resolve().parents:
+            same = (shipped() / "forcefields" / card.name).is_dir()
+            reason["origin"] = "in the place of the shipped one of that name" if same else "did not ship with mlsim"
         return reason | {
             "name": self.name,
             "forcefield": card.name,

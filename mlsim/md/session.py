@@ -291,6 +291,6 @@ def identity(settings: Recorded, molecule: Molecule, potential: Potential, bias:
 
 
 def _placeless(described: dict[str, Any]) -> dict[str, Any]:
-    """A description without the places that things were read from: a force field may be moved, its digest stays."""
-    own = {key: value for key, value in described.items() if key != "from"}
+    """A description without where things came from: a force field may be moved, its digest stays."""
+    own = {key: value for key, value in described.items() if key != "origin"}
     return own | ({"terms": [_placeless(term) for term in own["terms"]]} if "terms" in own else {})

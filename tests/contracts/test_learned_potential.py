@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,23 +88,31 @@ def test_a_network_on_its_own_baseline_is_a_sum_however_it_is_written(ala2: Mole
         assert len(terms) == 3
 
 
-def test_a_force_field_that_did_not_ship_says_where_it_came_from_and_may_be_moved(
-    ala2: Molecule, tmp_path: Path
-) -> None:
+def test_a_force_field_that_did_not_ship_says_so_and_may_be_moved(ala2: Molecule, tmp_path: Path) -> None:
     from mlsim.chem.catalog import forcefield_directory
     from mlsim.md.session import identity
     from mlsim.md.settings import RunSettings
 
-    request = PotentialRequest(ala2)
-    (shipped,) = (t for t in resolve("issnet:issnet-ala2", request).describe()["terms"] if "forcefield" in t)
-    assert "from" not in shipped
-    here, moved = forcefield_directory("toy").resolve(), tmp_path / "elsewhere" / "toy"
+    def origin(solvent: str) -> str | None:
+        terms = resolve(solvent, PotentialRequest(ala2)).describe()["terms"]
+        found: str | None = next(term.get("origin") for term in terms if "forcefield" in term)
+        return found
+
+    here, moved = forcefield_directory("toy").resolve(), tmp_path / "toy"
     shutil.copytree(here, moved)
-    potentials = [resolve(f"issnet:{place}", request) for place in (here, moved)]
-    told = [next(t["from"] for t in p.describe()["terms"] if "forcefield" in t) for p in potentials]
-    assert told == [str(here), str(moved)]
+    assert origin("issnet:issnet-ala2") is None
+    assert origin("issnet:toy") == origin(f"issnet:{moved}") == "did not ship with mlsim"
+    shutil.copytree(forcefield_directory("issnet-ala2"), tmp_path / "other" / "issnet-ala2")
+    assert origin(f"issnet:{tmp_path}/other/issnet-ala2") == "in the place of the shipped one of that name"
     settings = RunSettings(system="alanine-dipeptide", solvent="issnet:toy", ns=1.0)
-    one, other = (identity(settings, ala2, potential, None, 1) for potential in potentials)
+    potential = resolve("issnet:toy", PotentialRequest(ala2))
+    described = potential.describe()
+
+    class Elsewhere:
+        def describe(self) -> dict[str, Any]:
+            return {**described, "terms": [{**term, "origin": "another"} for term in described["terms"]]}
+
+    one, other = (identity(settings, ala2, p, None, 1) for p in (potential, Elsewhere()))  # type: ignore[arg-type]
     assert one == other
 
 

@@ -59,10 +59,10 @@ def run(
 
 
 def _reasons(potential: dict[str, Any]) -> list[str]:
-    """Why a force field was taken that the user did not name, and from where if it did not ship, from a record."""
+    """Why a force field was taken that the user did not name, and whether it did not ship, from a record."""
     terms = [potential, *potential.get("terms", [])]
     told = [str(term["why"]) for term in terms if term.get("why")]
-    return told + [f"force field {term.get('forcefield')} from {term['from']}" for term in terms if term.get("from")]
+    return told + [f"force field {term.get('forcefield')}: {term['origin']}" for term in terms if term.get("origin")]
 
 
 def _summary(outcomes: tuple[Any, ...], output: Path, timestep_fs: float, speed: float, reason: str | None) -> None:
