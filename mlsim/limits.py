@@ -237,5 +237,6 @@ def _array(content: bytes) -> NDArray[Any]:
         raise ValueError(f"declares shape {list(shape)[:8]} of {dtype}, holds {len(content) - start} bytes")
     if dtype.itemsize == 0:
         return np.zeros(shape, dtype)
-    values: NDArray[Any] = np.frombuffer(content, dtype, offset=start)
-    return values.reshape(shape, order="F" if by_columns else "C").copy()
+    values = np.frombuffer(content, dtype, offset=start)
+    found: NDArray[Any] = values.reshape(shape, order="F" if by_columns else "C").copy()
+    return found
