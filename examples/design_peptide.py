@@ -21,7 +21,8 @@ from mlsim.repr.soft_q.peptide_rewards import charge, scaled, weighted, window
 from mlsim.repr.soft_q.policy import GPTSettings
 from mlsim.repr.soft_q.search import SoftQ
 from mlsim.repr.soft_q.settings import SoftQSettings
-from mlsim.workflow.design.peptide_property import PropertySettings, SimulatedProperty
+from mlsim.workflow.design.design_settings import PropertySettings
+from mlsim.workflow.design.peptide_property import SimulatedProperty
 
 LETTERS, LENGTH = "AEKL", 5
 

@@ -20,7 +20,8 @@ from mlsim.repr.soft_q.peptide_rewards import charge, scaled, weighted, window
 from mlsim.repr.soft_q.policy import GPTSettings, Policy, tiny
 from mlsim.repr.soft_q.rewards import Reward
 from mlsim.seeds import derive, numpy_stream, torch_stream
-from mlsim.workflow.design.peptide_property import PropertySettings, SimulatedProperty
+from mlsim.workflow.design.design_settings import PropertySettings
+from mlsim.workflow.design.peptide_property import SimulatedProperty
 
 MOTIF = "WKLD"
 #: Letters of the two topics of the frozen language model; a prompt may use the first only.

@@ -15,9 +15,9 @@ from mlsim.chem.catalog import load_system
 from mlsim.cli.main import app
 from mlsim.errors import InputError, MlsimError, OccupiedError
 from mlsim.md.signals import StopRequest
+from mlsim.workflow.design.design_settings import PropertySettings
 from mlsim.workflow.design.peptide_property import (
     InterruptedSearch,
-    PropertySettings,
     SimulatedProperty,
     capped,
     per_frame,

@@ -1,4 +1,4 @@
-"""What ``mlsim design`` searches for: settings that are saved, and the objective that they describe.
+"""What ``mlsim design`` searches for: the alphabet, the search and the objective that its settings describe.
 
     reward = weighted mean of the asked terms, each from 0 to 100
 
@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field, model_validator
-
-from mlsim.repr.soft_q.alphabet import AMINO_ACIDS, Alphabet
+from mlsim.repr.soft_q.alphabet import Alphabet
 from mlsim.repr.soft_q.policy import GPTSettings
 from mlsim.repr.soft_q.rewards import Reward
 from mlsim.repr.soft_q.search import CHECKPOINT
 from mlsim.repr.soft_q.settings import SoftQSettings
-from mlsim.settings import Settings
 from mlsim.starts import Layout
-from mlsim.workflow.design.peptide_property import CACHE, PropertySettings, SimulatedProperty
+from mlsim.workflow.design.design_settings import DesignSettings
+from mlsim.workflow.design.peptide_property import CACHE, SimulatedProperty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,82 +38,29 @@ LAYOUT = Layout(
 )
 
 
-class DesignSettings(Settings):
-    """A search for sequences.
+def alphabet_of(plan: DesignSettings) -> Alphabet:
+    """Allowed sequences."""
+    return Alphabet(plan.letters, plan.shortest, plan.longest)
 
-    Attributes
-    ----------
-    letters, shortest, longest
-        Sequences that are allowed.
-    charge
-        Wanted interval of the net charge, e.
-    moment
-        Amphipathic moment (helix) that earns the full reward.
-    motif
-        Letters that must stand side by side.
-    simulate, worst, best
-        Simulated property, and its values that earn 0 and 100.
-    method, calls, steps, written, given
-        See :class:`~mlsim.repr.soft_q.settings.SoftQSettings`; ``calls`` is its budget.
-    count
-        Designs that are reported.
-    seed
-        Root seed.
-    """
 
-    letters: str = AMINO_ACIDS
-    shortest: int = Field(12, ge=1, le=100)
-    longest: int = Field(12, ge=1, le=100)
-    charge: tuple[float, float] | None = None
-    moment: float | None = Field(None, gt=0)
-    motif: str | None = None
-    simulate: PropertySettings | None = None
-    worst: float | None = None
-    best: float | None = None
-    method: Literal["multi", "combined", "single", "vanilla", "pg"] = "multi"
-    calls: int = Field(2000, ge=1)
-    steps: int = Field(1000, ge=1)
-    written: int = Field(16, ge=1)
-    given: tuple[str, ...] = ()
-    count: int = Field(20, ge=1)
-    seed: int = Field(1, ge=0)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> DesignSettings:
-        if not (self.charge or self.moment or self.motif or self.simulate):
-            raise ValueError("nothing is asked for: expected at least one of charge, moment, motif, simulate")
-        if self.simulate and (self.worst is None or self.best is None or self.worst == self.best):
-            raise ValueError("a simulated property needs two different values: 'worst' (reward 0) and 'best' (100)")
-        if self.motif and (set(self.motif) - set(self.letters) or len(self.motif) > self.longest):
-            raise ValueError(f"motif '{self.motif}' cannot be written with these letters and lengths")
-        if set(self.letters) - set(AMINO_ACIDS):
-            raise ValueError(f"letters: expected some of {AMINO_ACIDS}, got '{self.letters}'")
-        return self
-
-    @property
-    def alphabet(self) -> Alphabet:
-        """Allowed sequences."""
-        return Alphabet(self.letters, self.shortest, self.longest)
-
-    @property
-    def search(self) -> SoftQSettings:
-        """Settings of the search: few calls, much reuse (``pg`` cannot reuse)."""
-        reuse = self.method != "pg"
-        return SoftQSettings(
-            method=self.method,
-            steps=self.steps,
-            batch_size=32,
-            learning_rate=2e-3,
-            polyak=0.05,
-            reward_scale=5.0 if reuse else 50.0,
-            value_weight=0.5 if reuse else 0.0,
-            entropy_weight=0.02,
-            write_every=5 if reuse else 1,
-            written=self.written,
-            memory=5000 if reuse else 0,
-            budget=self.calls,
-            model=GPTSettings(layers=1),
-        )
+def search_of(plan: DesignSettings) -> SoftQSettings:
+    """Settings of the search: few calls, much reuse (``pg`` cannot reuse)."""
+    reuse = plan.method != "pg"
+    return SoftQSettings(
+        method=plan.method,
+        steps=plan.steps,
+        batch_size=32,
+        learning_rate=2e-3,
+        polyak=0.05,
+        reward_scale=5.0 if reuse else 50.0,
+        value_weight=0.5 if reuse else 0.0,
+        entropy_weight=0.02,
+        write_every=5 if reuse else 1,
+        written=plan.written,
+        memory=5000 if reuse else 0,
+        budget=plan.calls,
+        model=GPTSettings(layers=1),
+    )
 
 
 def objective(

@@ -19,10 +19,8 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from mlsim import limits, seeds
 from mlsim.analysis import observables
@@ -32,41 +30,13 @@ from mlsim.files import open_own, storage, write_text
 from mlsim.md.settings import RunSettings
 from mlsim.md.signals import StopRequest
 from mlsim.runs.trajectory import Run
-from mlsim.settings import Settings
 from mlsim.units import PS_PER_NS
+from mlsim.workflow.design.design_settings import PropertySettings
 from mlsim.workflow.simulation.run import run
 
 CACHE = "properties.jsonl"
 _HELIX_DEG = (-63.0, -42.0)
 _HELIX_WIDTH_DEG = 45.0
-
-
-class PropertySettings(Settings):
-    """What is averaged, over which simulation.
-
-    Attributes
-    ----------
-    property
-    solvent
-        As for ``mlsim run``; without a box.
-    ps
-        Length of the run.
-    discard
-        Share of the run that is left out at its beginning.
-    temperature_K, report_ps, platform
-        As for ``mlsim run``.
-    seed
-        Root seed; every sequence has its own stream.
-    """
-
-    property: Literal["rg", "end-to-end", "helicity"] = "rg"
-    solvent: str = "gbn2"
-    ps: float = Field(50.0, gt=0)
-    discard: float = Field(0.25, ge=0, lt=1)
-    temperature_K: float = Field(300.0, gt=0)
-    report_ps: float = Field(0.2, gt=0)
-    platform: Literal["auto", "Reference", "CPU", "CUDA", "OpenCL", "HIP"] = "CPU"
-    seed: int = Field(1, ge=0)
 
 
 class SimulatedProperty:

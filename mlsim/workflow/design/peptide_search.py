@@ -18,7 +18,8 @@ from mlsim.records import versions
 from mlsim.repr.soft_q.diversity import mean_distance
 from mlsim.repr.soft_q.peptide_rewards import amphipathic_moment, charge
 from mlsim.repr.soft_q.search import SoftQ
-from mlsim.workflow.design.design_plan import DesignSettings, objective
+from mlsim.workflow.design.design_plan import alphabet_of, objective, search_of
+from mlsim.workflow.design.design_settings import DesignSettings
 from mlsim.workflow.design.peptide_property import InterruptedSearch
 
 TABLE, SUMMARY = "designs.csv", "design.json"
@@ -84,7 +85,7 @@ def search(
         Whatever simulating a property raises.
     """
     stop = stop or StopRequest()
-    made = SoftQ(plan.alphabet, objective(plan, directory, stop), plan.search, plan.given, seed=plan.seed)
+    made = SoftQ(alphabet_of(plan), objective(plan, directory, stop), search_of(plan), plan.given, seed=plan.seed)
 
     def show(step: int, steps: int) -> None:
         if progress is not None:
