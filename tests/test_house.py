@@ -75,6 +75,15 @@ def test_files_appear_and_digests_are_made_in_one_place_each(path: Path) -> None
             assert found is None, f"{found and found.group()}: belongs into {home}"
 
 
+def test_the_architecture_names_every_room_and_every_folder_in_one() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text().partition("## Rooms")[2].partition("\n## ")[0]
+    for folder in sorted({p.parent for p in FILES} - {PACKAGE}):
+        name = folder.relative_to(PACKAGE).as_posix()
+        if name.count("/") < 2 and not name.startswith("cli/"):
+            said = f"`{folder.name}`" if "/" not in name else f"`{folder.name}/`"
+            assert said in text, f"ARCHITECTURE.md does not name {name}"
+
+
 def test_there_is_a_house() -> None:
     assert len(FILES) > 40
 
