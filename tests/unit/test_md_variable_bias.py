@@ -12,7 +12,7 @@ from openmm import Context, Platform, System
 from typer.testing import CliRunner
 
 from mlsim.analysis import observables
-from mlsim.analysis.biased import frame_bias
+from mlsim.analysis.biased import FrameBias, frame_bias, pooled_log_weights
 from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import build
 from mlsim.cli.main import app
@@ -20,9 +20,9 @@ from mlsim.errors import InputError, SettingsError
 from mlsim.md.engines.shared import why_not
 from mlsim.md.integrator import verlet
 from mlsim.md.settings import ReferenceSettings, RunSettings
-from mlsim.potentials.biases.grid_bias import Tempering
+from mlsim.potentials.biases.grid_bias import GridBias, Tempering
 from mlsim.potentials.biases.variable_bias import VariableBias
-from mlsim.potentials.dihedral_bias import load_grid
+from mlsim.potentials.dihedral_bias import DihedralBias, load_grid
 from mlsim.runs.bias_file import FILE, SavedBias
 from mlsim.runs.coordinate import CIRCLE, Axis, Coordinate
 from mlsim.runs.trajectory import Replica
@@ -45,7 +45,7 @@ def of(molecule: Molecule, *names: str) -> tuple[Coordinate, ...]:
     return observables.coordinates(topology_of(molecule), names)
 
 
-def context_of(bias: VariableBias, molecule: Molecule) -> Context:
+def context_of(bias: GridBias, molecule: Molecule) -> Context:
     system = System()
     for mass in molecule.masses:
         system.addParticle(mass)
@@ -95,6 +95,27 @@ def test_energy_and_force_are_those_of_the_grid(ala2: Molecule, axes: str) -> No
             context.setPositions(x + sign * away)
             ends.append(bias.energy(context))
         assert ends[0] - ends[1] == pytest.approx(-2.0 * float((force * away).sum()), rel=1e-3, abs=1e-7)
+
+
+def test_on_phi_and_psi_it_is_the_bias_on_the_backbone_torsions(ala2: Molecule) -> None:
+    axis = CIRCLE.points(72)
+    grid = np.add.outer(4.0 * np.cos(axis - 0.3), 3.0 * np.sin(2.0 * axis)) + np.outer(np.sin(axis), np.cos(axis))
+    found = []
+    for bias in (VariableBias(ala2, of(ala2, "phi", "psi"), 300.0, grid), DihedralBias(ala2, 300.0, grid[None])):
+        state = context_of(bias, ala2).getState(getEnergy=True, getForces=True)
+        found.append((state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-5)
+
+
+def test_runs_with_biases_on_different_variables_are_not_pooled() -> None:
+    grid = np.zeros((1, 40))
+    parts = [
+        FrameBias(np.ones(3), np.zeros(3), SavedBias(grid, (name,), False, None, (name,), (CIRCLE,)), np.zeros((3, 1)))
+        for name in ("phi", "psi")
+    ]
+    with pytest.raises(InputError, match="biases on phi and psi cannot be pooled"):
+        pooled_log_weights(parts, np.repeat([0, 1], 3), 300.0)
 
 
 def test_the_seam_of_an_angle_beside_a_length_is_no_edge(ala2: Molecule) -> None:
