@@ -349,6 +349,10 @@ def main() -> None:
             tally = loop(verb, inputs, place, given.random // len(given.verbs), given.seed, given.step)
             tallies.append(tally)
             print(f"{tally} in {time.monotonic() - began:.0f} s", flush=True)
+            _record(tallies)  # a run that is cut leaves what it counted
+
+
+def _record(tallies: list[Tally]) -> None:
     faults = sum(len(t.faults) for t in tallies)
     kills = sum(t.at_events + t.at_random for t in tallies)
     claim = Claim(
