@@ -90,6 +90,8 @@ def require_kinds(
     ArtifactError
         If a kind is unknown, or a charge outside the range that its kind was trained on.
     """
-    from mlsim.models.transferable.domain import kind_indices
+    from mlsim.models.transferable.domain import MARGINS, kind_indices, reduced
 
-    return kind_indices(config["vocabulary"], config["lowest_charge"], config["highest_charge"], kinds, charges, name)
+    shells = int(config.get("shells", 2))
+    ranges = config["lowest_charge"], config["highest_charge"]
+    return kind_indices(config["vocabulary"], *ranges, reduced(kinds, shells), charges, name, MARGINS[shells])

@@ -197,6 +197,11 @@ def require_fit(artifact: ForceFieldArtifact, solute: Molecule) -> None:
         solute.atom_types == atoms.types and np.allclose(solute.charges, atoms.charges_e, atol=1e-4)
     )
     if artifact.kind == "transferable":
+        if card.description.force_field not in solute.force_field:
+            raise ArtifactError(
+                f"{artifact.name}: trained with {card.description.force_field}, {solute.name} has "
+                f"{', '.join(solute.force_field)}: other charges need a solvent of their own"
+            )
         described = solvent_atoms(solute)
         require_kinds(artifact.config, described.kinds, described.parameters[:, 0], solute.name)
         return

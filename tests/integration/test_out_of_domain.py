@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mlsim.chem.molecule import Molecule
 from mlsim.chem.peptide import build
 from mlsim.deploy.artifact import ForceFieldArtifact
 from mlsim.deploy.atoms_of_model import require_kinds
+from mlsim.deploy.bind import load_forcefield
 from mlsim.deploy.solvent_atoms import solvent_atoms
 from mlsim.errors import MlsimError
 
@@ -32,12 +34,29 @@ def judged(artifact: ForceFieldArtifact, sequence: str, changed: Callable[[np.nd
     require_kinds(artifact.config, atoms.kinds, changed(atoms.parameters[:, 0].copy()), sequence)
 
 
-@pytest.mark.parametrize("factor", [0.8, 0.9, 1.1, 1.25, -1.0])
+@pytest.mark.parametrize("factor", [0.6, 1.4, -1.0])
 @pytest.mark.parametrize("sequence", ["ACE-ALA-NME", "ACE-LYS-GLU-NME"])
-def test_scaled_charges_are_refused(artifact: ForceFieldArtifact, sequence: str, factor: float) -> None:
+def test_charges_of_another_size_are_refused(artifact: ForceFieldArtifact, sequence: str, factor: float) -> None:
     judged(artifact, sequence, lambda charges: charges)  # as they are they are known
     with pytest.raises(MlsimError, match="scaled charges"):
         judged(artifact, sequence, lambda charges: factor * charges)
+
+
+@pytest.mark.parametrize("factor", [0.8, 0.9, 1.1, 1.25])
+def test_scaled_charges_of_a_system_are_refused(ala2: Molecule, factor: float) -> None:
+    system = app.ForceField("amber14-all.xml").createSystem(ala2.topology)
+    force = next(f for f in system.getForces() if isinstance(f, NonbondedForce))
+    for k in range(22):
+        q, sigma, epsilon = force.getParticleParameters(k)
+        force.setParticleParameters(k, factor * q, sigma, epsilon)
+    with pytest.raises(MlsimError, match="expected charges of"):
+        mlsim.add_solvent(system, ala2.topology, f"issnet:{NAME}")
+
+
+def test_a_molecule_with_another_force_field_is_refused(artifact: ForceFieldArtifact, ala2: Molecule) -> None:
+    other = dataclasses.replace(ala2, force_field=("amber14/protein.ff15ipq.xml",))
+    with pytest.raises(MlsimError, match="another force field|other charges need"):
+        load_forcefield(artifact.directory).bind(other)
 
 
 @pytest.mark.parametrize("shift", [0.1, -0.15])
@@ -75,16 +94,6 @@ def test_a_second_molecule_is_refused(artifact: ForceFieldArtifact, ala2: Molecu
         mlsim.add_solvent(system, model.topology, f"issnet:{NAME}")
 
 
-def test_other_charges_in_a_system_that_exists_are_refused(ala2: Molecule) -> None:
-    system = app.ForceField("amber14-all.xml").createSystem(ala2.topology)
-    force = next(f for f in system.getForces() if isinstance(f, NonbondedForce))
-    for k in range(22):
-        q, sigma, epsilon = force.getParticleParameters(k)
-        force.setParticleParameters(k, 0.8 * q, sigma, epsilon)
-    with pytest.raises(MlsimError, match="expected charges of"):
-        mlsim.add_solvent(system, ala2.topology, f"issnet:{NAME}")
-
-
 @pytest.mark.parametrize("residue", ["SEP", "TPO", "PTR", "MSE", "HYP", "AIB", "DA"])
 def test_residues_that_are_no_amino_acids_of_the_force_field_are_refused_by_name(tmp_path: Path, residue: str) -> None:
     lines = (forcefield_directory(NAME) / "molecule.pdb").read_text().splitlines()
@@ -92,3 +101,18 @@ def test_residues_that_are_no_amino_acids_of_the_force_field_are_refused_by_name
     path.write_text("\n".join(line.replace("ALA", f"{residue:>3}") for line in lines) + "\n")
     with pytest.raises(MlsimError, match=residue):
         load_system(path)
+
+
+INSIDE = ["TYR-TYR-ASP-PRO-GLU-THR-GLY-THR-TRP-TYR", "PRO-PRO-PRO", "ARG-ASN-ASP", "CYS-GLN-GLU", "GLY-HID-ILE"]
+INSIDE += ["LEU-LYS-MET", "PHE-SER-THR", "TRP-TYR-VAL", "VAL-TRP-ARG", "ILE-ALA-CYS", "THR-ALA-LEU", "MET-ALA-HIE"]
+INSIDE += ["HIE-PRO-PHE", "HIP-PRO-ASN", "ACE-ASP-PRO-NME", "ACE-GLU-PRO-NME", "ACE-ASH-LYN-GLH-NME", "GLU-ALA-HIP"]
+
+
+@pytest.mark.parametrize("sequence", INSIDE)
+def test_any_amino_acid_with_caps_or_free_ends_is_inside(artifact: ForceFieldArtifact, sequence: str) -> None:
+    judged(artifact, sequence, lambda charges: charges)
+
+
+def test_what_no_training_peptide_has_is_said(artifact: ForceFieldArtifact) -> None:
+    with pytest.raises(MlsimError, match="N3"):  # the amide cap, whose nitrogen has another charge than a side chain's
+        judged(artifact, "ACE-ALA-NHE", lambda charges: charges)

@@ -57,8 +57,8 @@ from mlsim.seeds import torch_stream
 class TransferableSettings(ModelSettings):
     """Architecture and domain of a transferable solvent; with the weights it is the whole model.
 
-    ``vocabulary`` holds the chemical kinds, ``lowest_charge`` and ``highest_charge`` (e) the charges of each kind that
-    were trained on.
+    ``vocabulary`` holds the chemical kinds, with ``shells`` shells of bonded neighbours, ``lowest_charge`` and
+    ``highest_charge`` (e) the charges of each kind that were trained on.
     """
 
     vocabulary: tuple[str, ...] = Field(min_length=1)
@@ -73,6 +73,7 @@ class TransferableSettings(ModelSettings):
     radial: Literal["gaussian", "bessel"] = "gaussian"
     energy_scale: float = Field(1.0, gt=0.0)
     dielectric: float = Field(95.0, gt=1.0)
+    shells: Literal[1, 2] = 2
 
     @model_validator(mode="after")
     def _one_range_per_kind(self) -> TransferableSettings:
@@ -83,9 +84,10 @@ class TransferableSettings(ModelSettings):
         return self
 
 
-def domain_of(molecules: Sequence[SolventAtoms]) -> dict[str, tuple[object, ...]]:
-    """Vocabulary and ranges of charges (settings of a model) that cover ``molecules``."""
-    return domain.domain_of([m.kinds for m in molecules], [m.parameters[:, CHARGE] for m in molecules])
+def domain_of(molecules: Sequence[SolventAtoms], shells: Literal[1, 2] = 2) -> dict[str, object]:
+    """Vocabulary, ranges of charges and shells (settings of a model) that cover ``molecules``."""
+    kinds = [domain.reduced(m.kinds, shells) for m in molecules]
+    return {**domain.domain_of(kinds, [m.parameters[:, CHARGE] for m in molecules]), "shells": shells}
 
 
 class TransferableISSNet(AbstractEnergyModel):
@@ -281,11 +283,17 @@ class TransferableISSNet(AbstractEnergyModel):
                 config.vocabulary,
                 config.lowest_charge,
                 config.highest_charge,
-                atoms.kinds,
+                domain.reduced(atoms.kinds, config.shells),
                 atoms.parameters[:, CHARGE],
                 name,
+                domain.MARGINS[config.shells],
             )
         )
+
+    @torch.jit.unused
+    def type_indices(self, names: Sequence[str]) -> Tensor:
+        """Places [N] of kinds in the vocabulary, whatever their charges."""
+        return super().type_indices(domain.reduced(names, cast(TransferableSettings, self.config).shells))
 
     @torch.jit.unused
     def bind_atoms(self, atoms: SolventAtoms, name: str) -> BoundEnergy:

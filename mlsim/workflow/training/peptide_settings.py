@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -20,6 +21,7 @@ class PeptideSolventSettings(Settings):
     n_radial: int = Field(24, ge=2, le=512, description="Number of radial functions of the filters.")
     cutoff_nm: float = Field(0.6, gt=0, description="Range of the network, nm.")
     dielectric: float = Field(95.0, gt=1, description="Dielectric constant of the water (TIP3P: 94-97).")
+    shells: Literal[1, 2] = Field(1, description="Number of shells of bonded neighbours that make a kind of atom.")
     epochs: int = Field(8, ge=1, description="Number of passes over the training frames.")
     batch_size: int = Field(32, ge=1, description="Number of frames per step.")
     learning_rate: float = Field(2e-3, gt=0, description="Largest learning rate.")

@@ -148,7 +148,7 @@ def _model(settings: PeptideSolventSettings, atoms: list[SolventAtoms]) -> tuple
         return model, full_digest((settings.begin_at / weights.WEIGHTS).read_bytes())[:16]
     # validation peptides lie inside the domain by design: their kinds are those of the amino acids
     config = settings.model_dump(include={"form", "features", "blocks", "n_radial", "cutoff_nm", "dielectric"})
-    model = create("transferable", {**config, **domain_of(atoms)}, settings.seed)
+    model = create("transferable", {**config, **domain_of(atoms, settings.shells)}, settings.seed)
     assert isinstance(model, TransferableISSNet)
     return model, None
 
