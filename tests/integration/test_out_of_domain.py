@@ -55,7 +55,7 @@ def test_scaled_charges_of_a_system_are_refused(ala2: Molecule, factor: float) -
 
 def test_a_molecule_with_another_force_field_is_refused(artifact: ForceFieldArtifact, ala2: Molecule) -> None:
     other = dataclasses.replace(ala2, force_field=("amber14/protein.ff15ipq.xml",))
-    with pytest.raises(MlsimError, match="another force field|other charges need"):
+    with pytest.raises(MlsimError, match="other charges need a solvent"):
         load_forcefield(artifact.directory).bind(other)
 
 
