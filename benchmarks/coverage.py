@@ -204,9 +204,9 @@ def main() -> None:
     held: list[float] = []
     for kind, residence in RESIDENCE.items():
         chain, other = Chain(POPULATIONS, residence), Chain(SHIFTED, residence)
-        references = [
-            combine(list(surfaces(chain, 4, 50_000, 1, 900 + k)), "reference") for k in range(max(2, round(12 * scale)))
-        ]
+        # one for every candidate of a cell: a few shared ones would make its trials fail together
+        count = max(4, round(0.5 * max(LENGTHS.values()) * scale))
+        references = [combine(list(surfaces(chain, 4, 50_000, 1, 900 + k)), "reference") for k in range(count)]
         for frames, full in LENGTHS.items():
             trials = max(8, round(full * scale))
             for runs in (1, 4):

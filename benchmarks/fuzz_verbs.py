@@ -54,8 +54,8 @@ VERBS: dict[str, list[str]] = {
     "verify": ["{field}"],
     "fes": ["{run}", "-o", "{out}"],
     "compare": ["{run}", "--reference", "{run}", "-o", "{out}"],
-    "sample": ["dw4", "-o", "{out}"],
-    "encode": ["{run}", "--encoder", "hsic-ala2", "-o", "{out}.npz"],
+    "sample": ["dw4", "-o", "{out}.npz"],
+    "encode": ["{run}", "--encoder", "hsic-alanine-dipeptide", "-o", "{out}.npz"],
     "detect": ["{surface}"],
     "design": ["--letters", "AEK", "--length", "2", "--charge", "1", "--steps", "2", "--seed", "1", "-o", "{out}"],
 }  # fmt: skip
