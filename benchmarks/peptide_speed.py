@@ -76,7 +76,8 @@ class Water:
         scratch = self.place / "timed"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-        command = [executable(), "mdrun", "-s", str(self.tpr.resolve()), "-nsteps", str(steps), "-ntomp", "1"]
+        command = [executable(), "mdrun", "-s", str(self.tpr.resolve()), "-nsteps", str(steps)]
+        command += ["-ntmpi", "1", "-ntomp", "1"]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "GMX_MAXBACKUP": "-1"}
         subprocess.run(command, cwd=scratch, env=environment, check=True, capture_output=True)
