@@ -91,7 +91,8 @@ def export(
         if committee is not None:
             write_npz(fresh / COMMITTEE, committee.arrays())
         solute.to_pdb(fresh / STRUCTURE)
-        written = _single(weights.load(fresh))  # so that whoever has the directory makes the same program
+        # as whoever has the directory makes it: a copy has its attributes, and so its program, in another order
+        written = weights.load(fresh).to("cpu", torch.float32).eval()
         bound = torch_energy(written, solute)
         script = torchscript.script(torchscript.ExportedEnergy(bound, next(written.parameters())))
         write_bytes(fresh / SCRIPT, torchscript.to_bytes(script))

@@ -157,7 +157,7 @@ def test_programs_made_in_different_order_are_the_same_and_one_changed_line_is_n
     with zipfile.ZipFile(io.BytesIO(ours)) as old, zipfile.ZipFile(changed, "w") as new:
         for entry in old.infolist():
             part = old.read(entry)
-            if entry.filename.endswith("bridges/torchscript.py"):
+            if "bridges/torchscript" in entry.filename and entry.filename.endswith(".py"):
                 part = part.replace(b"return ", b"torch.save(1)\n    return ", 1)
             new.writestr(entry, part)
     assert differing_parts(changed.getvalue(), ours) == ["__torch__.mlsim.deploy.bridges.torchscript.ExportedEnergy#0"]
