@@ -82,9 +82,7 @@ class MemberSet:
         for k, member in enumerate(self.members):
             found[f"{k}/config"] = np.array(json.dumps(member.config, sort_keys=True))
             found |= {f"{k}/weights/{name}": np.asarray(v, dtype=np.float32) for name, v in member.weights.items()}
-            found[f"{k}/values"] = member.table.values.astype(np.float32)
-            found[f"{k}/slopes"] = member.table.slopes.astype(np.float32)
-            found[f"{k}/cutoff_nm"] = np.array(member.table.cutoff_nm)
+            found |= {f"{k}/{name}": v for name, v in member.table.arrays().items()}
         return found
 
     @classmethod
@@ -98,7 +96,7 @@ class MemberSet:
         """
         try:
             found = limits.arrays(content, 512 * limits.MEGABYTE)
-            members = tuple(_member(found, k) for k in range(int(found["members"])))
+            members = tuple(_member(found, k, path) for k in range(int(found["members"])))
             threshold = float(found["threshold"])
             if len(members) < LEAST or not threshold > 0.0:
                 raise ValueError(f"{len(members)} members, threshold {threshold:g}")
@@ -107,13 +105,12 @@ class MemberSet:
             raise ArtifactError(f"{path}: not a committee ({' '.join(str(error).split())}); export again") from None
 
 
-def _member(arrays: Mapping[str, NDArray[Any]], k: int) -> Member:
+def _member(arrays: Mapping[str, NDArray[Any]], k: int, path: Path) -> Member:
     prefix = f"{k}/weights/"
     weights = {name.removeprefix(prefix): v for name, v in arrays.items() if name.startswith(prefix)}
     if not weights or not all(np.isfinite(v).all() for v in weights.values()):
         raise ValueError(f"weights of member {k} are missing or not finite")
-    values, slopes = (arrays[f"{k}/{key}"].astype(np.float64) for key in ("values", "slopes"))
-    table = FilterTable(values, slopes, float(arrays[f"{k}/cutoff_nm"]))
+    table = FilterTable.of({key: arrays[f"{k}/{key}"] for key in ("values", "slopes", "cutoff_nm")}, path)
     return Member(json.loads(str(arrays[f"{k}/config"])), weights, table)
 
 

@@ -86,7 +86,7 @@ def test_peptides_count_alike_in_the_threshold() -> None:
     assert threshold_of([np.arange(1.0, 1001.0)]) == pytest.approx(999.0, abs=1.0)
 
 
-@pytest.mark.parametrize("damage", ["cut", "pickle", "few", "nan"])
+@pytest.mark.parametrize("damage", ["cut", "pickle", "few", "nan", "table"])
 def test_a_damaged_committee_is_one_line(
     artifact: ForceFieldArtifact, ala2: Molecule, tmp_path: Path, damage: str
 ) -> None:
@@ -97,6 +97,8 @@ def test_a_damaged_committee_is_one_line(
         arrays["members"] = np.array(2)
     if damage == "nan":
         arrays["1/weights/embedding"] = np.full_like(arrays["1/weights/embedding"], np.nan)
+    if damage == "table":
+        arrays["2/slopes"] = np.full_like(arrays["2/slopes"], np.inf)
     if damage == "pickle":
         np.savez(path, **{**arrays, "kind": np.array([object()])}, allow_pickle=True)  # type: ignore[arg-type]
     else:

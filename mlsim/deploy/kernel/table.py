@@ -20,6 +20,7 @@ Symbols: s ``spacing_nm``, y ``values``, y' ``slopes``, c ``coefficients``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,12 +106,15 @@ class FilterTable:
 
     def save(self, path: Path) -> None:
         """Write ``.npz`` (float32 nodes: rounding them moves the function, not its consistency)."""
-        np.savez(
-            path,
-            values=self.values.astype(np.float32),
-            slopes=self.slopes.astype(np.float32),
-            cutoff_nm=np.float64(self.cutoff_nm),
-        )
+        np.savez(path, **self.arrays())  # type: ignore[arg-type]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The table as it is stored, by name."""
+        return {
+            "values": self.values.astype(np.float32),
+            "slopes": self.slopes.astype(np.float32),
+            "cutoff_nm": np.array(self.cutoff_nm, dtype=np.float64),
+        }
 
     @classmethod
     def load(cls, path: Path) -> FilterTable:
@@ -139,6 +143,14 @@ class FilterTable:
         """
         try:
             file = limits.arrays(content, _LARGEST)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{path}: not a filter table ({' '.join(str(error).split())})") from None
+        return cls.of(file, path)
+
+    @classmethod
+    def of(cls, file: Mapping[str, NDArray[Any]], path: Path) -> FilterTable:
+        """The table of stored arrays; errors as :meth:`read`."""
+        try:
             values, slopes = file["values"].astype(np.float64), file["slopes"].astype(np.float64)
             cutoff = float(file["cutoff_nm"])
         except (ValueError, KeyError, TypeError) as error:
